@@ -1,0 +1,52 @@
+# make demo     search a table on digits, train all methods under the same load, leave pictures and a report in runs/quickstart/
+# make test     linter, formatter, type checker, tests
+# make lint     linter, formatter and type checker alone
+# make results  the comparison on Fashion-MNIST; DATA_DIR= names the folder that holds the data set
+# make clean    remove the virtual environment and all caches; results in runs/ stay
+#
+# Each starts from nothing but Python 3.11 to 3.13 with venv; PYTHON= names another interpreter than the first that fits.
+
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11; do \
+	$$candidate -c '$(FITS)' 2>/dev/null && echo $$candidate && break; done)
+BIN := .venv/bin
+DATA_DIR ?= data
+
+.PHONY: demo test lint results clean
+.DELETE_ON_ERROR:
+
+demo: .venv/ready-to-run
+	$(BIN)/python experiments/quickstart.py --out runs/quickstart
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: .venv/ready-to-test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+results: .venv/ready-to-run
+	$(BIN)/python experiments/compare.py --dataset fashion_mnist --data-dir $(DATA_DIR) \
+		--methods distreal,heterofl,partial_work,full_resources --rounds 50 --out runs/fashion_mnist
+
+# The package is installed in place: what is edited is what runs.
+.venv/ready-to-run: requirements.txt pyproject.toml | .venv/bin/python
+	@echo "installing what distreal_jax needs into .venv (some minutes the first time)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+.venv/ready-to-test: requirements-dev.txt .venv/ready-to-run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	touch $@
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "distreal_jax needs Python 3.11, 3.12 or 3.13 and found none; name one: make PYTHON=/path/to/python3.12" >&2; exit 2; }
+	@$(PYTHON) -c '$(FITS)' || { echo "distreal_jax needs Python 3.11, 3.12 or 3.13, but '$(PYTHON)' is" \
+		"$$($(PYTHON) --version 2>&1); name another: make PYTHON=/path/to/python3.12" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo "'$(PYTHON)' has no venv; on Debian and Ubuntu: apt install python3-venv" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,8 @@
+"""What the project says when it is given something it can't use."""
+
+
+class InputError(ValueError):
+    """Bad input from a person or a file: one line that says what was given, what was expected, and what to do.
+
+    The command lines of `experiments/` print it without a traceback and exit with status 2, before any training starts.
+    """

@@ -1,0 +1,31 @@
+"""What every test runs under: two CPU devices, strict shapes, no window, no account, and examples that CI can repeat.
+
+Warnings are errors too; the exceptions and their reasons are in pyproject.toml.
+"""
+
+import os
+
+# Read by the libraries when they are imported, so it has to be set before.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2".strip()
+os.environ["MPLBACKEND"] = "Agg"
+os.environ["WANDB_MODE"] = "offline"
+
+import hypothesis
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+# A test that passes because an earlier run left its compiled program on disk would hide a failure to compile.
+jax.config.update("jax_enable_compilation_cache", False)
+
+# The first run of an example compiles, so no deadline in milliseconds holds. CI draws the same examples each time.
+hypothesis.settings.register_profile("here", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def two_devices() -> None:
+    """Tests of sharding mean something only where there is more than one device."""
+    assert len(jax.devices()) == 2, "the tests need two CPU devices; jax was imported before tests/conftest.py"
