@@ -1,0 +1,19 @@
+"""One trace of a network tells what of it can be dropped, what is left, and what that costs."""
+
+from distreal_jax.tracing.filters import FilterRule, draw_filters, draw_masks, sample_filters
+from distreal_jax.tracing.interception import intercept_calls, with_counts_of_sub_network
+from distreal_jax.tracing.network import FilterGroup, Kept, TracedNetwork
+from distreal_jax.tracing.trace import trace_network
+
+__all__ = [
+    "FilterGroup",
+    "FilterRule",
+    "Kept",
+    "TracedNetwork",
+    "draw_filters",
+    "draw_masks",
+    "intercept_calls",
+    "sample_filters",
+    "trace_network",
+    "with_counts_of_sub_network",
+]

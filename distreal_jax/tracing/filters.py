@@ -1,0 +1,73 @@
+"""Which filters a sub-network keeps: a random set, the first ones, or a window that rolls."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from distreal_jax.tracing.network import TracedNetwork
+
+FilterRule = Literal["random", "first", "rolling"]
+
+
+def sample_filters(key: jax.Array, network: TracedNetwork, widths: Sequence[int]) -> tuple[jax.Array, ...]:
+    """Draws filters uniformly without replacement, exactly `widths[g]` in group g.
+
+    Args:
+      key: A PRNG key; groups draw independently.
+      network: The traced network.
+      widths: Filters to keep in each group (Python ints: they are shapes).
+
+    Returns:
+      For each group int32 [widths[g]], in increasing order. Works under `jit` and `vmap` over keys.
+
+    Raises:
+      InputError: Not one width for each group, or one outside [1, filters].
+    """
+    return draw_filters("random", key, 0, network, network.checked_widths(widths))
+
+
+def draw_filters(
+    rule: FilterRule, key: jax.Array, shift: jax.Array | int, network: TracedNetwork, widths: Sequence[int]
+) -> tuple[jax.Array, ...]:
+    """The filters that a sub-network keeps, as indices.
+
+    Args:
+      rule: `random`: a uniform set; `first`: 0, 1, ...; `rolling`: a window that starts at `shift` and wraps around.
+      key: A PRNG key, used by `random` alone.
+      shift: The start of the rolling window.
+      network: The traced network.
+      widths: Filters to keep in each group.
+
+    Returns:
+      For each group int32 [widths[g]], in increasing order (`rolling`: in the window's order).
+    """
+    order = _orders(rule, key, shift, network)
+    return tuple(
+        jnp.arange(width, dtype=jnp.int32) if width == len(first) else jnp.sort(first[:width]) if rule == "random" else first[:width]
+        for first, width in zip(order, widths, strict=True)
+    )
+
+
+def draw_masks(
+    rule: FilterRule, key: jax.Array, shift: jax.Array | int, network: TracedNetwork, widths: jax.Array
+) -> tuple[jax.Array, ...]:
+    """The same draw as `draw_filters`, as bool [filters] masks, for widths that are data (int [groups])."""
+    return tuple(
+        jnp.zeros(len(first), bool).at[first].set(jnp.arange(len(first)) < widths[group])
+        for group, first in enumerate(_orders(rule, key, shift, network))
+    )
+
+
+def _orders(rule: FilterRule, key: jax.Array, shift: jax.Array | int, network: TracedNetwork) -> list[jax.Array]:
+    """For each group, its filters in the order in which they are kept: int32 [filters]."""
+    orders = []
+    for index, count in enumerate(network.full_widths):
+        if rule == "random":
+            bits = jax.random.bits(jax.random.fold_in(key, index), (count,))
+            orders.append(jnp.argsort(bits).astype(jnp.int32))
+        else:
+            start = shift if rule == "rolling" else 0
+            orders.append((jnp.arange(count, dtype=jnp.int32) + start) % count)
+    return orders

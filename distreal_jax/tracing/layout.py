@@ -1,0 +1,173 @@
+"""Where the filters of the groups lie along one axis of one parameter, and the gathers that follow from it."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+Member = tuple[int, int] | None  # (group, filter) of an element, None for one that is never dropped
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A stretch of an axis: `outer` copies of all filters of a group, each filter `inner` elements long.
+
+    A flatten of [height, width, channels] has outer = height x width; blocks of a GroupNorm have inner = channels in a block.
+    A stretch that is never dropped has group None and counts `filters` elements.
+    """
+
+    start: int
+    group: int | None
+    filters: int
+    outer: int = 1
+    inner: int = 1
+
+    @property
+    def length(self) -> int:
+        """Elements in the run with all filters kept."""
+        return self.outer * self.filters * self.inner
+
+
+@dataclasses.dataclass(frozen=True)
+class LengthOfAxis:
+    """The length of an axis as a linear function of the widths: `constant + sum(per_filter[g] * widths[g])`."""
+
+    constant: int
+    per_filter: tuple[int, ...]
+
+    @classmethod
+    def of_elements(cls, members: Sequence[Member], num_groups: int) -> "LengthOfAxis":
+        """From the members along the axis; every filter of a group has the same number of elements there."""
+        counts = np.zeros(num_groups, dtype=np.int64)
+        filters: list[set[int]] = [set() for _ in range(num_groups)]
+        for member in members:
+            if member is not None:
+                counts[member[0]] += 1
+                filters[member[0]].add(member[1])
+        per_filter = tuple(int(count) // max(1, len(seen)) for count, seen in zip(counts, filters, strict=True))
+        return cls(sum(member is None for member in members), per_filter)
+
+
+@dataclasses.dataclass(frozen=True)
+class AxisLayout:
+    """The runs along one axis, in order."""
+
+    length: int
+    runs: tuple[Run, ...]
+
+    @property
+    def droppable(self) -> bool:
+        """Whether any filter group lies along this axis."""
+        return any(run.group is not None for run in self.runs)
+
+    def shrinks(self, widths: Sequence[int]) -> bool:
+        """Whether the axis is shorter when `widths` filters are kept in the groups."""
+        return any(run.group is not None and widths[run.group] < run.filters for run in self.runs)
+
+    @classmethod
+    def of_elements(cls, members: Sequence[Member], filters: Sequence[int]) -> "AxisLayout | None":
+        """The runs of an axis, or None if the filters of a group are not in their order of creation.
+
+        Args:
+          members: [length] (group, filter) of each element, None where it is never dropped.
+          filters: [groups] filters in each group.
+        """
+        runs: list[Run] = []
+        start = 0
+        while start < len(members):
+            member = members[start]
+            group = None if member is None else member[0]
+            end = start
+            while end < len(members) and (None if members[end] is None else members[end][0]) == group:  # type: ignore[index]
+                end += 1
+            if group is None:
+                runs.append(Run(start, None, end - start))
+            else:
+                order = np.array([members[position][1] for position in range(start, end)])  # type: ignore[index]
+                inner = int(np.argmax(order != order[0])) if np.any(order != order[0]) else len(order)
+                if filters[group] == 1:
+                    inner = 1
+                outer, rest = divmod(len(order), inner * filters[group])
+                if rest or not np.array_equal(order, np.tile(np.repeat(np.arange(filters[group]), inner), outer)):
+                    return None
+                runs.append(Run(start, group, filters[group], outer, inner))
+            start = end
+        return cls(len(members), tuple(runs))
+
+    def indices(self, kept: Sequence[jax.Array]) -> jax.Array:
+        """The elements that a sub-network keeps, in its order.
+
+        Args:
+          kept: For each group, int [width], the filters that it keeps.
+
+        Returns:
+          int32 [kept elements].
+        """
+        parts = []
+        for run in self.runs:
+            chosen = jnp.arange(run.filters) if run.group is None else jnp.asarray(kept[run.group])
+            outer, inner = np.arange(run.outer), np.arange(run.inner)
+            grid = (
+                outer[:, None, None] * (run.filters * run.inner)
+                + chosen.astype(jnp.int32)[None, :, None] * run.inner
+                + inner[None, None, :]
+            )
+            parts.append(run.start + grid.reshape(-1))
+        return jnp.concatenate(parts)
+
+    def spread(self, per_filter: Sequence[jax.Array], fill: float | bool) -> jax.Array:
+        """Per-filter values [filters] of each group, spread along the axis; `fill` where nothing is ever dropped.
+
+        Returns:
+          [length], of the type of `per_filter`.
+        """
+        kind = per_filter[0].dtype
+        parts = [
+            jnp.full(run.length, fill, kind)
+            if run.group is None
+            else jnp.tile(jnp.repeat(per_filter[run.group], run.inner), run.outer)
+            for run in self.runs
+        ]
+        return jnp.concatenate(parts)
+
+    def sources(self, slots: Sequence[jax.Array], widths: Sequence[int]) -> jax.Array:
+        """For each element of the full axis, where a sub-network's axis holds it (anything where it does not).
+
+        Args:
+          slots: For each group, int [filters], the place of a filter among the kept ones.
+          widths: For each group, how many are kept.
+
+        Returns:
+          int32 [length].
+        """
+        parts, start = [], 0
+        for run in self.runs:
+            kept = run.filters if run.group is None else widths[run.group]
+            slot = jnp.arange(run.filters) if run.group is None else slots[run.group]
+            outer, inner = np.arange(run.outer), np.arange(run.inner)
+            grid = (
+                start
+                + outer[:, None, None] * (kept * run.inner)
+                + slot.astype(jnp.int32)[None, :, None] * run.inner
+                + inner[None, None, :]
+            )
+            parts.append(grid.reshape(-1))
+            start += run.outer * kept * run.inner
+        return jnp.concatenate(parts)
+
+
+def boolean_masks(kept: Sequence[jax.Array | npt.ArrayLike], filters: Sequence[int]) -> tuple[jax.Array, ...]:
+    """For each group a bool [filters] array, True where kept; boolean masks are passed through.
+
+    Args:
+      kept: For each group, int [width] indices or bool [filters].
+      filters: [groups] filters in each group.
+    """
+    masks = []
+    for chosen, count in zip(kept, filters, strict=True):
+        array = jnp.asarray(chosen)
+        masks.append(array if array.dtype == bool else jnp.any(jnp.arange(count)[:, None] == array[None, :], axis=1))
+    return tuple(masks)

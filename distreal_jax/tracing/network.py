@@ -1,0 +1,262 @@
+"""A traced network: its filter groups, its sub-networks and its cost. Nothing else here knows how networks are built."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from distreal_jax.errors import InputError
+from distreal_jax.tracing.interception import path_name
+from distreal_jax.tracing.layout import AxisLayout, LengthOfAxis, boolean_masks
+
+Path = tuple[str, ...]
+Kept = Sequence[jax.Array]  # for each group, int [width] filters kept, or bool [filters]
+
+
+@dataclasses.dataclass(frozen=True)
+class FilterGroup:
+    """Filters that one dropout rate applies to: one gene of a dropout vector.
+
+    Attributes:
+      name: The layer that creates the filters, such as "blocks.0.conv1".
+      filters: How many can be kept. Where a GroupNorm or a grouped convolution ties channels into blocks, a block counts as
+        one filter.
+      convolutional: False for the units of hidden dense layers.
+      normalised: Whether a normalisation layer follows, so that dropping does not change the scale of the activations.
+    """
+
+    name: str
+    filters: int
+    convolutional: bool
+    normalised: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class TracedNetwork:
+    """What one trace of a network tells; made by `distreal_jax.trace_network`.
+
+    Attributes:
+      graphdef: The network's static structure, for `flax.nnx.merge`.
+      filter_groups: The groups, in the order in which their layers run.
+      layouts: For each variable, where the groups lie along each of its axes.
+      consumed: (variable, axis) along which a kernel takes in channels of filter groups.
+      products: Convolutions and dots: a constant and the lengths of the droppable axes.
+      normalised_over: For layers that take statistics over channels, the layout of those channels.
+      batch_size: Of the example that was traced.
+    """
+
+    graphdef: Any
+    filter_groups: tuple[FilterGroup, ...]
+    layouts: Mapping[Path, tuple[AxisLayout, ...]]
+    consumed: frozenset[tuple[Path, int]]
+    products: tuple[tuple[int, tuple[LengthOfAxis, ...]], ...]
+    normalised_over: Mapping[str, AxisLayout]
+    batch_size: int
+
+    @functools.cached_property
+    def full_widths(self) -> tuple[int, ...]:
+        """Filters in each group."""
+        return tuple(group.filters for group in self.filter_groups)
+
+    def checked_widths(self, widths: Sequence[int] | None) -> tuple[int, ...]:
+        """The widths as a tuple of ints; None stands for all filters.
+
+        Raises:
+          InputError: Not one width for each group, or one outside [1, filters].
+        """
+        if widths is None:
+            return self.full_widths
+        checked = tuple(int(width) for width in widths)
+        if len(checked) != len(self.filter_groups):
+            raise InputError(f"{len(checked)} widths given for {len(self.filter_groups)} filter groups; give one for each group")
+        for width, group in zip(checked, self.filter_groups, strict=True):
+            if not 1 <= width <= group.filters:
+                raise InputError(f"width {width} of group {group.name!r} is outside [1, {group.filters}]; keep at least one filter")
+        return checked
+
+    def macs(self, widths: Sequence[int] | None = None) -> int:
+        """Multiply-accumulates of one example's forward pass, exact.
+
+        Padded positions of a convolution count like all others, as is usual in the literature.
+
+        Args:
+          widths: Filters kept in each group; None keeps all.
+        """
+        return int(self.macs_of_many(np.asarray([self.checked_widths(widths)]))[0])
+
+    def macs_of_many(self, widths: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """`macs` of many width vectors at once: int [vectors, groups] to int64 [vectors]."""
+        constants, fixed, per_filter = self._polynomial
+        lengths = fixed + np.einsum("ofg,vg->vof", per_filter, np.asarray(widths, dtype=np.int64))
+        return np.asarray((constants * lengths.prod(axis=2)).sum(axis=1) // self.batch_size, dtype=np.int64)
+
+    @functools.cached_property
+    def _polynomial(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        most = max((len(axes) for _, axes in self.products), default=1)
+        fixed = np.ones((len(self.products), most), dtype=np.int64)
+        per_filter = np.zeros((len(self.products), most, len(self.filter_groups)), dtype=np.int64)
+        for row, (_, axes) in enumerate(self.products):
+            for column, axis in enumerate(axes):
+                fixed[row, column] = axis.constant
+                per_filter[row, column] = axis.per_filter
+        return np.array([constant for constant, _ in self.products], dtype=np.int64), fixed, per_filter
+
+    def signature(self) -> str:
+        """A hash of everything that a table depends on: groups, shapes of variables, and cost."""
+        probes = [self.full_widths] + [
+            tuple(1 + (7 * probe + 3 * index) % count for index, count in enumerate(self.full_widths)) for probe in range(3)
+        ]
+        description = {
+            "groups": [(group.name, group.filters, group.convolutional) for group in self.filter_groups],
+            "variables": {path_name(path): [axis.length for axis in axes] for path, axes in sorted(self.layouts.items())},
+            "macs": self.macs_of_many(probes).tolist(),
+        }
+        return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
+
+    def take(self, params: Any, kept: Kept) -> Any:
+        """The sub-network's smaller variables.
+
+        Args:
+          params: A pytree of the network's variables, or one that holds trees of their structure (an Optax state); leaves
+            that are no variable of the network are passed through.
+          kept: For each group, int [width] indices of the filters that it keeps, without repeats. A group that keeps all
+            its filters keeps them in their own order.
+
+        Returns:
+          The same tree with smaller arrays.
+        """
+        widths = [len(chosen) for chosen in kept]
+
+        def smaller(axes: Sequence[AxisLayout], leaf: jax.Array) -> jax.Array:
+            for axis, layout in enumerate(axes):
+                if layout.shrinks(widths):
+                    index = layout.indices(kept)
+                    leaf = leaf.at[(slice(None),) * axis + (index,)].get(mode="promise_in_bounds", unique_indices=True)
+            return leaf
+
+        return self._map(smaller, params)
+
+    def put(self, params: Any, sub: Any, kept: Kept) -> Any:
+        """Writes a sub-network's variables back into the full ones; what was dropped keeps its value bit by bit.
+
+        It gathers with the inverse permutation and selects: a scatter is one element at a time on the CPU.
+
+        Args:
+          params: The full variables, any pytree that `take` accepts.
+          sub: What `take(params, kept)` gave, changed.
+          kept: The same indices.
+        """
+        widths = [len(chosen) for chosen in kept]
+        masks = boolean_masks(kept, self.full_widths)
+        slots = [
+            jnp.zeros(count, jnp.int32).at[jnp.asarray(chosen)].set(jnp.arange(len(chosen), dtype=jnp.int32))
+            for chosen, count in zip(kept, self.full_widths, strict=True)
+        ]
+
+        def written_back(axes: Sequence[AxisLayout], full: jax.Array, small: jax.Array) -> jax.Array:
+            shrunk = [axis for axis, layout in enumerate(axes) if layout.shrinks(widths)]
+            for axis in shrunk:
+                sources = axes[axis].sources(slots, widths)
+                small = small.at[(slice(None),) * axis + (sources,)].get(mode="promise_in_bounds")
+            return jnp.where(_outer(axes, masks, shrunk, full.ndim), small, full) if shrunk else small
+
+        return self._map(written_back, params, sub)
+
+    def select(self, kept: Kept, where_kept: Any, where_dropped: Any) -> Any:
+        """Element by element: the first tree where all filters involved are kept, the second where one is dropped.
+
+        Args:
+          kept: For each group, int [width] indices, or bool [filters] (whose number of True may depend on data).
+          where_kept: Any pytree that `take` accepts.
+          where_dropped: A tree of the same structure and shapes.
+        """
+        masks = boolean_masks(kept, self.full_widths)
+
+        def chosen(axes: Sequence[AxisLayout], new: jax.Array, old: jax.Array) -> jax.Array:
+            droppable = [axis for axis, layout in enumerate(axes) if layout.droppable]
+            return jnp.where(_outer(axes, masks, droppable, new.ndim), new, old) if droppable else new
+
+        return self._map(chosen, where_kept, where_dropped)
+
+    def mask(self, params: Any, kept: Kept) -> Any:
+        """The full variables with everything that belongs to a dropped filter set to zero.
+
+        Args:
+          params: Any pytree that `take` accepts.
+          kept: For each group, int [width] indices, or bool [filters].
+        """
+        return self.select(kept, params, jax.tree.map(jnp.zeros_like, params))
+
+    def rescale(self, params: Any, widths: Sequence[int | jax.Array]) -> Any:
+        """Inverted dropout: kernels take in `filters / width` times what the kept filters of a group give.
+
+        Groups that a normalisation layer follows are left alone. (Srivastava et al., JMLR 2014, section 10.)
+
+        Args:
+          params: Full or sub-network variables (any pytree that `take` accepts).
+          widths: Filters kept in each group; may be traced values for full variables.
+        """
+
+        def scaled(axes: Sequence[AxisLayout], leaf: jax.Array, path: Path) -> jax.Array:
+            for axis, layout in enumerate(axes):
+                if (path, axis) not in self.consumed:
+                    continue
+                factors = [
+                    1.0 if run.group is None or self.filter_groups[run.group].normalised else run.filters / widths[run.group]
+                    for run in layout.runs
+                ]
+                if all(isinstance(factor, float) and factor == 1.0 for factor in factors):
+                    continue
+                full = leaf.shape[axis] == layout.length
+                lengths = [
+                    run.length if full or run.group is None else run.outer * int(widths[run.group]) * run.inner
+                    for run in layout.runs
+                ]
+                along = jnp.concatenate(
+                    [jnp.full(length, factor, leaf.dtype) for length, factor in zip(lengths, factors, strict=True)]
+                )
+                leaf = leaf * along.reshape((-1,) + (1,) * (leaf.ndim - axis - 1))
+            return leaf
+
+        return self._map(scaled, params, with_path=True)
+
+    def statistics_masks(self, kept: Kept) -> dict[str, jax.Array]:
+        """For layers that take statistics over channels, bool [channels]: which of them count."""
+        masks = boolean_masks(kept, self.full_widths)
+        return {layer: layout.spread(masks, fill=True) for layer, layout in self.normalised_over.items()}
+
+    def _map(self, function: Callable[..., Any], *trees: Any, with_path: bool = False) -> Any:
+        """Maps over the leaves of the first tree that are variables of the network; passes the others of it through."""
+
+        def mapped(key: Any, *leaves: Any) -> Any:
+            path = leaf_path(key)
+            while path and path not in self.layouts:
+                path = path[1:]  # an Optax state holds trees of the variables' structure at some depth
+            if not path or jnp.ndim(leaves[0]) != len(self.layouts[path]):
+                return leaves[-1] if len(leaves) == 1 else leaves[0]
+            return function(self.layouts[path], *leaves, path) if with_path else function(self.layouts[path], *leaves)
+
+        return jax.tree_util.tree_map_with_path(mapped, *trees)
+
+
+def leaf_path(key: tuple[Any, ...]) -> Path:
+    """The path of a leaf of a pytree as strings, without the `.value` that a Flax variable adds."""
+    parts = [str(getattr(part, "key", getattr(part, "name", getattr(part, "idx", part)))) for part in key]
+    return tuple(parts[:-1] if parts and parts[-1] == "value" and not hasattr(key[-1], "key") else parts)
+
+
+def _outer(axes: Sequence[AxisLayout], masks: Sequence[jax.Array], which: Sequence[int], ndim: int) -> jax.Array:
+    """Bool, broadcastable to a variable: True where the filters along all axes of `which` are kept."""
+    keep = jnp.ones((1,) * ndim, dtype=bool)
+    for axis in which:
+        shape = [1] * ndim
+        shape[axis] = axes[axis].length
+        keep = keep & axes[axis].spread(masks, fill=True).reshape(shape)
+    return keep
