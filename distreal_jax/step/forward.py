@@ -1,0 +1,80 @@
+"""Running a traced network, whole or as a sub-network, as a pure function of its variables."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from distreal_jax.step.convolution import ConvolutionForm, convolution_in_form
+from distreal_jax.tracing import TracedNetwork, intercept_calls, with_counts_of_sub_network
+from distreal_jax.tracing.interception import Call
+
+
+def split_variables(model: nnx.Module) -> tuple[nnx.State, nnx.State]:
+    """A network's parameters, which are trained and averaged, and all its other variables (running statistics, keys)."""
+    _, params, others = nnx.split(model, nnx.Param, ...)
+    return params, others
+
+
+def forward(
+    network: TracedNetwork,
+    params: Any,
+    others: Any,
+    inputs: jax.Array,
+    *,
+    train: bool,
+    convolution: ConvolutionForm,
+    statistics_masks: Mapping[str, jax.Array] | None = None,
+    key: jax.Array | None = None,
+) -> tuple[jax.Array, Any]:
+    """The network's output for full or sub-network variables.
+
+    Args:
+      network: The traced network.
+      params: Its parameters, or what `take` or `mask` made of them.
+      others: Its other variables, with the same filters.
+      inputs: [batch, ...].
+      train: Whether normalisation uses the statistics of the mini-batch and dropout layers drop.
+      convolution: The form in which convolutions are computed.
+      statistics_masks: For masked execution, the channels that count in statistics over channels.
+      key: For the network's own random layers, if it has any.
+
+    Returns:
+      logits [batch, classes], and the other variables after the call.
+    """
+    # Fresh variables: a module may update its running statistics only at the trace level where they were made.
+    params, others = jax.tree.map(lambda array: array, (params, others))
+    model = nnx.merge(network.graphdef, params, others if key is None else _with_keys(others, key))
+    if train:
+        model.train()
+    else:
+        model.eval()
+    masks = statistics_masks or {}
+
+    def with_statistics_mask(path: str, _: nnx.Module, call: Call) -> Call:
+        if path not in masks:
+            return call
+
+        def masked(x: jax.Array, *args: Any, **kwargs: Any) -> Any:
+            channels = masks[path].reshape((1,) * (x.ndim - 1) + (-1,))
+            return call(x, *args, mask=jnp.broadcast_to(channels, x.shape), **kwargs)
+
+        return masked
+
+    intercept_calls(model, with_counts_of_sub_network, convolution_in_form(convolution), with_statistics_mask)
+    logits = model(inputs)
+    return logits, nnx.state(model, nnx.Not(nnx.Param))
+
+
+def _with_keys(others: Any, key: jax.Array) -> Any:
+    """Gives each random stream of the network (of a Dropout layer, say) a key of its own for this call."""
+    streams = iter(range(1 << 30))
+
+    def renewed(variable: Any) -> Any:
+        if isinstance(variable, nnx.RngKey):
+            return variable.replace(jax.random.fold_in(key, next(streams)))
+        return variable
+
+    return jax.tree.map(renewed, others, is_leaf=lambda node: isinstance(node, nnx.Variable))

@@ -1,0 +1,149 @@
+"""One training step of a device, in two executions that give the same update to rounding.
+
+*Masked*: full shapes, dropped filters set to zero; one compilation serves every dropout vector. The reference, and what the
+search maps over. *Compact*: the sub-network's gathered arrays, so that the work really shrinks; one compilation per width
+vector. What a step drops is left exactly as it was, momentum and weight decay included.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from distreal_jax.step.convolution import ConvolutionForm
+from distreal_jax.step.forward import forward
+from distreal_jax.tracing import Kept, TracedNetwork
+from distreal_jax.tracing.layout import boolean_masks
+
+
+class Batch(NamedTuple):
+    """One mini-batch of one device."""
+
+    images: jax.Array  # [batch, height, width, channels]
+    labels: jax.Array  # int [batch]
+    classes: jax.Array | None = None  # bool [classes], those that the device has (masked loss); None: all
+
+
+class Learner(NamedTuple):
+    """What a device trains: parameters and the state of its optimiser."""
+
+    params: Any
+    opt_state: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalStep:
+    """A device's training step; its methods are pure functions, to be used under `jit`, `vmap` and `scan`.
+
+    Attributes:
+      network: The traced network.
+      optimizer: The device's Optax optimiser.
+      others: The network's other variables. Normalisation uses the statistics of the mini-batch, so they only matter to
+        evaluation and are not trained.
+      convolution: The form in which convolutions are computed.
+      rescale: Inverted-dropout rescaling where no normalisation follows a group.
+      proximal: FedProx's mu: adds mu / 2 |w - w_global|^2 to the loss. (Li et al., MLSys 2020, eq. 2.)
+    """
+
+    network: TracedNetwork
+    optimizer: optax.GradientTransformation
+    others: Any
+    convolution: ConvolutionForm = "patches"
+    rescale: bool = False
+    proximal: float = 0.0
+
+    def start(self, params: Any) -> Learner:
+        """A device's state when it has just received the global parameters."""
+        return Learner(params, self.optimizer.init(params))
+
+    def ordinary(self, learner: Learner, anchor: Any, batch: Batch, key: jax.Array) -> tuple[Learner, jax.Array]:
+        """One step of the full network; returns the new learner and the mini-batch's mean loss."""
+        return self._update(learner, anchor, batch, key, self.others, self.network.full_widths)
+
+    def masked(
+        self, learner: Learner, anchor: Any, batch: Batch, key: jax.Array, kept: Kept
+    ) -> tuple[Learner, jax.Array]:
+        """One step of a sub-network at full shapes.
+
+        Args:
+          learner: Full parameters and optimiser state.
+          anchor: The global parameters that the round began with.
+          batch: The mini-batch.
+          key: For the network's own random layers.
+          kept: For each group bool [filters] (whose number may depend on data) or int [width].
+
+        Returns:
+          The new learner, bitwise unchanged where a filter is dropped, and the mean loss.
+        """
+        masks = boolean_masks(kept, self.network.full_widths)
+        widths = [mask.sum() for mask in masks]
+        zeroed: Learner = self.network.mask(learner, masks)
+        others = self.network.mask(self.others, masks)
+        # The barriers keep XLA from fusing masks into the step: with all filters kept it is `ordinary`, bit by bit.
+        zeroed, others = jax.lax.optimization_barrier((zeroed, others))
+        updated, loss = jax.lax.optimization_barrier(self._update(zeroed, anchor, batch, key, others, widths, masks))
+        return self.network.select(masks, updated, learner), loss
+
+    def compact(
+        self, learner: Learner, anchor: Any, batch: Batch, key: jax.Array, kept: Kept
+    ) -> tuple[Learner, jax.Array]:
+        """The same step on the sub-network's smaller arrays; `kept` is int [width] for each group.
+
+        With all filters kept it is `ordinary`.
+        """
+        widths = tuple(len(chosen) for chosen in kept)
+        if widths == self.network.full_widths:
+            return self.ordinary(learner, anchor, batch, key)
+        small: Learner = self.network.take(learner, kept)
+        anchor = self.network.take(anchor, kept) if self.proximal else None
+        updated, loss = self._update(small, anchor, batch, key, self.network.take(self.others, kept), widths)
+        return self.network.put(learner, updated, kept), loss
+
+    def _update(
+        self,
+        learner: Learner,
+        anchor: Any,
+        batch: Batch,
+        key: jax.Array,
+        others: Any,
+        widths: Sequence[int | jax.Array],
+        masks: Kept | None = None,
+    ) -> tuple[Learner, jax.Array]:
+        def loss_of(params: Any) -> jax.Array:
+            scaled = self.network.rescale(params, widths) if self.rescale else params
+            logits, _ = forward(
+                self.network,
+                scaled,
+                others,
+                batch.images,
+                train=True,
+                convolution=self.convolution,
+                statistics_masks=None if masks is None else self.network.statistics_masks(masks),
+                key=key,
+            )
+            return cross_entropy(logits, batch).mean()
+
+        loss, gradients = jax.value_and_grad(loss_of)(learner.params)
+        if self.proximal:
+            gradients = jax.tree.map(
+                lambda gradient, now, then: gradient + self.proximal * (now - then), gradients, learner.params, anchor
+            )
+        if masks is not None:
+            gradients = self.network.mask(gradients, masks)
+        # Without the barrier a norm of the gradients is summed in another order in each execution.
+        gradients = jax.lax.optimization_barrier(gradients)
+        updates, opt_state = self.optimizer.update(gradients, learner.opt_state, learner.params)
+        return Learner(optax.apply_updates(learner.params, updates), opt_state), loss
+
+
+def cross_entropy(logits: jax.Array, batch: Batch) -> jax.Array:
+    """Softmax cross-entropy of each example, [batch]; logits of classes that the device has not are set to zero.
+
+    (HeteroFL's masked cross-entropy: Diao et al., ICLR 2021, section 3.)
+    """
+    if batch.classes is not None:
+        logits = jnp.where(batch.classes[None, :], logits, 0.0)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
