@@ -1,0 +1,6 @@
+"""What each device can spend on training, over time: drawn, or recorded on real machines."""
+
+from distreal_jax.availability.segments import Availability, Segments
+from distreal_jax.availability.specification import make_availability
+
+__all__ = ["Availability", "Segments", "make_availability"]

@@ -1,0 +1,166 @@
+"""The plan of a round: which entry of the table each client runs at each mini-batch, and what meets the deadline.
+
+It depends on costs and availability alone, never on weights, so a round is planned on the host and then run as data.
+
+Time is exact. A client works at the rate a(t) * steps, in full mini-batches a round: a mini-batch of cost c that begins at s
+ends at the e for which the integral of a(t) * steps from s to e is c.
+"""
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from distreal_jax.availability.draws import uniforms
+from distreal_jax.availability.segments import Availability, Floats, Integers, Segments, unchanging
+from distreal_jax.errors import InputError
+from distreal_jax.methods import Method
+
+TOLERANCE = 1e-9  # of a full mini-batch, chosen by us: far above the rounding of sums of work, far below any cost
+
+Pace = Literal["present", "remaining"]
+
+
+@dataclasses.dataclass(frozen=True)
+class RoundPlan:
+    """What every client of a round does. Work is counted in mini-batches of the full network.
+
+    Attributes:
+      clients: The devices that take part, int64 [clients].
+      entries: The table entry that each mini-batch which counts runs, int32 [clients, steps]; -1 where none does: it is not
+        done by the deadline, or its client uploads nothing.
+      uploads: Whether a client's update reaches the server, bool [clients].
+      steps_done: Mini-batches done by the deadline, uploaded or not, int32 [clients].
+      finish_times: When each mini-batch ends, float64 [clients, steps], in fractions of the round; inf where it doesn't.
+      deadline_hits: Whether the deadline came before a client had done all its steps, bool [clients].
+      work_offered: What a client could have done, float64 [clients]. It is spent, wasted or idle, and nothing else.
+      work_spent: In mini-batches that are done and uploaded, float64 [clients].
+      work_wasted: In a mini-batch that the deadline cut, or in anything that is not uploaded, float64 [clients].
+      work_idle: After the last step, float64 [clients].
+    """
+
+    clients: Integers
+    entries: npt.NDArray[np.int32]
+    uploads: npt.NDArray[np.bool_]
+    steps_done: npt.NDArray[np.int32]
+    finish_times: Floats
+    deadline_hits: npt.NDArray[np.bool_]
+    work_offered: Floats
+    work_spent: Floats
+    work_wasted: Floats
+    work_idle: Floats
+
+
+def plan_round(
+    method: Method,
+    costs: npt.ArrayLike,
+    availability: Availability,
+    clients: npt.ArrayLike,
+    *,
+    round_index: int,
+    steps: int,
+    seed: int,
+    pace: Pace = "present",
+) -> RoundPlan:
+    """Plans a round for all its clients at once; a client's plan does not depend on the others.
+
+    Args:
+      method: Says when a device decides on an entry and what it does at the deadline.
+      costs: Cost of a mini-batch with each entry, [entries], ascending fractions of the full network's mini-batch.
+      availability: What the devices can spend; ignored if the method does not limit them.
+      clients: The devices that take part, [clients].
+      round_index: The round, 0 for the first.
+      steps: Mini-batches of each client.
+      seed: The experiment's seed.
+      pace: What a device that decides before each mini-batch may spend on it. `present`: one of `steps` equal parts of a
+        round, at its present speed. `remaining`: one of as many equal parts of what is left of the round as there are
+        mini-batches left, at its present speed.
+
+    Raises:
+      InputError: The costs are not ascending or not in (0, 1], or there are no steps.
+    """
+    ascending = _checked(costs)
+    if steps < 1:
+        raise InputError(f"{steps} mini-batches a round given; expected at least 1")
+    devices = np.asarray(clients, dtype=np.int64)
+    segments = availability.during(round_index, devices) if method.limited else unchanging(np.ones(len(devices)))
+    clock = _Clock(segments, steps)
+    if method.decided == "never":
+        assured = availability.minimum if method.limited else 1.0
+        cap = _largest_within(ascending, np.full(len(devices), assured))
+    else:
+        cap = _largest_within(ascending, segments.values[:, 0])
+
+    entries = np.full((len(devices), steps), -1, dtype=np.int32)
+    finish_times = np.full((len(devices), steps), np.inf)
+    done = np.zeros(len(devices))
+    running = np.ones(len(devices), dtype=bool)
+    for step in range(steps):
+        entry = cap
+        if method.decided == "step":
+            time, present = clock.at(done)
+            share = 1.0 if pace == "present" else steps * (1.0 - time) / (steps - step)
+            entry = _largest_within(ascending, present * share)
+        elif method.below_cap:
+            entry = np.floor((cap + 1) * uniforms(seed, "plan/below_cap", devices, round_index, step)).astype(np.int64)
+        after = done + ascending[entry]
+        running &= after <= clock.offered + TOLERANCE
+        entries[:, step] = np.where(running, entry, -1)
+        finish_times[:, step] = np.where(running, clock.at(after)[0], np.inf)
+        done = np.where(running, after, done)
+
+    steps_done = np.count_nonzero(entries >= 0, axis=1).astype(np.int32)
+    deadline_hits = np.less(steps_done, steps)
+    uploads = ~deadline_hits if method.unfinished == "discard" else np.greater(steps_done, 0)
+    spent = np.where(uploads, np.minimum(done, clock.offered), 0.0)
+    wasted = np.where(deadline_hits, clock.offered - spent, 0.0)
+    return RoundPlan(
+        clients=devices,
+        entries=np.where(uploads[:, np.newaxis], entries, np.int32(-1)),
+        uploads=uploads,
+        steps_done=steps_done,
+        finish_times=finish_times,
+        deadline_hits=deadline_hits,
+        work_offered=clock.offered,
+        work_spent=spent,
+        work_wasted=wasted,
+        work_idle=np.where(deadline_hits, 0.0, clock.offered - spent),
+    )
+
+
+class _Clock:
+    """When each client has done how much work, in mini-batches of the full network since the round began."""
+
+    def __init__(self, segments: Segments, steps: int) -> None:
+        self._times = segments.times
+        self._values = segments.values
+        self._speeds = segments.values * steps
+        work = np.cumsum(np.diff(segments.times) * self._speeds, axis=1)
+        self._work = np.pad(work, ((0, 0), (1, 0)))
+        self.offered: Floats = work[:, -1]
+
+    def at(self, done: Floats) -> tuple[Floats, Floats]:
+        """Time at which each client has done `done` [clients], and its availability from then on."""
+        passed = np.sum(self._work[:, 1:-1] <= done[:, np.newaxis] + TOLERANCE, axis=1)
+        rows = np.arange(len(done))
+        time = self._times[rows, passed] + (done - self._work[rows, passed]) / self._speeds[rows, passed]
+        return np.clip(time, self._times[rows, passed], 1.0), self._values[rows, passed]
+
+
+def _largest_within(costs: Floats, budgets: Floats) -> Integers:
+    """The last entry whose cost is within each budget; the first, which is the cheapest, if none is."""
+    within = np.searchsorted(costs, budgets * (1 + TOLERANCE), side="right") - 1
+    return np.maximum(within, 0).astype(np.int64)
+
+
+def _checked(costs: npt.ArrayLike) -> Floats:
+    ascending = np.asarray(costs, dtype=np.float64)
+    if ascending.ndim != 1 or not len(ascending):
+        raise InputError(f"costs of shape {ascending.shape} given; expected [entries], at least one")
+    if not np.all((ascending > 0) & (ascending <= 1 + TOLERANCE)):
+        wrong = ascending[~((ascending > 0) & (ascending <= 1 + TOLERANCE))][0]
+        raise InputError(f"cost {wrong:g} is outside (0, 1]; expected fractions of the full network's mini-batch")
+    if not np.all(np.diff(ascending) > 0):
+        raise InputError("costs do not ascend from each entry to the next; sort the entries and keep one of each cost")
+    return ascending
