@@ -1,0 +1,185 @@
+"""NSGA-II (Deb et al., 2002) over dropout rates, by DEAP: the design space exploration of DISTREAL.
+
+Objectives are the MACs of a forward pass, to be low, and the progress of a short training, to be high (Rapp et al., AAAI
+2022). Rates are the genes; the widths they round to are what is evaluated and stored, and no widths are evaluated twice.
+"""
+
+import contextlib
+import dataclasses
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from deap import base, tools
+
+from distreal_jax.errors import InputError
+from distreal_jax.search.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from distreal_jax.search.evaluation import Evaluate, EvaluatedVectors, Generation, SearchResult, Widths, measured_afresh
+from distreal_jax.search.space import SearchSettings, SearchSpace
+
+if TYPE_CHECKING:
+    from distreal_jax.tracing import TracedNetwork
+
+_VARIATION = 0  # role in the random key, beside those of the other parts of a search
+_MATING_ROUNDS = 8  # chosen by us: how often a population mates for children not yet evaluated; small spaces run out of them
+
+
+class _Fitness(base.Fitness):  # type: ignore[misc]  # DEAP is untyped
+    """(cost, progress): the first is to be low, the second high."""
+
+    weights = (-1.0, 1.0)
+
+
+class _Individual(list[float]):
+    """The rates of the searched groups, with what DEAP's selection reads."""
+
+    def __init__(self, rates: Sequence[float], widths: Widths) -> None:
+        super().__init__(rates)
+        self.widths = widths
+        self.fitness = _Fitness()
+
+
+def search(
+    network: "TracedNetwork",
+    evaluate: Evaluate,
+    settings: SearchSettings,
+    *,
+    checkpoint: Path | None = None,
+    on_generation: Callable[[Generation], None] | None = None,
+    searched_groups: Sequence[int] | None = None,
+    measures: str = "",
+) -> SearchResult:
+    """Searches Pareto-optimal dropout vectors.
+
+    The first generation holds vectors of one rate for all layers, from the full network to the highest rate, and random
+    ones. What may enter the table at the end is measured afresh (`measured_afresh`): as many of the best evaluated vectors
+    as the population has, the uniform ones, and the full network.
+
+    Args:
+      network: The traced network; it counts the MACs.
+      evaluate: (widths [population, groups] int32, repeat) -> progress [population]. Always called with a full population
+        (short batches repeat vectors), so that it is compiled once. It must be a function of its arguments alone; `repeat`
+        names the random numbers, and each vector of a batch is to get the same ones.
+      settings: See `SearchSettings`.
+      checkpoint: File to write after each generation and to go on from if it exists; the result is bitwise the same.
+      on_generation: Called after each generation, when its checkpoint is written.
+      searched_groups: Indices of the filter groups to drop; None: the convolutional ones. Others are kept whole.
+      measures: What `evaluate` measures (data set, training settings), in any words; a checkpoint of another is refused.
+
+    Returns:
+      The front, everything evaluated, and the history of hypervolumes.
+
+    Raises:
+      InputError: A checkpoint of another search or one that can't be written, or progress that is not finite.
+    """
+    space = SearchSpace(network, settings.max_rate, searched_groups)
+    vectors = EvaluatedVectors(space, evaluate, settings)
+    identity = {
+        "settings": dataclasses.asdict(settings),
+        "network": network.signature(),
+        "searched_groups": list(space.groups),
+        "measures": measures,
+    }
+    seeds = [space.widths(rates) for rates in _uniform_seeds(space, settings)]
+    resumed = None if checkpoint is None else _resumed(checkpoint, identity)
+    population: list[_Individual] = []
+    counts: list[int] = []
+    if resumed is not None:
+        vectors.measured.update(resumed.measured)
+        population = [_Individual(rates, space.widths(rates)) for rates in resumed.population]
+        counts = list(resumed.counts)
+    for index in range(len(counts), settings.generations):
+        children = (
+            _first_generation(space, settings) if index == 0 else _children(population, space, vectors, settings, index)
+        )
+        vectors.evaluate(child.widths for child in children)
+        population = _selected([*population, *children], space, vectors, settings.population)
+        counts.append(len(vectors.measured))
+        if checkpoint is not None:
+            rates = tuple(tuple(individual) for individual in population)
+            save_checkpoint(checkpoint, identity, Checkpoint(rates, vectors.measured, tuple(counts)))
+        if on_generation is not None:
+            on_generation(vectors.generation(index, counts[-1], _reference(vectors, seeds)))
+    reference = _reference(vectors, seeds)
+    return SearchResult(
+        measured_afresh(space, vectors, seeds, settings),
+        vectors.entries(),
+        tuple(vectors.generation(index, count, reference) for index, count in enumerate(counts)),
+        reference,
+        network.signature(),
+        network.macs(),
+        settings,
+    )
+
+
+@contextlib.contextmanager
+def _random_numbers(seed: int, generation: int) -> Iterator[None]:
+    """Gives DEAP, which draws from the global `random`, the numbers of this generation; restores the caller's state."""
+    words = np.random.SeedSequence([seed, _VARIATION, generation]).generate_state(8)
+    inside = random.Random(sum(int(word) << (32 * place) for place, word in enumerate(words)))
+    outside = random.getstate()
+    random.setstate(inside.getstate())
+    try:
+        yield
+    finally:
+        random.setstate(outside)
+
+
+def _resumed(checkpoint: Path, identity: Mapping[str, object]) -> Checkpoint | None:
+    try:
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"can't write {checkpoint}: {error.strerror}; choose a folder that can be written") from error
+    return load_checkpoint(checkpoint, identity)
+
+
+def _uniform_seeds(space: SearchSpace, settings: SearchSettings) -> list[list[float]]:
+    return space.uniform_seeds(max(2, settings.population // 4))  # a quarter of the population: chosen by us
+
+
+def _reference(vectors: EvaluatedVectors, seeds: Sequence[Widths]) -> tuple[float, float]:
+    """The cost of the full network, and the least progress among the vectors of one rate."""
+    return 1.0, min(vectors.progress(widths) for widths in seeds)
+
+
+def _first_generation(space: SearchSpace, settings: SearchSettings) -> list[_Individual]:
+    found = {space.widths(rates): rates for rates in reversed(_uniform_seeds(space, settings))}
+    with _random_numbers(settings.seed, 0):
+        for _ in range(_MATING_ROUNDS * settings.population):
+            if len(found) >= settings.population:
+                break
+            rates = [random.uniform(0, settings.max_rate) for _ in space.groups]
+            found.setdefault(space.widths(rates), rates)
+    return [_Individual(rates, widths) for widths, rates in found.items()]
+
+
+def _selected(pool: Sequence[_Individual], space: SearchSpace, vectors: EvaluatedVectors, count: int) -> list[_Individual]:
+    for individual in pool:
+        individual.fitness.values = (space.cost(individual.widths), vectors.progress(individual.widths))
+    selected: list[_Individual] = tools.selNSGA2(list(pool), min(count, len(pool)))
+    return selected
+
+
+def _children(
+    population: Sequence[_Individual], space: SearchSpace, vectors: EvaluatedVectors, settings: SearchSettings, index: int
+) -> list[_Individual]:
+    """As many children as the population has members, fewer in a space that runs out; none was evaluated before."""
+    # crowding distances anew from the members alone, so that a checkpoint needs to hold nothing but their rates
+    members = _selected(population, space, vectors, len(population))
+    bounds = {"low": 0.0, "up": settings.max_rate}
+    children: dict[Widths, _Individual] = {}
+    with _random_numbers(settings.seed, index):
+        for _ in range(_MATING_ROUNDS):
+            parents = tools.selTournamentDCD(members, len(members) - len(members) % 4)
+            for first, second in zip(parents[::2], parents[1::2], strict=True):
+                pair = [list(first), list(second)]
+                if random.random() <= settings.crossover_probability:
+                    tools.cxSimulatedBinaryBounded(*pair, eta=settings.crossover_eta, **bounds)
+                for rates in pair:
+                    tools.mutPolynomialBounded(rates, eta=settings.mutation_eta, indpb=1 / len(space.groups), **bounds)
+                    widths = space.widths(rates)
+                    if widths not in vectors.measured and len(children) < settings.population:
+                        children.setdefault(widths, _Individual(rates, widths))
+    return list(children.values())

@@ -1,0 +1,107 @@
+"""What a search explores: a dropout rate for each searched filter group, realised as integer numbers of filters."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from distreal_jax.errors import InputError
+from distreal_jax.table import kept_filters
+
+if TYPE_CHECKING:
+    from distreal_jax.tracing import TracedNetwork
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchSettings:
+    """Settings of NSGA-II (Deb et al., 2002) and of how often each vector's progress is measured.
+
+    Attributes:
+      population: Vectors kept from generation to generation, and evaluated together; a multiple of 4.
+      generations: How many times a population is evaluated, the first one included.
+      max_rate: The highest dropout rate, below 1.
+      crossover_eta: How closely children of simulated binary crossover resemble their parents (DEAP's examples: 20).
+      mutation_eta: How closely a mutant of polynomial mutation resembles its original (DEAP's examples: 20).
+      crossover_probability: Of a pair of parents (DEAP's examples: 0.9). Each rate mutates with probability one over their
+        number.
+      repeats: Measurements of a vector's progress that the search averages.
+      final_repeats: Fresh measurements of the vectors that may enter the table; those they were selected by are not
+        used again.
+      seed: Of every random choice of the search.
+    """
+
+    population: int = 64  # chosen by us, with the generations: about 2,000 short trainings
+    generations: int = 30
+    max_rate: float = 0.9  # chosen by us: one rate of 0.9 for all layers costs about 1 % of the full network
+    crossover_eta: float = 20.0
+    mutation_eta: float = 20.0
+    crossover_probability: float = 0.9
+    repeats: int = 1
+    final_repeats: int = 4  # chosen by us: the fewest that give a standard error worth stating
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, holds, expected in (
+            ("population", self.population, self.population >= 4 and self.population % 4 == 0, "a multiple of 4"),
+            ("generations", self.generations, self.generations >= 1, "at least 1"),
+            ("max_rate", self.max_rate, 0 < self.max_rate < 1, "a rate above 0 and below 1"),
+            ("crossover_eta", self.crossover_eta, 0 <= self.crossover_eta < np.inf, "a finite number of at least 0"),
+            ("mutation_eta", self.mutation_eta, 0 <= self.mutation_eta < np.inf, "a finite number of at least 0"),
+            ("crossover_probability", self.crossover_probability, 0 <= self.crossover_probability <= 1, "from 0 to 1"),
+            ("repeats", self.repeats, self.repeats >= 1, "at least 1"),
+            ("final_repeats", self.final_repeats, self.final_repeats >= 2, "at least 2, or there is no standard error"),
+            ("seed", self.seed, self.seed >= 0, "at least 0"),
+        ):
+            if not holds:
+                raise InputError(f"the search's {name} is {value}, expected {expected}")
+
+
+class SearchSpace:
+    """Rates of the searched groups and the widths of the whole network that they stand for; other groups are kept whole.
+
+    Attributes:
+      network: The traced network.
+      groups: Indices of the searched filter groups.
+      max_rate: The highest rate.
+
+    Raises:
+      InputError: No group to search, or an index given twice or out of range.
+    """
+
+    def __init__(self, network: "TracedNetwork", max_rate: float, searched_groups: Sequence[int] | None = None) -> None:
+        """Searches the groups of those indices; None: the convolutional ones, as the paper does."""
+        available = network.filter_groups
+        if searched_groups is None:
+            searched_groups = [index for index, group in enumerate(available) if group.convolutional]
+        self.network, self.max_rate, self.groups = network, max_rate, tuple(int(index) for index in searched_groups)
+        if not self.groups:
+            raise InputError(
+                "the network has no convolutional filter group to search; name searched_groups, or change the model"
+            )
+        if len(set(self.groups)) != len(self.groups) or not all(0 <= index < len(available) for index in self.groups):
+            raise InputError(f"searched_groups {self.groups}: expected different indices from 0 to {len(available) - 1}")
+        self._filters = np.array([available[index].filters for index in self.groups])
+        self._full = np.array(network.full_widths, dtype=np.int32)
+        self._macs: dict[tuple[int, ...], int] = {}
+        self._full_macs = network.macs()
+
+    def widths(self, rates: Sequence[float] | np.ndarray) -> tuple[int, ...]:
+        """The widths of all groups at the rates of the searched ones: [searched] -> [groups]."""
+        widths = self._full.copy()
+        widths[list(self.groups)] = kept_filters(self._filters, rates)
+        return tuple(widths.tolist())
+
+    def macs(self, widths: tuple[int, ...]) -> int:
+        """Multiply-accumulates of one example's forward pass, counted once for any widths."""
+        if widths not in self._macs:
+            self._macs[widths] = self.network.macs(widths)
+        return self._macs[widths]
+
+    def cost(self, widths: tuple[int, ...]) -> float:
+        """MACs as a fraction of the full network's."""
+        return self.macs(widths) / self._full_macs
+
+    def uniform_seeds(self, count: int) -> list[list[float]]:
+        """Vectors of one rate for all searched groups, evenly spread from 0 to the highest rate: [count, searched]."""
+        return [[rate] * len(self.groups) for rate in np.linspace(0, self.max_rate, count).tolist()]

@@ -1,0 +1,92 @@
+"""How a dropout table is stored: the fields of its JSON document, and where the tables that come with the package lie."""
+
+import importlib.resources
+from collections.abc import Callable, Mapping
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from distreal_jax.document import Fields, read_document, write_document
+from distreal_jax.errors import InputError
+
+_KIND = "distreal_jax dropout table"
+_SCHEMA = 1
+_REMEDY = "make the table again with experiments/search.py"
+Table = TypeVar("Table")
+
+
+def table_file(source: str | Path) -> Path | Traversable:
+    """The file of a path, or of the bare name (no folder, no `.json`) of a table that comes with the package.
+
+    Raises:
+      InputError: No table of that name; those there are are listed.
+    """
+    if isinstance(source, Path) or "/" in source or source.endswith(".json"):
+        return Path(source)
+    tables = _shipped_tables()
+    file = tables.joinpath(f"{source}.json")
+    if not file.is_file():
+        names = sorted(item.name.removesuffix(".json") for item in tables.iterdir()) if tables.is_dir() else []
+        raise InputError(
+            f"no table named {source!r} comes with the package (there are: {', '.join(names) or 'none'}); "
+            "give one of these names or the path of a .json file"
+        )
+    return file
+
+
+def read_table(file: Path | Traversable, build: Callable[..., Table]) -> Table:
+    """Reads a table's fields and builds the table of them.
+
+    Args:
+      file: The file.
+      build: Called with the table's fields by name; `entries` are a list of the fields of each.
+
+    Raises:
+      InputError: The file is damaged or of a newer schema, or `build` refuses what it says; the line names file and field.
+    """
+    fields = read_document(file, _KIND, _SCHEMA, _REMEDY)
+    groups, rows = fields.rows("groups"), fields.rows("entries")
+    arguments = {
+        "network": fields.text("network"),
+        "group_names": tuple(group.text("name") for group in groups),
+        "group_filters": tuple(group.whole("filters", least=1) for group in groups),
+        "entries": [_entry(row) for row in rows],
+        "provenance": fields.mapping("provenance"),
+        "full_macs": fields.whole("full_macs", least=1),
+        "full_seconds": fields.named_numbers("full_seconds"),
+    }
+    for row in [*groups, *rows]:
+        row.finish()
+    try:
+        table = build(**arguments)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
+    # last, since a field that can't be is worth more to a reader than a checksum that differs
+    fields.finish()
+    return table
+
+
+def write_table(path: Path, fields: Mapping[str, Any]) -> None:
+    """Writes a table's fields, named as `read_table` gives them; raises `InputError` if the file can't be written."""
+    names = zip(fields["group_names"], fields["group_filters"], strict=True)
+    content = {
+        "network": fields["network"],
+        "groups": [{"name": name, "filters": filters} for name, filters in names],
+        **{name: fields[name] for name in ("full_macs", "full_seconds", "entries", "provenance")},
+    }
+    write_document(path, _KIND, _SCHEMA, content)
+
+
+def _entry(row: Fields) -> dict[str, Any]:
+    return {
+        "widths": row.wholes("widths", least=1),
+        "macs": row.whole("macs", least=1),
+        "progress": row.number("progress"),
+        "progress_stderr": row.number("progress_stderr"),
+        "flops": row.number("flops"),
+        "seconds": row.named_numbers("seconds"),
+    }
+
+
+def _shipped_tables() -> Traversable:
+    return importlib.resources.files("distreal_jax").joinpath("tables")

@@ -1,0 +1,371 @@
+"""Claims about the search: it finds what one rate for all layers misses, repeats itself bit for bit, and survives a kill."""
+
+import dataclasses
+import itertools
+import random
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from deap import creator
+
+from distreal_jax.errors import InputError
+from distreal_jax.networks import make_network
+from distreal_jax.search import (
+    SearchSettings,
+    SearchSpace,
+    evaluate_rates,
+    hypervolume,
+    macs_weights,
+    random_rates,
+    search,
+    uniform_rates,
+    weighted_rates,
+)
+from distreal_jax.table import DropoutTable
+from distreal_jax.tracing import trace_network
+
+SMALL = SearchSettings(population=8, generations=6, seed=3)
+
+
+@pytest.fixture(scope="module")
+def network():
+    """Three convolutional groups of 16, 32 and 32 filters, and 64 dense units."""
+    return trace_network(
+        make_network("digits_cnn", image_shape=(8, 8, 1), num_classes=10, seed=0), np.zeros((1, 8, 8, 1), np.float32)
+    )
+
+
+def value_of_widths(widths: np.ndarray, repeat: int) -> np.ndarray:
+    """Concave in every width; the first layer is worth most, the last convolution (which costs most) least."""
+    del repeat
+    return np.log1p(20 * widths / np.array([16, 32, 32, 64])) @ np.array([5.0, 2.0, 0.5, 1.0])
+
+
+def noisy_value(widths: np.ndarray, repeat: int) -> np.ndarray:
+    """The same, with noise that depends on nothing but vector and repeat."""
+    noise = [np.random.default_rng([repeat, zlib.crc32(row.tobytes())]).normal() for row in np.asarray(widths, np.int32)]
+    return value_of_widths(widths, repeat) + 0.3 * np.array(noise)
+
+
+class Recorder:
+    """An evaluation that remembers how it was called."""
+
+    def __init__(self, evaluate=value_of_widths):
+        self.evaluate, self.calls = evaluate, []
+
+    def __call__(self, widths, repeat):
+        self.calls.append((widths.copy(), repeat))
+        return self.evaluate(widths, repeat)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_search_beats_vectors_that_take_no_search_at_equal_evaluations(network, seed):
+    settings = SearchSettings(population=32, generations=12, seed=seed)
+    found = search(network, value_of_widths, settings)
+    space, count = SearchSpace(network, settings.max_rate), len(found.evaluated)
+    assert count == 32 * 12
+    assert all(len(generation.front) > 1 for generation in found.history)
+    for rates in (
+        uniform_rates(space, count),
+        random_rates(space, count, seed),
+        weighted_rates(space, count, macs_weights(space)),
+        weighted_rates(space, count, [0, 1, 1]),
+    ):
+        rival = evaluate_rates(network, value_of_widths, settings, rates, reference=found.reference)
+        assert len(rival.evaluated) <= count
+        assert found.hypervolume() > rival.hypervolume()
+        assert found.history[-1].hypervolume > rival.history[-1].hypervolume
+
+
+def test_the_same_seed_finds_the_same_and_another_seed_something_else(network):
+    found = search(network, noisy_value, SMALL)
+    assert search(network, noisy_value, SMALL) == found
+    assert search(network, noisy_value, dataclasses.replace(SMALL, seed=4)).evaluated != found.evaluated
+
+
+def test_callers_do_not_notice_that_deap_draws_from_global_random_numbers(network):
+    random.setstate(random.Random(12345).getstate())
+    before, numpy_before = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    created = set(vars(creator))
+
+    def evaluate(widths, repeat):
+        assert random.getstate() == before
+        return value_of_widths(widths, repeat)
+
+    def watch(generation):
+        assert random.getstate() == before
+
+    found = search(network, evaluate, SMALL, on_generation=watch)
+    assert random.getstate() == before and np.random.get_state()[1].tolist() == numpy_before  # noqa: NPY002
+    assert set(vars(creator)) == created
+    random.setstate(random.Random(54321).getstate())
+    assert search(network, value_of_widths, SMALL) == found
+
+
+def test_random_numbers_are_given_back_when_the_search_fails(network, monkeypatch):
+    before = random.getstate()
+
+    def fail(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("deap.tools.mutPolynomialBounded", fail)
+    with pytest.raises(KeyboardInterrupt):
+        search(network, value_of_widths, SMALL)
+    assert random.getstate() == before
+
+
+def test_no_widths_are_evaluated_twice_and_every_batch_is_full(network):
+    recorder = Recorder()
+    settings = dataclasses.replace(SMALL, repeats=2, final_repeats=3)
+    found = search(network, recorder, settings)
+    seen: dict[int, set] = {}
+    for widths, repeat in recorder.calls:
+        assert widths.shape == (8, 4) and widths.dtype == np.int32
+        batch = {tuple(row) for row in widths.tolist()}
+        assert not batch & seen.setdefault(repeat, set())
+        seen[repeat] |= batch
+    assert sorted(seen) == [0, 1, 2, 3, 4]
+    assert seen[0] == seen[1] == {entry.widths for entry in found.evaluated}
+    assert len(found.evaluated) == 8 * 6 and [generation.evaluated for generation in found.history] == [
+        8,
+        16,
+        24,
+        32,
+        40,
+        48,
+    ]
+
+
+def test_a_space_smaller_than_the_population_is_searched_without_repeating_itself(network):
+    recorder = Recorder()
+    found = search(network, recorder, dataclasses.replace(SMALL, max_rate=0.15, generations=20), searched_groups=[0])
+    assert {entry.widths for entry in found.evaluated} == {(width, 32, 32, 64) for width in (14, 15, 16)}
+    assert found.front[-1].widths == (16, 32, 32, 64) and len(found.history) == 20
+
+
+def test_dense_groups_are_kept_whole_unless_they_are_searched(network):
+    assert {entry.widths[3] for entry in search(network, value_of_widths, SMALL).evaluated} == {64}
+    dense = search(network, value_of_widths, SMALL, searched_groups=[3])
+    assert {entry.widths[:3] for entry in dense.evaluated} == {(16, 32, 32)}
+
+
+def test_the_first_generation_holds_uniform_vectors_from_the_full_network_to_the_highest_rate(network):
+    first = Recorder()
+    search(network, first, dataclasses.replace(SMALL, population=16, generations=1))
+    rows = {tuple(row) for row in first.calls[0][0].tolist()}
+    assert len(rows) == 16
+    assert {(16, 32, 32, 64), (11, 22, 22, 64), (6, 13, 13, 64), (2, 3, 3, 64)} <= rows
+
+
+def test_the_table_reaches_from_the_cheapest_uniform_vector_to_the_full_network(network, tmp_path):
+    found = search(network, noisy_value, SMALL)
+    table = found.to_table(network, {"command": "search.py --seed 3"})
+    assert table.entries[-1].widths == network.full_widths and table.entries[0].macs <= network.macs((2, 3, 3, 64))
+    assert table.checked_for(network).entries == found.front
+    assert table.provenance["search"]["settings"] == dataclasses.asdict(SMALL)
+    table.save(tmp_path / "table.json")
+    assert DropoutTable.load(tmp_path / "table.json") == table
+    short = found.to_table(network, {}, most_entries=4)
+    assert len(short.entries) == 4
+    assert (short.entries[0], short.entries[-1]) == (table.entries[0], table.entries[-1])
+    with pytest.raises(InputError, match="allow at least 2"):
+        found.to_table(network, {}, most_entries=1)
+    with pytest.raises(InputError, match="another network"):
+        found.to_table(dataclasses.replace(network, batch_size=2), {})
+
+
+def test_entries_are_measured_afresh_with_their_standard_error(network):
+    found = search(network, noisy_value, dataclasses.replace(SMALL, repeats=2, final_repeats=4))
+    for entry in found.front:
+        fresh = [noisy_value(np.array([entry.widths], np.int32), repeat)[0] for repeat in (2, 3, 4, 5)]
+        assert entry.progress == pytest.approx(np.mean(fresh))
+        assert entry.progress_stderr == pytest.approx(np.sqrt(np.sum((fresh - np.mean(fresh)) ** 2) / 3 / 4))
+
+
+def test_the_history_is_the_hypervolume_of_all_that_was_evaluated_until_then(network):
+    found = search(network, noisy_value, SMALL)
+    uniform = {entry.widths: entry.progress for entry in found.evaluated}
+    assert found.reference == (1.0, min(uniform[widths] for widths in [(16, 32, 32, 64), (2, 3, 3, 64)]))
+    for generation in found.history:
+        entries = found.evaluated[: generation.evaluated]
+        costs = [entry.macs / network.macs() for entry in entries]
+        assert generation.hypervolume == hypervolume(costs, [entry.progress for entry in entries], found.reference)
+        assert {entry.widths for entry in generation.front} <= {entry.widths for entry in entries}
+    assert np.all(np.diff([generation.hypervolume for generation in found.history]) >= 0)
+
+
+class KilledError(Exception):
+    """The machine goes down."""
+
+
+def run_until(generation: int, checkpoint: Path, network, settings=SMALL, **options) -> None:
+    """A search that is killed after that generation."""
+
+    def kill(report):
+        if report.index == generation:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        search(network, noisy_value, settings, checkpoint=checkpoint, on_generation=kill, **options)
+
+
+@pytest.mark.parametrize("generation", [0, 1, 3, 5])
+def test_resume_is_bitwise(network, tmp_path, generation):
+    checkpoint = tmp_path / "new" / "search.json"
+    run_until(generation, checkpoint, network)
+    reports = []
+    resumed = search(network, noisy_value, SMALL, checkpoint=checkpoint, on_generation=reports.append)
+    assert resumed == search(network, noisy_value, SMALL)
+    assert tuple(reports) == resumed.history[generation + 1 :]
+
+
+@pytest.mark.parametrize("calls", [0, 1, 4, 7])
+def test_resume_is_bitwise_after_a_kill_in_the_middle_of_an_evaluation(network, tmp_path, calls):
+    left = itertools.count(calls, -1)
+
+    def evaluate(widths, repeat):
+        if not next(left):
+            raise KilledError
+        return noisy_value(widths, repeat)
+
+    with pytest.raises(KilledError):
+        search(network, evaluate, SMALL, checkpoint=tmp_path / "search.json")
+    assert search(network, noisy_value, SMALL, checkpoint=tmp_path / "search.json") == search(network, noisy_value, SMALL)
+
+
+@pytest.mark.parametrize("remaining", [0, 10, 500, -3])
+def test_a_truncated_checkpoint_falls_back_to_the_one_before(network, tmp_path, remaining):
+    checkpoint = tmp_path / "search.json"
+    run_until(3, checkpoint, network)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:remaining])
+    reports = []
+    with pytest.warns(UserWarning, match="damaged or truncated.*going on from the checkpoint before it"):
+        resumed = search(network, noisy_value, SMALL, checkpoint=checkpoint, on_generation=reports.append)
+    assert resumed == search(network, noisy_value, SMALL) and reports[0].index == 3
+    assert len(list(tmp_path.iterdir())) == 2  # the last checkpoint and the one before it
+
+
+def test_a_kill_between_the_two_renames_of_a_checkpoint_loses_one_generation_at_most(network, tmp_path):
+    checkpoint = tmp_path / "search.json"
+    run_until(3, checkpoint, network)
+    checkpoint.unlink()
+    assert search(network, noisy_value, SMALL, checkpoint=checkpoint) == search(network, noisy_value, SMALL)
+
+
+def test_a_search_with_nothing_left_but_damaged_checkpoints_says_so(network, tmp_path):
+    checkpoint = tmp_path / "search.json"
+    run_until(0, checkpoint, network)
+    checkpoint.write_text(checkpoint.read_text().replace('"counts": [8]', '"counts": [9]'))
+    with pytest.raises(InputError, match=r"changed after it was written.*delete it to start the search anew"):
+        search(network, noisy_value, SMALL, checkpoint=checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "message"),
+    [
+        ({"population": 12}, {}, "its population is 8, this one's is 12"),
+        ({"seed": 4}, {}, "its seed is 3, this one's is 4"),
+        ({}, {"searched_groups": [0]}, "its searched_groups is .0, 1, 2., this one's is .0."),
+        ({}, {"measures": "cifar10"}, "its measures is '', this one's is 'cifar10'"),
+    ],
+)
+def test_a_checkpoint_of_another_search_is_refused_and_left_alone(network, tmp_path, changes, options, message):
+    checkpoint = tmp_path / "search.json"
+    run_until(2, checkpoint, network)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for _ in range(2):
+        with pytest.raises(InputError, match=message):
+            search(network, noisy_value, dataclasses.replace(SMALL, **changes), checkpoint=checkpoint, **options)
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+        checkpoint.unlink(missing_ok=True)  # now only the one before it is left
+        before.pop(checkpoint, None)
+
+
+def test_a_file_that_is_no_checkpoint_is_refused_and_left_alone(network, tmp_path):
+    path = tmp_path / "table.json"
+    DropoutTable.full(network).save(path)
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="expected a 'distreal_jax search checkpoint'"):
+        search(network, noisy_value, SMALL, checkpoint=path)
+    assert path.read_bytes() == before
+    with pytest.raises(InputError, match="can't write"):
+        search(network, noisy_value, SMALL, checkpoint=path / "search.json")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"population": 10}, "population is 10, expected a multiple of 4"),
+        ({"population": 0}, "population is 0"),
+        ({"generations": 0}, "generations is 0"),
+        ({"max_rate": 1.0}, "max_rate is 1.0, expected a rate above 0 and below 1"),
+        ({"max_rate": float("nan")}, "max_rate is nan"),
+        ({"crossover_eta": -1.0}, "crossover_eta is -1.0"),
+        ({"mutation_eta": float("inf")}, "mutation_eta is inf"),
+        ({"crossover_probability": 1.5}, "crossover_probability is 1.5"),
+        ({"repeats": 0}, "repeats is 0"),
+        ({"final_repeats": 1}, "no standard error"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
+def test_settings_that_can_not_be_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        SearchSettings(**settings)
+
+
+@pytest.mark.parametrize("groups", [[], [0, 0], [4], [-1]])
+def test_groups_that_are_not_there_are_refused(network, groups):
+    with pytest.raises(InputError, match=r"searched_groups|no convolutional"):
+        search(network, value_of_widths, SMALL, searched_groups=groups)
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "message"),
+    [
+        (lambda widths, repeat: np.full(len(widths), np.nan), "progress of widths .* is nan; lower"),
+        (lambda widths, repeat: np.zeros((len(widths), 1)), r"shape \(8, 1\), expected \(8,\)"),
+    ],
+)
+def test_progress_that_is_no_number_per_vector_is_refused(network, evaluate, message):
+    with pytest.raises(InputError, match=message):
+        search(network, evaluate, SMALL)
+
+
+def test_weighted_rates_grow_in_proportion_until_they_reach_the_highest(network):
+    space = SearchSpace(network, 0.8)
+    rates = weighted_rates(space, 7, [1, 2, 0])
+    # sums of 0 to 1.6 in sixths: in proportion 1:2 up to (0.4, 0.8), then the first alone
+    first = [0, 4 / 45, 8 / 45, 12 / 45, 16 / 45, 24 / 45, 36 / 45]
+    second = [0, 8 / 45, 16 / 45, 24 / 45, 32 / 45, 0.8, 0.8]
+    assert rates == pytest.approx(np.array([first, second, [0] * 7]).T)
+    assert np.diff(rates.sum(axis=1)) == pytest.approx(np.full(6, 1.6 / 6))
+
+
+@pytest.mark.parametrize("weights", [[1, 1], [0, 0, 0], [1, -1, 1], [1, np.nan, 1]])
+def test_weights_that_can_not_be_are_refused(network, weights):
+    with pytest.raises(InputError, match="expected 3 of at least 0"):
+        weighted_rates(SearchSpace(network, 0.8), 5, weights)
+
+
+def test_the_layer_with_most_macs_weighs_most(network):
+    full = network.macs()
+    saved = [full - network.macs(widths) for widths in ((1, 32, 32, 64), (16, 1, 32, 64), (16, 32, 1, 64))]
+    assert macs_weights(SearchSpace(network, 0.8)).tolist() == saved
+
+
+def test_random_rates_are_named_by_their_seed(network):
+    space = SearchSpace(network, 0.8)
+    assert random_rates(space, 5, 1).tolist() == random_rates(space, 5, 1).tolist() != random_rates(space, 5, 2).tolist()
+    assert random_rates(space, 3, 1).tolist() == random_rates(space, 5, 1)[:3].tolist()
+
+
+def test_uniform_rates_are_evaluated_once_for_each_of_their_widths(network):
+    space, recorder = SearchSpace(network, SMALL.max_rate), Recorder()
+    rival = evaluate_rates(network, recorder, SMALL, uniform_rates(space, 500), reference=(1.0, 0.0))
+    assert len(rival.evaluated) == len({space.widths(rates) for rates in uniform_rates(space, 500)}) < 100
+    assert rival.history[-1].evaluated == len(rival.evaluated)
+    assert rival.front == tuple(sorted(rival.front, key=lambda entry: entry.macs))
+    with pytest.raises(InputError, match="no vector to evaluate"):
+        evaluate_rates(network, recorder, SMALL, np.zeros((0, 3)), reference=(1.0, 0.0))
