@@ -1,0 +1,55 @@
+"""A federated round to be read: one client after the other, one step after the other.
+
+What it computes is what `Round` computes, to rounding; a test holds them equal for every method and execution.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from distreal_jax.fleet.round import Images, Round, RoundKeys
+from distreal_jax.fleet.work import ClientWork
+from distreal_jax.tracing import draw_filters
+
+
+def reference_round(program: Round, params: Any, images: Images, work: ClientWork, round_index: int) -> Any:
+    """The parameters after a round of plain averaging (the server's optimiser is not applied).
+
+    Args:
+      program: Says what is trained and how it is averaged; its execution and grouping do not matter.
+      params: The global parameters.
+      images: The training set.
+      work: What the clients train, axes [clients].
+      round_index: The round.
+    """
+    step, method, network = program.step, program.method, program.step.network
+    keys = RoundKeys.of(program.seed, round_index)
+    total = jax.tree.map(lambda leaf: np.zeros(leaf.shape), params)
+    weight_of_element = jax.tree.map(lambda leaf: np.zeros(leaf.shape), params)
+
+    for client, number in enumerate(work.clients):
+        learner, trained = step.start(params), jax.tree.map(jnp.zeros_like, params)
+        for index, entry in enumerate(work.entries[client]):
+            if entry < 0:
+                continue
+            widths = [int(width) for width in program.widths[entry]]
+            kept = draw_filters(method.filters, keys.filter_key(method, number, index), round_index, network, widths)
+            batch = images.batch(work.batches[client, index], None if work.classes is None else work.classes[client])
+            learner, _ = step.masked(learner, params, batch, keys.layer_key(number, index), kept)
+            trained = jax.tree.map(jnp.maximum, trained, network.mask(jax.tree.map(jnp.ones_like, params), kept))
+        if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(learner.params)):
+            continue
+        if method.average == "all":
+            trained = jax.tree.map(jnp.ones_like, params)
+        weights = jax.tree.map(lambda mask, weight=float(work.weights[client]): weight * np.asarray(mask), trained)
+        weight_of_element = jax.tree.map(np.add, weight_of_element, weights)
+        total = jax.tree.map(lambda sum_, w, after: sum_ + w * np.asarray(after), total, weights, learner.params)
+
+    return jax.tree.map(
+        lambda before, sum_, weight: np.where(weight > 0, sum_ / np.where(weight > 0, weight, 1), before),
+        params,
+        total,
+        weight_of_element,
+    )

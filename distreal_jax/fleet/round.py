@@ -1,0 +1,250 @@
+"""One federated round as one compiled program: the plan goes in as data, no value comes back to the host on the way."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+import optax
+from jax.sharding import Mesh, PartitionSpec
+
+from distreal_jax.errors import InputError
+from distreal_jax.fleet.aggregation import Server, Sums, no_clients, server_step, sums_of
+from distreal_jax.fleet.work import ClientWork, Grouping, Items, in_blocks, items_of
+from distreal_jax.methods import Method
+from distreal_jax.step import Batch, Learner, LocalStep
+from distreal_jax.tracing import draw_filters, draw_masks
+
+Execution = Literal["masked", "compact"]
+CLIENTS = "clients"  # the axis of the mesh
+
+
+class Images(NamedTuple):
+    """A training set on the device."""
+
+    images: jax.Array  # uint8 [examples, height, width, channels]
+    labels: jax.Array  # int32 [examples]
+    mean: jax.Array  # float32 [channels]
+    std: jax.Array  # float32 [channels]
+
+    def batch(self, index: jax.Array, classes: jax.Array | None = None) -> Batch:
+        """The normalised mini-batch of those examples."""
+        pixels = self.images[index].astype(jnp.float32) / 255.0
+        shape = (1,) * (pixels.ndim - 1) + (-1,)
+        return Batch((pixels - self.mean.reshape(shape)) / self.std.reshape(shape), self.labels[index], classes)
+
+
+class RoundKeys(NamedTuple):
+    """Where the random numbers of devices come from: named by role, so that nothing depends on order or chunking."""
+
+    filters: jax.Array
+    layers: jax.Array
+
+    @classmethod
+    def of(cls, seed: int, round_index: int | jax.Array) -> "RoundKeys":
+        """The keys of a round."""
+        root = jax.random.key(seed)
+        return cls(*(jax.random.fold_in(jax.random.fold_in(root, role), round_index) for role in range(2)))
+
+    def filter_key(self, method: Method, client: jax.Array | int, step: jax.Array | int) -> jax.Array:
+        """The key of a client's draw of filters for a step, the same for all steps if it is drawn once a round."""
+        return jax.random.fold_in(jax.random.fold_in(self.filters, client), step if method.drawn == "step" else 0)
+
+    def layer_key(self, client: jax.Array | int, step: jax.Array | int) -> jax.Array:
+        """The key of the network's own random layers."""
+        return jax.random.fold_in(jax.random.fold_in(self.layers, client), step)
+
+
+class RoundResult(NamedTuple):
+    """What a round reports; still on the device."""
+
+    loss: jax.Array  # mean over the clients that were averaged; 0 if none
+    clients: jax.Array  # that were averaged
+    left_out: jax.Array  # whose update was not finite
+
+
+def default_grouping(execution: Execution, platform: str, clients: int, shards: int = 1) -> Grouping:
+    """The grouping that measures best; `experiments/benchmark.py` prints the figures behind it.
+
+    A CPU trains one client after the other on each of its devices: nothing is gained by vmapping and caches overflow. An
+    accelerator is filled by vmapping many.
+    """
+    if platform == "cpu":
+        return Grouping(1, 1, by_entry=execution == "compact", shards=shards)
+    share = -(-clients // shards)
+    block = min(share, 256)  # chosen by us: bounds memory
+    return Grouping(block, min(block, 16) if execution == "compact" else block, execution == "compact", shards)
+
+
+@dataclasses.dataclass(frozen=True)
+class Round:
+    """The compiled round of one method with one table.
+
+    Attributes:
+      step: A device's training step.
+      method: Which filters are kept, when they are drawn, and how the server averages.
+      widths: int [entries, groups], the table.
+      optimizer: The server's optimiser.
+      execution: `masked` or `compact`.
+      grouping: How clients are shared out.
+      seed: Of the devices' draws.
+    """
+
+    step: LocalStep
+    method: Method
+    widths: npt.NDArray[np.int64]
+    optimizer: optax.GradientTransformation
+    execution: Execution
+    grouping: Grouping
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.grouping.by_entry != (self.execution == "compact"):
+            raise InputError("clients are grouped by entry in compact execution and only there")
+        if self.grouping.shards > len(jax.devices()):
+            raise InputError(f"{self.grouping.shards} shards need as many devices; there are {len(jax.devices())}")
+
+    def start(self, params: Any) -> Server:
+        """The server's state before the first round."""
+        return Server(params, self.optimizer.init(params))
+
+    def run(self, server: Server, images: Images, work: ClientWork, round_index: int) -> tuple[Server, RoundResult]:
+        """Runs a planned round; `server`'s buffers are given away.
+
+        Args:
+          server: The state before the round.
+          images: The training set.
+          work: What the clients train, axes [clients].
+          round_index: The round.
+        """
+        blocks = in_blocks(work, self.grouping)
+        items = items_of(blocks.entries, self.grouping, len(self.widths))
+        return self._compiled(server, images, blocks, items, np.uint32(round_index))
+
+    def compilations(self) -> int:
+        """How many times the round has been compiled."""
+        return int(self._compiled._cache_size())
+
+    @functools.cached_property
+    def _compiled(self) -> Any:
+        return jax.jit(self._round, donate_argnums=0)
+
+    def _round(
+        self, server: Server, images: Images, work: ClientWork, items: Items, round_index: jax.Array
+    ) -> tuple[Server, RoundResult]:
+        mesh = Mesh(np.array(jax.devices()[: self.grouping.shards]), (CLIENTS,))
+        everywhere, shared_out = PartitionSpec(), PartitionSpec(CLIENTS)
+        sums = jax.shard_map(
+            self._sums,
+            mesh=mesh,
+            in_specs=(everywhere, everywhere, shared_out, shared_out, everywhere),
+            out_specs=everywhere,
+            check_vma=False,
+        )(server.params, images, work, items, round_index)
+        clients = jnp.maximum(sums.clients, 1.0)
+        return server_step(server, sums, self.optimizer), RoundResult(sums.loss / clients, sums.clients, sums.left_out)
+
+    def _sums(
+        self, params: Any, images: Images, work: ClientWork, items: Items, round_index: jax.Array
+    ) -> Sums:
+        """The sums over the clients of one device's blocks, then over all devices."""
+
+        def add_block(sums: Sums, block: tuple[ClientWork, Items]) -> tuple[Sums, None]:
+            return sums + self._train_block(params, images, *block, round_index), None
+
+        sums, _ = jax.lax.scan(add_block, no_clients(params, covered=self.method.average == "covered"), (work, items))
+        return jax.lax.psum(sums, CLIENTS)
+
+    def _train_block(
+        self, params: Any, images: Images, work: ClientWork, items: Items, round_index: jax.Array
+    ) -> Sums:
+        block = self.grouping.block
+        keys = RoundKeys.of(self.seed, round_index)
+        programs = [_vmapped(program, self.grouping.chunk) for program in self._programs(params, images, keys, round_index)]
+        whole = self.grouping.chunk == block
+
+        def run_item(carry: tuple[Learner, jax.Array], item: Items) -> tuple[tuple[Learner, jax.Array], None]:
+            learners, losses = carry
+            slots = jnp.minimum(item.slots, block - 1)
+            # With one client or the whole block in an item, its learners are used where they lie.
+            chosen = learners if whole else jax.tree.map(lambda leaf: leaf[slots], learners)
+            client = jax.tree.map(lambda leaf: leaf[slots], work)
+            arguments = (
+                chosen,
+                client.clients,
+                item.steps,
+                jnp.take_along_axis(client.batches, item.steps[:, None, None], axis=1)[:, 0],
+                jnp.take_along_axis(client.entries, item.steps[:, None], axis=1)[:, 0],
+                client.classes,
+            )
+
+            def idle(learner: Learner, *_: Any) -> tuple[Learner, jax.Array]:
+                return learner, jnp.zeros(self.grouping.chunk)
+
+            after, loss = jax.lax.switch(item.programs + 1, [idle, *programs], *arguments)
+            active = item.slots < block
+            if whole:
+                if block > 1:
+                    after = jax.tree.map(
+                        lambda new, old: jnp.where(active.reshape((-1,) + (1,) * (new.ndim - 1)), new, old), after, learners
+                    )
+                return (after, losses + jnp.where(active, loss, 0.0)), None
+            learners = jax.tree.map(lambda leaf, new: leaf.at[item.slots].set(new, mode="drop"), learners, after)
+            return (learners, losses.at[item.slots].add(loss, mode="drop")), None
+
+        start = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (block, *leaf.shape)), self.step.start(params))
+        (trained, losses), _ = jax.lax.scan(run_item, (start, jnp.zeros(block)), items)
+        steps_done = jnp.maximum((work.entries >= 0).sum(axis=1), 1)
+        return sums_of(params, trained.params, work.weights, losses / steps_done, self._coverage(params, work, keys, round_index))
+
+    def _programs(
+        self, params: Any, images: Images, keys: RoundKeys, round_index: jax.Array
+    ) -> list[Callable[..., tuple[Learner, jax.Array]]]:
+        """The steps that an item of work may run, each for one client: one for masks, one for each entry compact."""
+        network = self.step.network
+
+        def masked(learner: Learner, client: Any, step: Any, index: Any, entry: Any, classes: Any) -> Any:
+            key = keys.filter_key(self.method, client, step)
+            widths = jnp.asarray(self.widths)[entry]
+            kept = draw_masks(self.method.filters, key, round_index, network, widths)
+            return self.step.masked(learner, params, images.batch(index, classes), keys.layer_key(client, step), kept)
+
+        def compact_at(widths: tuple[int, ...]) -> Callable[..., Any]:
+            def compact(learner: Learner, client: Any, step: Any, index: Any, entry: Any, classes: Any) -> Any:
+                key = keys.filter_key(self.method, client, step)
+                kept = draw_filters(self.method.filters, key, round_index, network, widths)
+                return self.step.compact(learner, params, images.batch(index, classes), keys.layer_key(client, step), kept)
+
+            return compact
+
+        if self.execution == "masked":
+            return [masked]
+        return [compact_at(tuple(int(width) for width in widths)) for widths in self.widths]
+
+    def _coverage(self, params: Any, work: ClientWork, keys: RoundKeys, round_index: jax.Array) -> Any | None:
+        """For the covered mean, what each client trained: that of its widest step, as all its steps keep nested sets."""
+        if self.method.average != "covered":
+            return None
+        network = self.step.network
+
+        def covered(client: jax.Array, entries: jax.Array) -> Any:
+            widths = jnp.asarray(self.widths)[jnp.maximum(entries.max(), 0)]
+            kept = draw_masks(self.method.filters, keys.filter_key(self.method, client, 0), round_index, network, widths)
+            return network.mask(jax.tree.map(jnp.ones_like, params), kept)
+
+        return jax.vmap(covered)(work.clients, work.entries)
+
+
+def _vmapped(program: Callable[..., Any], chunk: int) -> Callable[..., Any]:
+    """The program over a chunk of clients; one client alone is not vmapped, which would batch its products."""
+    if chunk > 1:
+        return jax.vmap(program)
+
+    def alone(*arguments: Any) -> Any:
+        return jax.tree.map(lambda leaf: leaf[None], program(*jax.tree.map(lambda leaf: leaf[0], arguments)))
+
+    return alone
