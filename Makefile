@@ -1,4 +1,4 @@
-# make demo     search a table on digits, train all methods under the same load, leave pictures and a report in runs/quickstart/
+# make demo     search a table on digits, train DISTREAL and its rivals under the same load, leave a report in runs/quickstart/
 # make test     linter, formatter, type checker, tests
 # make lint     linter, formatter and type checker alone
 # make results  the comparison on Fashion-MNIST; DATA_DIR= names the folder that holds the data set
