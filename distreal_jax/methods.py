@@ -71,7 +71,12 @@ METHODS: dict[str, Method] = {
             _ROUND_GRANULAR, name="heterofl", source="Diao et al., ICLR 2021", rates="halving", filters="first"
         ),
         dataclasses.replace(
-            _ROUND_GRANULAR, name="fjord", source="Horvath et al., NeurIPS 2021", filters="first", drawn="step", below_cap=True
+            _ROUND_GRANULAR,
+            name="fjord",
+            source="Horvath et al., NeurIPS 2021",
+            filters="first",
+            drawn="step",
+            below_cap=True,
         ),
         dataclasses.replace(_ROUND_GRANULAR, name="fedrolex", source="Alam et al., NeurIPS 2022", filters="rolling"),
         dataclasses.replace(

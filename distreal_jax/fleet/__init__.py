@@ -2,14 +2,13 @@
 
 from distreal_jax.fleet.aggregation import Server
 from distreal_jax.fleet.reference import reference_round
-from distreal_jax.fleet.round import Execution, Images, Round, RoundResult, default_grouping
+from distreal_jax.fleet.round import Execution, Round, RoundResult, default_grouping
 from distreal_jax.fleet.work import ClientWork, Grouping, client_work
 
 __all__ = [
     "ClientWork",
     "Execution",
     "Grouping",
-    "Images",
     "Round",
     "RoundResult",
     "Server",

@@ -1,8 +1,8 @@
 """How the server averages: sums that clients can be added to one block after the other.
 
 The new model is the old one plus the server optimiser's step along the mean of the clients' changes. FedAvg's mean is over
-all clients; the covered mean (HeteroFL, FjORD, FedRolex, Federated Dropout) is, for each element, over those that trained it,
-and what nobody trained keeps its old value. (McMahan et al., AISTATS 2017; Reddi et al., ICLR 2021; Diao et al., ICLR 2021.)
+all clients; the covered mean (HeteroFL, FjORD, FedRolex, dropout) is, for each element, over those that trained
+it, and what nobody trained keeps its old value. (McMahan et al., AISTATS 2017; Reddi et al., ICLR 2021; Diao et al., ICLR 2021.)
 """
 
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ class Sums(NamedTuple):
     left_out: jax.Array  # clients whose update was not finite
 
     def __add__(self, other: "Sums") -> "Sums":  # type: ignore[override]
-        return jax.tree.map(jnp.add, self, other)
+        return Sums(*jax.tree.map(jnp.add, tuple(self), tuple(other)))
 
 
 class Server(NamedTuple):
@@ -39,9 +39,7 @@ def no_clients(params: Any, *, covered: bool) -> Sums:
     return Sums(zeros, zeros if covered else zero, zero, zero, zero)
 
 
-def sums_of(
-    params: Any, trained: Any, weights: jax.Array, losses: jax.Array, coverage: Any | None
-) -> Sums:
+def sums_of(params: Any, trained: Any, weights: jax.Array, losses: jax.Array, coverage: Any | None) -> Sums:
     """The sums over a block of clients; a client whose update is not finite is left out and counted.
 
     Args:

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from distreal_jax.fleet.round import Images, Round, RoundKeys
+from distreal_jax.fleet.round import Round, RoundKeys
 from distreal_jax.fleet.work import ClientWork
+from distreal_jax.step import Images
 from distreal_jax.tracing import draw_filters
 
 

@@ -16,26 +16,11 @@ from distreal_jax.errors import InputError
 from distreal_jax.fleet.aggregation import Server, Sums, no_clients, server_step, sums_of
 from distreal_jax.fleet.work import ClientWork, Grouping, Items, in_blocks, items_of
 from distreal_jax.methods import Method
-from distreal_jax.step import Batch, Learner, LocalStep
+from distreal_jax.step import Images, Learner, LocalStep
 from distreal_jax.tracing import draw_filters, draw_masks
 
 Execution = Literal["masked", "compact"]
 CLIENTS = "clients"  # the axis of the mesh
-
-
-class Images(NamedTuple):
-    """A training set on the device."""
-
-    images: jax.Array  # uint8 [examples, height, width, channels]
-    labels: jax.Array  # int32 [examples]
-    mean: jax.Array  # float32 [channels]
-    std: jax.Array  # float32 [channels]
-
-    def batch(self, index: jax.Array, classes: jax.Array | None = None) -> Batch:
-        """The normalised mini-batch of those examples."""
-        pixels = self.images[index].astype(jnp.float32) / 255.0
-        shape = (1,) * (pixels.ndim - 1) + (-1,)
-        return Batch((pixels - self.mean.reshape(shape)) / self.std.reshape(shape), self.labels[index], classes)
 
 
 class RoundKeys(NamedTuple):
@@ -123,7 +108,8 @@ class Round:
         """
         blocks = in_blocks(work, self.grouping)
         items = items_of(blocks.entries, self.grouping, len(self.widths))
-        return self._compiled(server, images, blocks, items, np.uint32(round_index))
+        after: tuple[Server, RoundResult] = self._compiled(server, images, blocks, items, np.uint32(round_index))
+        return after
 
     def compilations(self) -> int:
         """How many times the round has been compiled."""
@@ -138,7 +124,7 @@ class Round:
     ) -> tuple[Server, RoundResult]:
         mesh = Mesh(np.array(jax.devices()[: self.grouping.shards]), (CLIENTS,))
         everywhere, shared_out = PartitionSpec(), PartitionSpec(CLIENTS)
-        sums = jax.shard_map(
+        sums: Sums = jax.shard_map(
             self._sums,
             mesh=mesh,
             in_specs=(everywhere, everywhere, shared_out, shared_out, everywhere),
@@ -148,20 +134,17 @@ class Round:
         clients = jnp.maximum(sums.clients, 1.0)
         return server_step(server, sums, self.optimizer), RoundResult(sums.loss / clients, sums.clients, sums.left_out)
 
-    def _sums(
-        self, params: Any, images: Images, work: ClientWork, items: Items, round_index: jax.Array
-    ) -> Sums:
+    def _sums(self, params: Any, images: Images, work: ClientWork, items: Items, round_index: jax.Array) -> Sums:
         """The sums over the clients of one device's blocks, then over all devices."""
 
         def add_block(sums: Sums, block: tuple[ClientWork, Items]) -> tuple[Sums, None]:
             return sums + self._train_block(params, images, *block, round_index), None
 
         sums, _ = jax.lax.scan(add_block, no_clients(params, covered=self.method.average == "covered"), (work, items))
-        return jax.lax.psum(sums, CLIENTS)
+        total: Sums = jax.lax.psum(sums, CLIENTS)
+        return total
 
-    def _train_block(
-        self, params: Any, images: Images, work: ClientWork, items: Items, round_index: jax.Array
-    ) -> Sums:
+    def _train_block(self, params: Any, images: Images, work: ClientWork, items: Items, round_index: jax.Array) -> Sums:
         block = self.grouping.block
         keys = RoundKeys.of(self.seed, round_index)
         programs = [_vmapped(program, self.grouping.chunk) for program in self._programs(params, images, keys, round_index)]
@@ -199,7 +182,9 @@ class Round:
         start = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (block, *leaf.shape)), self.step.start(params))
         (trained, losses), _ = jax.lax.scan(run_item, (start, jnp.zeros(block)), items)
         steps_done = jnp.maximum((work.entries >= 0).sum(axis=1), 1)
-        return sums_of(params, trained.params, work.weights, losses / steps_done, self._coverage(params, work, keys, round_index))
+        return sums_of(
+            params, trained.params, jnp.asarray(work.weights), losses / steps_done, self._coverage(params, work, keys, round_index)
+        )
 
     def _programs(
         self, params: Any, images: Images, keys: RoundKeys, round_index: jax.Array
@@ -236,7 +221,7 @@ class Round:
             kept = draw_masks(self.method.filters, keys.filter_key(self.method, client, 0), round_index, network, widths)
             return network.mask(jax.tree.map(jnp.ones_like, params), kept)
 
-        return jax.vmap(covered)(work.clients, work.entries)
+        return jax.vmap(covered)(jnp.asarray(work.clients), jnp.asarray(work.entries))
 
 
 def _vmapped(program: Callable[..., Any], chunk: int) -> Callable[..., Any]:

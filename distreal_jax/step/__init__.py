@@ -2,7 +2,18 @@
 
 from distreal_jax.step.convolution import ConvolutionForm
 from distreal_jax.step.forward import forward, split_variables
-from distreal_jax.step.local import Batch, Learner, LocalStep
+from distreal_jax.step.images import Batch, Images
+from distreal_jax.step.local import Learner, LocalStep, cross_entropy
 from distreal_jax.step.masked import MaskedNetwork
 
-__all__ = ["Batch", "ConvolutionForm", "Learner", "LocalStep", "MaskedNetwork", "forward", "split_variables"]
+__all__ = [
+    "Batch",
+    "ConvolutionForm",
+    "Images",
+    "Learner",
+    "LocalStep",
+    "MaskedNetwork",
+    "cross_entropy",
+    "forward",
+    "split_variables",
+]

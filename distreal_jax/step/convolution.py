@@ -5,8 +5,7 @@ convolution, which is slow on every platform; on a CPU even a single convolution
 the work is a (batched) matrix product. `experiments/benchmark.py` measures both.
 """
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax

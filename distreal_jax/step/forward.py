@@ -9,12 +9,12 @@ from flax import nnx
 
 from distreal_jax.step.convolution import ConvolutionForm, convolution_in_form
 from distreal_jax.tracing import TracedNetwork, intercept_calls, with_counts_of_sub_network
-from distreal_jax.tracing.interception import Call
+from distreal_jax.tracing.interception import Around, Call
 
 
-def split_variables(model: nnx.Module) -> tuple[nnx.State, nnx.State]:
+def split_variables(model: nnx.Module) -> tuple[Any, Any]:
     """A network's parameters, which are trained and averaged, and all its other variables (running statistics, keys)."""
-    _, params, others = nnx.split(model, nnx.Param, ...)
+    _, params, others = nnx.split(model, nnx.Param, ...)  # type: ignore[misc]  # Flax says less than it gives
     return params, others
 
 
@@ -28,6 +28,7 @@ def forward(
     convolution: ConvolutionForm,
     statistics_masks: Mapping[str, jax.Array] | None = None,
     key: jax.Array | None = None,
+    around: Around | None = None,
 ) -> tuple[jax.Array, Any]:
     """The network's output for full or sub-network variables.
 
@@ -40,6 +41,7 @@ def forward(
       convolution: The form in which convolutions are computed.
       statistics_masks: For masked execution, the channels that count in statistics over channels.
       key: For the network's own random layers, if it has any.
+      around: Anything else to put around the calls of modules.
 
     Returns:
       logits [batch, classes], and the other variables after the call.
@@ -63,7 +65,8 @@ def forward(
 
         return masked
 
-    intercept_calls(model, with_counts_of_sub_network, convolution_in_form(convolution), with_statistics_mask)
+    arounds = [with_counts_of_sub_network, convolution_in_form(convolution), with_statistics_mask]
+    intercept_calls(model, *arounds, *([] if around is None else [around]))
     logits = model(inputs)
     return logits, nnx.state(model, nnx.Not(nnx.Param))
 

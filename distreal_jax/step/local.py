@@ -15,16 +15,9 @@ import optax
 
 from distreal_jax.step.convolution import ConvolutionForm
 from distreal_jax.step.forward import forward
+from distreal_jax.step.images import Batch
 from distreal_jax.tracing import Kept, TracedNetwork
 from distreal_jax.tracing.layout import boolean_masks
-
-
-class Batch(NamedTuple):
-    """One mini-batch of one device."""
-
-    images: jax.Array  # [batch, height, width, channels]
-    labels: jax.Array  # int [batch]
-    classes: jax.Array | None = None  # bool [classes], those that the device has (masked loss); None: all
 
 
 class Learner(NamedTuple):
@@ -63,9 +56,7 @@ class LocalStep:
         """One step of the full network; returns the new learner and the mini-batch's mean loss."""
         return self._update(learner, anchor, batch, key, self.others, self.network.full_widths)
 
-    def masked(
-        self, learner: Learner, anchor: Any, batch: Batch, key: jax.Array, kept: Kept
-    ) -> tuple[Learner, jax.Array]:
+    def masked(self, learner: Learner, anchor: Any, batch: Batch, key: jax.Array, kept: Kept) -> tuple[Learner, jax.Array]:
         """One step of a sub-network at full shapes.
 
         Args:
@@ -87,9 +78,7 @@ class LocalStep:
         updated, loss = jax.lax.optimization_barrier(self._update(zeroed, anchor, batch, key, others, widths, masks))
         return self.network.select(masks, updated, learner), loss
 
-    def compact(
-        self, learner: Learner, anchor: Any, batch: Batch, key: jax.Array, kept: Kept
-    ) -> tuple[Learner, jax.Array]:
+    def compact(self, learner: Learner, anchor: Any, batch: Batch, key: jax.Array, kept: Kept) -> tuple[Learner, jax.Array]:
         """The same step on the sub-network's smaller arrays; `kept` is int [width] for each group.
 
         With all filters kept it is `ordinary`.

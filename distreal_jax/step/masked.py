@@ -26,7 +26,7 @@ class MaskedNetwork(nnx.Module):
         self.model = model
         self.network = nnx.static(network)
         self.convolution = convolution
-        self.training = True
+        self.deterministic = False  # what `nnx.Module.train` and `eval` set
 
     def __call__(self, inputs: jax.Array, kept: Kept) -> jax.Array:
         """The logits of the sub-network that keeps the given filters.
@@ -45,7 +45,7 @@ class MaskedNetwork(nnx.Module):
             self.network.mask(params, masks),
             self.network.mask(others, masks),
             inputs,
-            train=self.training,
+            train=not self.deterministic,
             convolution=self.convolution,
             statistics_masks=self.network.statistics_masks(masks),
         )

@@ -1,0 +1,112 @@
+"""Accuracy of the global model, whole or as its first-k sub-model.
+
+Training uses the statistics of the mini-batch and devices send parameters alone, so running statistics are estimated here,
+in the same way for every method: for the network that is evaluated, on a fixed draw of training examples.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+import optax
+from flax import nnx
+
+from distreal_jax.step import ConvolutionForm, Images, forward
+from distreal_jax.tracing import TracedNetwork
+from distreal_jax.tracing.interception import Call
+
+STATISTICS_EXAMPLES = 1000  # chosen by us: a larger draw changes no digit that we print
+_AT_ONCE = 200  # test examples in a batch, chosen by us: their patches still fit into a cache
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracy:
+    """How well a model does on a test set.
+
+    Attributes:
+      accuracy: Share of examples that it gets right.
+      loss: Mean cross-entropy.
+      per_class: [classes] accuracy of each class, nan for one without examples.
+    """
+
+    accuracy: float
+    loss: float
+    per_class: npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluator:
+    """Evaluates parameters of one network on one test set.
+
+    Attributes:
+      network: The traced network.
+      others: Its other variables, such as running statistics, which are estimated anew.
+      test: The test set.
+      train: The training set, for statistics.
+      statistics: int [examples], training examples to estimate statistics on.
+      num_classes: Classes.
+      convolution: The form in which convolutions are computed.
+    """
+
+    network: TracedNetwork
+    others: Any
+    test: Images
+    train: Images
+    statistics: npt.NDArray[np.int64]
+    num_classes: int
+    convolution: ConvolutionForm = "patches"
+
+    def __call__(self, params: Any, widths: Sequence[int] | None = None) -> Accuracy:
+        """Accuracy of the full model, or of the sub-model of the first `widths` filters; compiled once for each."""
+        kept = self.network.checked_widths(widths)
+        count = len(self.test.labels)
+        batches = -(-count // _AT_ONCE)
+        order = np.arange(batches * _AT_ONCE).reshape(batches, _AT_ONCE)
+        right, examples, loss = jax.device_get(
+            self._compiled(kept, params, self.others, self.test, self.train, self.statistics, order % count, order < count)
+        )
+        with np.errstate(invalid="ignore"):
+            return Accuracy(float(right.sum() / count), float(loss / count), right / examples)
+
+    @functools.cached_property
+    def _compiled(self) -> Any:
+        return jax.jit(self._counts, static_argnums=0)
+
+    def _counts(
+        self,
+        widths: tuple[int, ...],
+        params: Any,
+        others: Any,
+        test: Images,
+        train: Images,
+        statistics: jax.Array,
+        order: jax.Array,
+        valid: jax.Array,
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        kept = [jnp.arange(width) for width in widths]
+        params, others = self.network.take(params, kept), self.network.take(others, kept)
+        run = functools.partial(forward, self.network, params, convolution=self.convolution)
+        if jax.tree.leaves(nnx.filter_state(others, nnx.BatchStat)):
+            _, others = run(others, train.batch(statistics).images, train=True, around=_of_this_batch_alone)
+
+        def count(batch: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+            index, is_example = batch
+            images, labels, _ = test.batch(index)
+            logits, _ = run(others, images, train=False)
+            loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+            classes = jax.nn.one_hot(labels, self.num_classes) * is_example[:, None]
+            right = logits.argmax(axis=1) == labels
+            return (classes * right[:, None]).sum(axis=0), classes.sum(axis=0), jnp.where(is_example, loss, 0.0).sum()
+
+        return jax.tree.map(lambda leaf: leaf.sum(axis=0), jax.lax.map(count, (order, valid)))
+
+
+def _of_this_batch_alone(_: str, module: nnx.Module, call: Call) -> Call:
+    if isinstance(module, nnx.BatchNorm):
+        module.momentum = 0.0
+    return call

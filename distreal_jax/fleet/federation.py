@@ -1,0 +1,203 @@
+"""A federated run of one method in one world: plan a round, run it, evaluate."""
+
+import dataclasses
+import functools
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+import optax
+
+from distreal_jax.data.sampling import batch_indices, sample_clients
+from distreal_jax.errors import InputError
+from distreal_jax.fleet.aggregation import Server
+from distreal_jax.fleet.evaluation import Accuracy
+from distreal_jax.fleet.round import Execution, Round, RoundResult, default_grouping
+from distreal_jax.fleet.work import ClientWork, Grouping, client_work
+from distreal_jax.fleet.world import World
+from distreal_jax.methods import Method
+from distreal_jax.plan import Pace, RoundPlan, plan_round
+from distreal_jax.step import ConvolutionForm, LocalStep
+from distreal_jax.table import DropoutTable
+
+HALVING_RATES = (0.0, 1 / 2, 3 / 4, 7 / 8, 15 / 16)  # HeteroFL's levels {1, 1/2, 1/4, 1/8, 1/16}
+UNIFORM_RATES = tuple(1 - level / 12 for level in range(1, 13))  # chosen by us: as many entries as a searched table has
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSettings:
+    """How devices and server train; the same for all methods.
+
+    Attributes:
+      rounds: Rounds to train.
+      devices_per_round: Devices that the server asks in each round.
+      steps: Mini-batches that a device with all resources just manages in a round.
+      batch_size: Examples in a mini-batch.
+      learning_rate: Of the devices' SGD.
+      momentum: Of the devices' SGD.
+      weight_decay: Of the devices' SGD.
+      clip_norm: Gradients are clipped to this global norm; 0: not.
+      server_optimizer: The server's optimiser: sgd (FedAvg), momentum (FedAvgM) or adam (FedAdam).
+      server_learning_rate: Of the server's optimiser; 1 with sgd is plain FedAvg.
+      client_weights: Weights of the average: examples (FedAvg) or equal.
+      pace: What a device may spend on its next mini-batch: its share of a round at the present speed, or of what remains.
+      rescale: Inverted-dropout rescaling where no normalisation follows.
+    """
+
+    rounds: int = 50
+    devices_per_round: int = 10
+    steps: int = 10
+    batch_size: int = 20
+    learning_rate: float = 0.1
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    clip_norm: float = 5.0
+    server_optimizer: Literal["sgd", "momentum", "adam"] = "sgd"
+    server_learning_rate: float = 1.0
+    client_weights: Literal["examples", "equal"] = "examples"
+    pace: Pace = "present"
+    rescale: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "devices_per_round", "steps", "batch_size", "learning_rate", "server_learning_rate"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name.replace('_', '-')} is {getattr(self, name)}; give a number above 0")
+        for name in ("momentum", "weight_decay", "clip_norm"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name.replace('_', '-')} is {getattr(self, name)}; give a number of at least 0")
+
+    def local_optimizer(self) -> optax.GradientTransformation:
+        """The devices' optimiser."""
+        clip = [optax.clip_by_global_norm(self.clip_norm)] if self.clip_norm else []
+        decay = [optax.add_decayed_weights(self.weight_decay)] if self.weight_decay else []
+        return optax.chain(*clip, *decay, optax.sgd(self.learning_rate, momentum=self.momentum or None))
+
+    def global_optimizer(self) -> optax.GradientTransformation:
+        """The server's optimiser, on the negative mean change (Reddi et al., ICLR 2021; momentum 0.9, tau 1e-3)."""
+        if self.server_optimizer == "adam":
+            return optax.adam(self.server_learning_rate, b1=0.9, b2=0.99, eps=1e-3)
+        return optax.sgd(self.server_learning_rate, momentum=0.9 if self.server_optimizer == "momentum" else None)
+
+
+def table_for(method: Method, world: World, searched: DropoutTable | None) -> DropoutTable:
+    """The table that a method's devices choose from.
+
+    Args:
+      method: The method.
+      world: Its network and load.
+      searched: The searched table, for methods that need one.
+
+    Raises:
+      InputError: The method needs a searched table and none is given, or it was made for another network.
+    """
+    network = world.network
+    if method.rates == "table":
+        if searched is None:
+            raise InputError(f"{method.name} needs a dropout table; search one with experiments/search.py and give --table")
+        return searched.checked_for(network)
+    if method.rates == "full":
+        return DropoutTable.full(network)
+    rates = HALVING_RATES if method.rates == "halving" else UNIFORM_RATES
+    table = DropoutTable.uniform(network, rates, dense=method.dense)
+    if method.decided != "never":
+        return table
+    fixed = table.select(world.availability.minimum * network.macs())
+    return DropoutTable.from_widths(network, [fixed.widths], provenance=table.provenance)
+
+
+@dataclasses.dataclass(frozen=True)
+class Federation:
+    """One method in one world.
+
+    Attributes:
+      world: What all methods share.
+      method: The method.
+      table: What its devices choose from (`table_for`).
+      training: How devices and server train.
+      execution: `compact` or `masked`.
+      convolution: The form in which convolutions are computed.
+      grouping: How clients are shared out; None: what measures best on this platform.
+    """
+
+    world: World
+    method: Method
+    table: DropoutTable
+    training: TrainingSettings
+    execution: Execution = "compact"
+    convolution: ConvolutionForm = "patches"
+    grouping: Grouping | None = None
+
+    def __post_init__(self) -> None:
+        if self.training.devices_per_round > self.world.devices:
+            raise InputError(
+                f"{self.training.devices_per_round} devices per round of a population of {self.world.devices}; ask fewer"
+            )
+
+    @functools.cached_property
+    def round(self) -> Round:
+        """The compiled round."""
+        step = LocalStep(
+            self.world.network,
+            self.training.local_optimizer(),
+            self.world.others,
+            convolution=self.convolution,
+            rescale=self.training.rescale,
+        )
+        platform, shards = jax.default_backend(), len(jax.devices())
+        grouping = self.grouping or default_grouping(self.execution, platform, self.training.devices_per_round, shards)
+        optimizer = self.training.global_optimizer()
+        return Round(step, self.method, self.widths, optimizer, self.execution, grouping, self.world.seed)
+
+    @functools.cached_property
+    def widths(self) -> npt.NDArray[np.int64]:
+        """The table's widths, [entries, groups]."""
+        return np.array([entry.widths for entry in self.table.entries], dtype=np.int64)
+
+    def start(self) -> Server:
+        """The server before the first round; a copy, as rounds give buffers away."""
+        return self.round.start(jax.tree.map(jnp.array, self.world.params))
+
+    def plan(self, round_index: int) -> tuple[RoundPlan, ClientWork]:
+        """What happens in a round, on the host: it depends on seed, load and costs alone."""
+        world, training = self.world, self.training
+        clients = sample_clients(world.seed, round_index, world.devices, training.devices_per_round)
+        plan = plan_round(
+            self.method,
+            self.table.costs(),
+            world.availability,
+            clients,
+            round_index=round_index,
+            steps=training.steps,
+            seed=world.seed,
+            pace=training.pace,
+        )
+        batches = batch_indices(
+            world.seed, round_index, clients, world.partition, steps=training.steps, batch_size=training.batch_size
+        )
+        weights = world.partition.sizes[clients] if training.client_weights == "examples" else np.ones(len(clients))
+        return plan, client_work(plan, batches, weights, by_steps=self.method.by_steps)
+
+    def run_round(self, server: Server, work: ClientWork, round_index: int) -> tuple[Server, RoundResult]:
+        """Trains a planned round; `server` is given away."""
+        return self.round.run(server, self.world.train, work, round_index)
+
+    def evaluate(self, params: Any) -> Accuracy:
+        """Accuracy of the method's model: the full network, or the small one where nothing else is ever trained."""
+        return self.world.evaluator(params, self.table.entries[0].widths if self.method.decided == "never" else None)
+
+    def evaluate_sub_model(self, params: Any, entry: int) -> Accuracy:
+        """Accuracy of the sub-model of the first filters of a table entry, which nested methods train."""
+        return self.world.evaluator(params, self.table.entries[entry].widths)
+
+    def bytes_moved(self, plan: RoundPlan) -> tuple[float, float]:
+        """(up, down) in a round, float32 parameters: full models unless the sub-network is decided before the round."""
+        network = self.world.network
+        if self.method.decided == "step":
+            full = 4.0 * network.variables()
+            return full * int(plan.uploads.sum()), full * len(plan.clients)
+        sizes = np.array([4.0 * network.variables(entry.widths) for entry in self.table.entries])
+        widest = plan.entries.max(axis=1)
+        sent = sizes[np.maximum(widest, 0)]
+        return float(sent[plan.uploads].sum()), float(sent.sum())

@@ -1,0 +1,184 @@
+"""How fast a dropout vector learns: the gain on held-out data of a short training with it, from several snapshots.
+
+The search's second objective. All candidates of a batch are trained in one compiled, masked program, from the same weights,
+on the same mini-batches and with the same draws of filters, so that they differ in their vectors alone.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+import optax
+from jax.sharding import Mesh, PartitionSpec
+
+from distreal_jax.errors import InputError
+from distreal_jax.step import ConvolutionForm, Images, LocalStep, cross_entropy, forward
+from distreal_jax.tracing import TracedNetwork, draw_masks
+
+ProgressUnit = Literal["batch", "mac"]
+_CANDIDATES = "candidates"
+
+
+@dataclasses.dataclass(frozen=True)
+class ProgressSettings:
+    """How progress is measured. All defaults are chosen by us.
+
+    Attributes:
+      steps: Mini-batches of the short training.
+      batch_size: Examples in a mini-batch.
+      snapshots: Mini-batches of ordinary training after which a short training starts: fresh, early and later.
+      held_out: Training examples kept aside to measure on.
+      unit: Gain for each mini-batch (the paper's way), or for each MAC spent, relative to the full network's.
+      vmapped: Candidates that are trained side by side on each device; 1 is best on a CPU.
+    """
+
+    steps: int = 20
+    batch_size: int = 20
+    snapshots: tuple[int, ...] = (0, 50)
+    held_out: int = 1000
+    unit: ProgressUnit = "batch"
+    vmapped: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "held_out", "vmapped"):
+            if getattr(self, name) < 1:
+                raise InputError(f"progress {name} is {getattr(self, name)}; give at least 1")
+        if not self.snapshots or min(self.snapshots) < 0:
+            raise InputError(f"snapshots are {self.snapshots}; give at least one number of mini-batches, such as 0")
+        if self.unit not in get_args(ProgressUnit):
+            raise InputError(f"unknown progress unit {self.unit!r}; choose from: {', '.join(get_args(ProgressUnit))}")
+
+
+class Progress:
+    """Measures candidates; an `Evaluate` for `distreal_jax.search.search`."""
+
+    def __init__(
+        self,
+        network: TracedNetwork,
+        params: Any,
+        others: Any,
+        train: Images,
+        optimizer: optax.GradientTransformation,
+        settings: ProgressSettings,
+        *,
+        seed: int,
+        convolution: ConvolutionForm = "patches",
+    ) -> None:
+        """Splits off the held-out examples and trains the snapshots.
+
+        Args:
+          network: The traced network.
+          params: Its first parameters.
+          others: Its other variables.
+          train: The training set; the test set has no part in a search.
+          optimizer: The devices' optimiser.
+          settings: How progress is measured.
+          seed: Of the split, the mini-batches and the filters.
+          convolution: The form in which convolutions are computed.
+
+        Raises:
+          InputError: Fewer training examples than are to be held out.
+        """
+        count = len(train.labels)
+        if settings.held_out >= count:
+            raise InputError(f"{settings.held_out} of {count} training examples can't be held out; hold out fewer")
+        order = np.random.default_rng(seed).permutation(count)
+        self._held_out, self._trained_on = order[: settings.held_out], order[settings.held_out :]
+        self._step = LocalStep(network, optimizer, others, convolution=convolution)
+        self._settings, self._train = settings, train
+        self._key = jax.random.key(seed)
+        self._snapshots = self._trained_snapshots(params)
+
+    def __call__(self, widths: npt.NDArray[np.integer], repeat: int) -> npt.NDArray[np.float64]:
+        """Progress of candidates.
+
+        Args:
+          widths: int [candidates, groups].
+          repeat: Names the random numbers, which all candidates share.
+
+        Returns:
+          [candidates], mean fall of the cross-entropy on the held-out examples, over snapshots.
+        """
+        shards = len(jax.devices())
+        filling = -len(widths) % shards
+        padded = np.concatenate([widths, np.repeat(widths[-1:], filling, axis=0)])
+        key = jax.random.fold_in(self._key, repeat)
+        gains = np.asarray(self._measured(padded, self._snapshots, self._train, key), dtype=np.float64)[: len(widths)]
+        if self._settings.unit == "mac":
+            network = self._step.network
+            gains = gains * network.macs() / network.macs_of_many(widths)
+        # A vector that diverges has lost everything that there was to gain.
+        return np.where(np.isfinite(gains), np.maximum(gains, -1.0), -1.0)
+
+    def _trained_snapshots(self, params: Any) -> Any:
+        """Parameters after each snapshot's number of ordinary mini-batches; leaves [snapshots, ...]."""
+
+        @jax.jit
+        def train(params: Any, first: int, last: int, train_set: Images) -> Any:
+            def body(index: jax.Array, learner: Any) -> Any:
+                key = jax.random.fold_in(jax.random.fold_in(self._key, 1 << 20), index)
+                return self._step.ordinary(learner, params, self._batch(train_set, key), key)[0]
+
+            return jax.lax.fori_loop(first, last, body, self._step.start(params)).params
+
+        taken, before, points = {}, 0, sorted(set(self._settings.snapshots))
+        for point in points:
+            params = train(params, before, point, self._train) if point > before else params
+            taken[point], before = params, point
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(taken[point] for point in points))
+
+    def _batch(self, train: Images, key: jax.Array) -> Any:
+        chosen = jax.random.randint(key, (self._settings.batch_size,), 0, len(self._trained_on))
+        return train.batch(jnp.asarray(self._trained_on)[chosen])
+
+    @functools.cached_property
+    def _measured(self) -> Any:
+        mesh = Mesh(np.array(jax.devices()), (_CANDIDATES,))
+        alone, everywhere = PartitionSpec(_CANDIDATES), PartitionSpec()
+        return jax.jit(
+            jax.shard_map(
+                self._gains,
+                mesh=mesh,
+                in_specs=(alone, everywhere, everywhere, everywhere),
+                out_specs=alone,
+                check_vma=False,
+            )
+        )
+
+    def _gains(self, widths: jax.Array, snapshots: Any, train: Images, key: jax.Array) -> jax.Array:
+        network, settings = self._step.network, self._settings
+
+        def loss(params: Any) -> jax.Array:
+            batch = train.batch(jnp.asarray(self._held_out))
+            # Normalisation uses the statistics of the held-out examples, as in training.
+            logits, _ = forward(
+                network, params, self._step.others, batch.images, train=True, convolution=self._step.convolution, key=key
+            )
+            return cross_entropy(logits, batch).mean()
+
+        def gain(candidate: jax.Array, snapshot: Any, number: jax.Array) -> jax.Array:
+            def body(learner: Any, index: jax.Array) -> tuple[Any, None]:
+                step_key = jax.random.fold_in(jax.random.fold_in(key, number), index)
+                batch_key, filter_key, layer_key = jax.random.split(step_key, 3)
+                kept = draw_masks("random", filter_key, 0, network, candidate)
+                return self._step.masked(learner, snapshot, self._batch(train, batch_key), layer_key, kept)[0], None
+
+            learner, _ = jax.lax.scan(body, self._step.start(snapshot), jnp.arange(settings.steps))
+            return jnp.negative(loss(learner.params))
+
+        def candidate_gains(candidate: jax.Array) -> jax.Array:
+            numbered = (snapshots, jnp.arange(len(jax.tree.leaves(snapshots)[0])))
+            return jax.lax.map(lambda item: gain(candidate, *item), numbered).mean()
+
+        before = jax.lax.map(loss, snapshots).mean()
+        return before + jax.lax.map(candidate_gains, widths, batch_size=settings.vmapped if settings.vmapped > 1 else None)
+
+
+def describe(settings: ProgressSettings, *parts: Sequence[object] | object) -> str:
+    """What a search measures, in words, so that a checkpoint of another measurement is refused."""
+    return "; ".join(map(str, (dataclasses.asdict(settings), *parts)))
