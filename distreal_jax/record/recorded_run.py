@@ -1,0 +1,220 @@
+"""A federated run that leaves a record: metrics, checkpoints and a result, and goes on where it was stopped."""
+
+import dataclasses
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from distreal_jax.availability.segments import Integers
+from distreal_jax.errors import InputError
+from distreal_jax.fleet.evaluation import Accuracy
+from distreal_jax.fleet.federation import Federation
+from distreal_jax.fleet.round import RoundResult
+from distreal_jax.plan import RoundPlan
+from distreal_jax.record.checkpoint import Checkpoints
+from distreal_jax.record.report import MethodResult
+from distreal_jax.record.run_folder import RunFolder
+from distreal_jax.record.tracking import Tracker
+
+TIERS = ("weakest third", "middle third", "strongest third")
+_TIER_ROUNDS = 20  # rounds over which a device's mean availability is taken for its tier, chosen by us
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordSettings:
+    """How a run is watched.
+
+    Attributes:
+      eval_every: Rounds between evaluations.
+      checkpoint_every: Evaluations between checkpoints.
+      round_seconds: Simulated seconds of a round; chosen by us, a unit of the time axis and nothing else.
+    """
+
+    eval_every: int = 5
+    checkpoint_every: int = 1
+    round_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        for name in ("eval_every", "checkpoint_every", "round_seconds"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name.replace('_', '-')} is {getattr(self, name)}; give a number above 0")
+
+
+@dataclasses.dataclass
+class _Counted:
+    """What is summed up over rounds, on the host; JSON values."""
+
+    times: list[float] = dataclasses.field(default_factory=list)
+    accuracies: list[float] = dataclasses.field(default_factory=list)
+    rounds: list[float] = dataclasses.field(default_factory=list)
+    macs: list[float] = dataclasses.field(default_factory=list)
+    spent: float = 0.0
+    wasted: float = 0.0
+    idle: float = 0.0
+    client_rounds: int = 0
+    deadline_hits: int = 0
+    left_out: int = 0
+    bytes_up: float = 0.0
+    bytes_down: float = 0.0
+    widest: int = -1
+
+    def add(self, federation: Federation, plan: RoundPlan) -> None:
+        """Counts a planned round; work in MACs of the forward and backward passes of all its examples."""
+        macs_of_mini_batch = 3.0 * federation.world.network.macs() * federation.training.batch_size
+        self.spent += macs_of_mini_batch * float(plan.work_spent.sum())
+        self.wasted += macs_of_mini_batch * float(plan.work_wasted.sum())
+        self.idle += macs_of_mini_batch * float(plan.work_idle.sum())
+        self.client_rounds += len(plan.clients)
+        self.deadline_hits += int(plan.deadline_hits.sum())
+        up, down = federation.bytes_moved(plan)
+        self.bytes_up += up
+        self.bytes_down += down
+        self.widest = max(self.widest, int(plan.entries.max(initial=-1)))
+
+
+def recorded_run(
+    federation: Federation,
+    folder: RunFolder,
+    settings: RecordSettings,
+    *,
+    tracker: Tracker | None = None,
+    name: str = "metrics",
+) -> MethodResult:
+    """Trains all rounds of a federation, or those that are left.
+
+    Args:
+      federation: One method in one world.
+      folder: Where metrics, checkpoints and the result go.
+      settings: How the run is watched.
+      tracker: Weights & Biases beside the files.
+      name: Of the stream of metrics.
+
+    Returns:
+      The result, which a run that was finished before returns at once.
+    """
+    tracker = tracker or Tracker(None)
+    finished = folder.read_json("result.json")
+    if finished is not None:
+        return MethodResult.from_json(finished, str(folder.path / "result.json"))
+    rounds = federation.training.rounds
+    with Checkpoints(folder.path) as checkpoints:
+        server = federation.start()
+        begin, counted = 0, _Counted()
+        latest = checkpoints.latest(server)
+        if latest is not None:
+            begin, server, stored = latest
+            counted = _Counted(**stored)
+        folder.truncate_metrics(name, len(counted.times))
+        accuracy = None
+        progress = tqdm(
+            total=rounds,
+            initial=begin,
+            desc=f"{federation.method.name} (seed {federation.world.seed})",
+            unit="round",
+            disable=not sys.stderr.isatty(),
+        )
+        pending: list[RoundResult] = []
+        with progress:
+            for index in range(begin, rounds):
+                plan, work = federation.plan(index)
+                server, result = federation.run_round(server, work, index)
+                pending.append(result)
+                counted.add(federation, plan)
+                done = index + 1
+                if done % settings.eval_every == 0 or done == rounds:
+                    accuracy = federation.evaluate(server.params)
+                    record = _evaluated(counted, federation, settings, done, pending, accuracy)
+                    pending.clear()
+                    folder.append_metrics(name, record)
+                    tracker.log(record, done)
+                    progress.set_postfix(accuracy=f"{accuracy.accuracy:.3f}", refresh=False)
+                    if (done // settings.eval_every) % settings.checkpoint_every == 0 or done == rounds:
+                        checkpoints.save(done, server, dataclasses.asdict(counted))
+                progress.update()
+        accuracy = accuracy or federation.evaluate(server.params)
+        outcome = _result(federation, server.params, counted, accuracy)
+        folder.write_json("result.json", outcome.to_json())
+        return outcome
+
+
+def _evaluated(
+    counted: _Counted,
+    federation: Federation,
+    settings: RecordSettings,
+    done: int,
+    pending: list[RoundResult],
+    accuracy: Accuracy,
+) -> dict[str, Any]:
+    """Adds an evaluation to what is counted; the line of metrics that it is. Rounds since the last one are fetched here."""
+    fetched = jax.device_get(pending)
+    averaged = sum(float(result.clients) for result in fetched)
+    left_out = sum(int(result.left_out) for result in fetched)
+    counted.left_out += left_out
+    counted.times.append(done * settings.round_seconds)
+    counted.rounds.append(done)
+    counted.accuracies.append(accuracy.accuracy)
+    counted.macs.append(counted.spent + counted.wasted)
+    return {
+        "round": done,
+        "simulated_seconds": counted.times[-1],
+        "method": federation.method.name,
+        "seed": federation.world.seed,
+        "accuracy": accuracy.accuracy,
+        "test_loss": accuracy.loss,
+        "train_loss": sum(float(r.loss) * float(r.clients) for r in fetched) / averaged if averaged else None,
+        "clients_averaged": averaged,
+        "clients_left_out": left_out,
+        "macs_spent": counted.spent,
+        "macs_wasted": counted.wasted,
+        "macs_idle": counted.idle,
+        "deadline_hits": counted.deadline_hits,
+        "bytes_up": counted.bytes_up,
+        "bytes_down": counted.bytes_down,
+    }
+
+
+def _result(federation: Federation, params: Any, counted: _Counted, accuracy: Accuracy) -> MethodResult:
+    nested = federation.method.filters == "first" and federation.method.rates != "full" and counted.widest >= 0
+    return MethodResult(
+        method=federation.method.name,
+        seed=federation.world.seed,
+        times=tuple(counted.times),
+        accuracies=tuple(counted.accuracies),
+        rounds=tuple(counted.rounds),
+        macs=tuple(counted.macs),
+        macs_spent=counted.spent,
+        macs_wasted=counted.wasted,
+        macs_idle=counted.idle,
+        client_rounds=counted.client_rounds,
+        deadline_hits=counted.deadline_hits,
+        clients_left_out=counted.left_out,
+        bytes_up=counted.bytes_up,
+        bytes_down=counted.bytes_down,
+        accuracy_per_tier=accuracy_per_tier(federation, accuracy),
+        accuracy_per_class=tuple(float(value) for value in accuracy.per_class),
+        largest_submodel_accuracy=federation.evaluate_sub_model(params, counted.widest).accuracy if nested else None,
+    )
+
+
+def accuracy_per_tier(federation: Federation, accuracy: Accuracy) -> dict[str, float]:
+    """Accuracy on the data of weak and strong devices, weakest first.
+
+    Devices are ranked by their mean availability and cut into thirds. A tier's accuracy is that of each class, weighted by
+    how often the tier's devices have the class: what a fresh draw of their examples would give where devices differ in
+    their labels. (With a natural partition they differ in style as well, which this does not see.)
+    """
+    world = federation.world
+    devices: Integers = np.arange(min(world.devices, 10_000))
+    spans = range(min(federation.training.rounds, _TIER_ROUNDS))
+    means = np.mean([world.availability.during(index, devices).means() for index in spans], axis=0)
+    tiers = np.array_split(devices[np.argsort(means, kind="stable")], len(TIERS))
+    shares = {}
+    for name, members in zip(TIERS, tiers, strict=True):
+        if len(members):
+            examples = np.concatenate([world.partition.examples_of(int(device)) for device in members])
+            counts = np.bincount(world.dataset.train_labels[examples], minlength=world.dataset.num_classes)
+            shares[name] = float(np.nansum(counts * accuracy.per_class) / counts[~np.isnan(accuracy.per_class)].sum())
+    return shares

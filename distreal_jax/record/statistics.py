@@ -1,0 +1,167 @@
+"""What the seeds say: intervals of means and of paired differences, time to a target accuracy, area under a curve.
+
+Methods are compared in pairs: for one seed all of them see the same data, clients, initial weights and load, so the
+difference within a seed carries far less noise than the two accuracies do.
+"""
+
+import dataclasses
+import statistics
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import special
+
+from distreal_jax.errors import InputError
+
+_BOOTSTRAP = 0x626F6F74  # role of the random stream: "boot"
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """A mean over seeds and an interval for it.
+
+    Attributes:
+      mean: Mean over the seeds.
+      low: Lower end; None with a single seed, which says nothing about spread.
+      high: Upper end; None with a single seed.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Zero lies outside: as a difference, it is more than chance. Never so with a single seed."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+
+def mean_interval(values: Sequence[float], *, seed: int = 0, resamples: int = 10_000, level: float = 0.95) -> Interval:
+    """Bootstrap interval of a mean, by the expanded percentiles of Hesterberg, The American Statistician 69(4), 2015.
+
+    Plain percentiles are too narrow for a handful of seeds. Widened as if for a t interval, an interval of nominally 95 %
+    held the true mean of normal values in 92 % of our simulations at five seeds and in 94 % at ten (plain: 84 % and 90 %).
+    At two and three seeds it is the range of the values, and holds the mean in 50 % and 75 %.
+
+    Args:
+      values: One value per seed.
+      seed: Of the resampling; the same values and seed give the same interval.
+      resamples: How many (10,000, chosen by us: ends change by far less than the interval's width).
+      level: Nominal coverage, between 0 and 1.
+
+    Raises:
+      InputError: No value, a value that is not finite, or a level outside (0, 1).
+    """
+    # sorted, so that the interval does not depend on the order of the seeds
+    sample = np.sort(np.asarray(values, dtype=np.float64))
+    if sample.ndim != 1 or not sample.size or not np.isfinite(sample).all():
+        raise InputError(f"an interval needs finite values, at least one; got {list(values)}")
+    if not 0 < level < 1:
+        raise InputError(f"the level of an interval lies between 0 and 1; got {level}")
+    mean = float(sample.mean())
+    if sample.size == 1:
+        return Interval(mean, None, None)
+    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, _BOOTSTRAP])))
+    means = sample[generator.integers(sample.size, size=(resamples, sample.size))].mean(axis=1)
+    quantile = special.stdtrit(sample.size - 1, (1 - level) / 2) * np.sqrt(sample.size / (sample.size - 1))
+    tail = special.ndtr(quantile)
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Interval(mean, float(low), float(high))
+
+
+def paired_bootstrap(
+    a: Sequence[float], b: Sequence[float], *, seed: int = 0, resamples: int = 10_000, level: float = 0.95
+) -> Interval:
+    """Interval of the mean of `a - b`, paired by position: the same seed at the same place. See `mean_interval`.
+
+    Raises:
+      InputError: The two have different lengths, or as `mean_interval`.
+    """
+    if len(a) != len(b):
+        raise InputError(f"a paired difference needs the same seeds on both sides; got {len(a)} and {len(b)} values")
+    difference = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
+    return mean_interval(difference.tolist(), seed=seed, resamples=resamples, level=level)
+
+
+def time_to_target(times: Sequence[float], accuracies: Sequence[float], target: float, smooth: int = 1) -> float | None:
+    """The first time at which the curve reaches the target.
+
+    Args:
+      times: Of the evaluations, not decreasing; seconds, rounds or MACs.
+      accuracies: At those times.
+      target: Accuracy to reach.
+      smooth: The mean of this many evaluations in a row has to reach it; the time is that of the last of them.
+
+    Returns:
+      The time, or None where the run ended before: the time is censored, only known to be longer than the run.
+
+    Raises:
+      InputError: Times and accuracies don't match, or fewer than one evaluation is to be averaged.
+    """
+    curve = _curve(times, accuracies)
+    if smooth < 1:
+        raise InputError(f"the mean of {smooth} evaluations is not defined; average at least 1")
+    for last in range(smooth, len(accuracies) + 1):
+        if float(np.mean(curve[1][last - smooth : last])) >= target:
+            return float(curve[0][last - 1])
+    return None
+
+
+def median_time(times: Sequence[float | None]) -> float | None:
+    """The median of times of which some are censored (None, longer than the run).
+
+    Returns:
+      The median, or None where it is censored itself: half of the runs or more did not get there. It is reported as
+      longer than the horizon; a number made of the others would favour the method that fails more often.
+
+    Raises:
+      InputError: There is no time at all.
+    """
+    if not len(times):
+        raise InputError("the median needs at least one run")
+    median = statistics.median([float("inf") if time is None else time for time in times])
+    return None if median == float("inf") else median
+
+
+def restricted_times(times: Sequence[float | None], horizon: float) -> list[float]:
+    """Times with the censored ones set to the horizon, for means and differences; these are then lower bounds.
+
+    The mean of such times is the restricted mean survival time (Royston and Parmar, BMC Medical Research Methodology 2013).
+    """
+    return [horizon if time is None else min(time, horizon) for time in times]
+
+
+def area_under_curve(times: Sequence[float], values: Sequence[float], horizon: float) -> float:
+    """Mean value of a curve from time 0 to the horizon: it rewards to be early as well as to be good.
+
+    The curve is linear between its points and constant before the first and after the last.
+
+    Raises:
+      InputError: Times and values don't match, or the horizon is not positive.
+    """
+    times_array, values_array = _curve(times, values)
+    if not horizon > 0:
+        raise InputError(f"the horizon of an area is a positive time; got {horizon}")
+    inside = times_array[(times_array > 0) & (times_array < horizon)]
+    grid = np.concatenate([[0.0], inside, [horizon]])
+    return float(np.trapezoid(np.interp(grid, times_array, values_array), grid) / horizon)
+
+
+def final_accuracy(accuracies: Sequence[float], last: int = 3) -> float:
+    """Mean of the last evaluations (3, chosen by us: one alone depends on which clients the last round drew).
+
+    Raises:
+      InputError: There is no evaluation.
+    """
+    if not len(accuracies):
+        raise InputError("the final accuracy needs at least one evaluation")
+    return float(np.mean(accuracies[-last:]))
+
+
+def _curve(times: Sequence[float], values: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    times_array, values_array = np.asarray(times, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    if times_array.shape != values_array.shape or times_array.ndim != 1 or not times_array.size:
+        raise InputError(f"a curve needs as many times as values, at least one; got {len(times)} and {len(values)}")
+    if not np.isfinite(times_array).all() or (np.diff(times_array) < 0).any():
+        raise InputError("the times of a curve are finite and don't decrease; sort the evaluations by time")
+    return times_array, values_array

@@ -1,0 +1,207 @@
+"""Weights & Biases beside the plain files, never instead of them, and never in the way of a run.
+
+The service is asked once whether it is there, for a bounded time. A run that can't reach it, or has no account, says so once
+and keeps in its folder what it would have sent (`wandb sync` uploads it later). Logging hands numbers that are already on
+the host to a process of W&B's own, so that a round does not wait for it.
+"""
+
+import contextlib
+import os
+import secrets
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+
+from distreal_jax.errors import InputError
+from distreal_jax.record.run_folder import json_value, write_atomically
+
+if TYPE_CHECKING:
+    import wandb
+
+Mode = Literal["disabled", "offline", "online"]
+
+# Chosen by us: a service that is there answers within a second or two, and the last uploads take a few.
+INIT_SECONDS = 20.0
+FINISH_SECONDS = 60.0
+
+_RUN_ID = "wandb_run_id"
+
+# Set when the service could not be used: the next runs of this process (a comparison has many) neither wait nor say it again.
+_GAVE_UP = threading.Event()
+
+
+def open_tracker(
+    mode: Mode,
+    *,
+    project: str,
+    name: str,
+    config: Mapping[str, Any],
+    folder: Path,
+    init_seconds: float = INIT_SECONDS,
+    finish_seconds: float = FINISH_SECONDS,
+) -> "Tracker":
+    """Opens the W&B run of a run folder, or continues it where the folder was resumed.
+
+    Under `wandb agent` the run is that of the sweep. W&B's environment variables (`WANDB_API_KEY`, `WANDB_BASE_URL`,
+    `WANDB_ENTITY`, ...) mean what they always do, except `WANDB_MODE` and `WANDB_DIR`, which the arguments decide.
+
+    Args:
+      mode: `disabled` loads nothing of W&B; `offline` writes `folder/wandb`; `online` sends, or is `offline` if it can't
+        (from then on in this process, so that a comparison of many runs waits once).
+      project: W&B project.
+      name: What the run is called in it.
+      config: The run's settings.
+      folder: The run folder.
+      init_seconds: How long to wait for the service at the start.
+      finish_seconds: How long to wait for it at the end; what was not sent by then stays in the folder.
+
+    Raises:
+      InputError: An unknown mode.
+    """
+    if mode not in get_args(Mode):
+        raise InputError(f"unknown mode {mode!r} of W&B; choose from: {', '.join(get_args(Mode))}")
+    if mode == "disabled":
+        return Tracker(None)
+    # W&B's reports about itself wait ten seconds for a dead service when the program ends, and write their own errors.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+
+    def start(mode: Literal["offline", "online"]) -> "wandb.Run":
+        import wandb
+
+        quiet = wandb.Settings(
+            silent=True,
+            console="off",
+            init_timeout=init_seconds if mode == "online" else INIT_SECONDS,
+            finish_timeout=finish_seconds,
+            finish_timeout_raises=True,
+        )
+        wandb.setup(settings=quiet)
+        # wandb.init would ask a person at a terminal for an account, and wait for the answer
+        if mode == "online" and not wandb.login(prompt=False, verify=False):
+            raise ConnectionError("no account on this machine; `wandb login` sets one up")
+        return wandb.init(
+            mode=mode,
+            project=project,
+            name=name,
+            config=json_value(config),
+            dir=folder,
+            id=_run_id(folder),
+            resume="allow" if mode == "online" else None,
+            reinit="create_new",
+            settings=quiet,
+        )
+
+    if mode == "online" and not _GAVE_UP.is_set():
+        try:
+            return Tracker(start("online"))
+        except Exception as error:
+            _GAVE_UP.set()
+            # A failed start leaves the run's id taken in W&B's process.
+            _stop_service()
+            _say(
+                f"W&B can't be reached ({_line(error)}); going on without: `wandb sync --sync-all` in the run's folder sends it later"
+            )
+    try:
+        return Tracker(start("offline"))
+    except Exception as error:
+        _say(f"W&B can't write to {folder} ({_line(error)}); going on with the run's own files alone")
+        return Tracker(None)
+
+
+class Tracker:
+    """What a run tells Weights & Biases; tells nobody where there is no W&B run. A context manager.
+
+    No method raises for a reason of W&B's: its first failure is said on stderr, and the run's own files have it all.
+
+    Attributes:
+      url: Where the run can be followed; None unless it is online.
+    """
+
+    def __init__(self, run: "wandb.Run | None") -> None:
+        self._run = run
+        self._told = False
+        self.url: str | None = None if run is None or run.offline else run.url
+
+    def log(self, metrics: Mapping[str, Any], step: int) -> None:
+        """Logs the numbers of one round.
+
+        Args:
+          metrics: Name -> number on the host. An array still on a device would make the round wait for it.
+          step: The round, not decreasing. Of the rounds that a resumed run repeats, W&B keeps the first.
+        """
+        self._attempt(lambda run: run.log(dict(metrics), step=step))
+
+    def log_image(self, key: str, path: Path, step: int | None = None) -> None:
+        """Logs a picture file."""
+
+        def log(run: "wandb.Run") -> None:
+            import wandb
+
+            run.log({key: wandb.Image(str(path))}, step=step)
+
+        self._attempt(log)
+
+    def log_table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], step: int | None = None) -> None:
+        """Logs a table of texts and numbers, [rows, columns]."""
+
+        def log(run: "wandb.Run") -> None:
+            import wandb
+
+            run.log({key: wandb.Table(columns=list(columns), data=json_value(rows))}, step=step)
+
+        self._attempt(log)
+
+    def log_artifact(self, path: Path, name: str, kind: str) -> None:
+        """Keeps a file, such as the dropout table, as an artifact of this kind (`dropout-table`)."""
+        self._attempt(lambda run: run.log_artifact(str(path), name=name, type=kind))
+
+    def finish(self, exit_code: int = 0) -> None:
+        """Sends what is left, for a bounded time. Later calls do nothing."""
+        self._attempt(lambda run: run.finish(exit_code=exit_code))
+        self._run = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.finish(exit_code=0 if error is None else 1)
+
+    def _attempt(self, action: Callable[["wandb.Run"], object]) -> None:
+        if self._run is None:
+            return
+        try:
+            action(self._run)
+        except Exception as error:
+            if not self._told:
+                self._told = True
+                _say(f"W&B failed ({_line(error)}); the run goes on, and its own files have everything")
+
+
+def _run_id(folder: Path) -> str:
+    """The id of the folder's W&B run: the agent's in a sweep, otherwise drawn once and kept in the folder."""
+    if "WANDB_RUN_ID" in os.environ:
+        return os.environ["WANDB_RUN_ID"]
+    path = folder / _RUN_ID
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_text(encoding="ascii").strip()
+    run_id = secrets.token_hex(4)
+    write_atomically(path, run_id.encode())
+    return run_id
+
+
+def _stop_service() -> None:
+    with contextlib.suppress(Exception):
+        import wandb
+
+        wandb.teardown()
+
+
+def _line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(f"{message}\n")

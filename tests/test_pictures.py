@@ -1,0 +1,127 @@
+import itertools
+import math
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation
+
+from distreal_jax.errors import InputError
+from distreal_jax.methods import METHODS
+from distreal_jax.record import pictures
+from distreal_jax.record.pictures import Front
+
+TIMES = [0.0, 10.0, 20.0, 30.0]
+PICTURES: dict[str, Callable[[Path], None]] = {
+    "front": lambda path: pictures.front_picture(
+        path,
+        searched=Front([0.1, 1.0, 0.5], [0.3, 0.9, 0.7], [0.1, 0.1, 0.1]),
+        uniform=Front([0.1, 1], [0.2, 0.9]),
+        title="t",
+    ),
+    "accuracy": lambda path: pictures.accuracy_picture(
+        path, {method: [(TIMES, [0.1, 0.4, 0.5, 0.6])] * 2 for method in METHODS}, target=0.5
+    ),
+    "accuracy of one seed": lambda path: pictures.accuracy_picture(path, {"distreal": [([0.0], [0.1])]}),
+    "utilisation": lambda path: pictures.utilisation_picture(path, {"distreal": (6, 1, 3), "small_network": (0, 0, 0)}),
+    "fairness": lambda path: pictures.fairness_picture(
+        path, {"distreal": [0.5, 0.6], "heterofl": [0.5, 0.6]}, ["weak", "strong"]
+    ),
+    "rates": lambda path: pictures.rates_heatmap(path, [[0.5, 0.9], [0.0, 0.0]], ["conv1", "conv2"], [0.2, 1.0]),
+    "rates of a deep network": lambda path: pictures.rates_heatmap(
+        path,
+        np.tile(np.linspace(0, 0.9, 40)[:, None], (1, 20)),
+        [f"blocks[{i}].conv" for i in range(20)],
+        np.linspace(1, 0, 40),
+    ),
+    "availability": lambda path: pictures.availability_picture(
+        path,
+        times=[0.0, 4.0],
+        availability=[0.5, 1.0],
+        step_starts=[0.0, 5.0],
+        step_ends=[5.0, 9.0],
+        step_costs=[0.2, 0.9],
+        end=10.0,
+        deadlines=[10.0],
+    ),
+    "hypervolume": lambda path: pictures.hypervolume_picture(path, {"search": [0.1, 0.5], "random": [0.1, 0.2]}),
+    "map": lambda path: pictures.map_picture(
+        path,
+        x_values=[0.1, 1.0],
+        y_values=[0.3],
+        winners=[["distreal", ""]],
+        margins=[[0.07, math.nan]],
+    ),
+    "seconds": lambda path: pictures.seconds_picture(
+        path, [[1.0, 0.5], [1.0]], [[0.05, 0.03], [0.04]], ["compact", "masked"]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_is_the_same_png_each_time_and_no_wider_than_a_screen(name: str, tmp_path: Path) -> None:
+    look = dict(matplotlib.rcParams)
+    for file in ("one.png", "two.png"):
+        PICTURES[name](tmp_path / file)
+    first = (tmp_path / "one.png").read_bytes()
+    assert first == (tmp_path / "two.png").read_bytes()
+    assert first.startswith(b"\x89PNG\r\n")
+    width, height = struct.unpack(">II", first[16:24])
+    assert 600 <= width <= 2100 and 200 <= height <= 2000
+    assert dict(matplotlib.rcParams) == look, "the caller's settings of matplotlib are left alone"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.png", "two.png"]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda path: pictures.accuracy_picture(path, {}),
+        lambda path: pictures.accuracy_picture(path, {"distreal": []}),
+        lambda path: pictures.accuracy_picture(path, {"distreal": [([0.0, 1.0], [0.1])]}),
+        lambda path: pictures.front_picture(path, searched=Front([], []), uniform=Front([1], [1]), title=""),
+        lambda path: pictures.utilisation_picture(path, {}),
+        lambda path: pictures.fairness_picture(path, {"distreal": [0.5]}, ["weak", "strong"]),
+        lambda path: pictures.rates_heatmap(path, [[0.5]], ["conv1", "conv2"], [1.0]),
+        lambda path: pictures.rates_heatmap(path, [], [], []),
+        lambda path: pictures.hypervolume_picture(path, {"search": []}),
+        lambda path: pictures.map_picture(path, x_values=[1], y_values=[1], winners=[["a"]], margins=[[0.1], [0.2]]),
+        lambda path: pictures.seconds_picture(path, [[1.0]], [[0.1]], []),
+    ],
+)
+def test_lists_that_dont_match_are_refused_and_leave_no_picture(draw: Callable[[Path], None], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="can't be drawn") as error:
+        draw(tmp_path / "picture.png")
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_that_cant_be_written_ends_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="can't write"):
+        PICTURES["hypervolume"](tmp_path / "missing" / "picture.png")
+
+
+def test_every_method_looks_like_no_other_and_the_same_everywhere() -> None:
+    looks = {(style.colour, style.marker) for style in map(pictures._style, METHODS)}
+    assert len(looks) == len(METHODS)
+    assert len({pictures._style(method).label for method in METHODS}) == len(METHODS)
+    assert pictures._style("my_method") == pictures._style("my_method")
+    assert pictures._style("my_method").label == "my method"
+
+
+@pytest.mark.parametrize("ends", [[0.5] * 10, [0.0, 0.0, 1.0, 1.0], [0.3], list(np.linspace(0, 1, 10))])
+def test_the_names_at_the_ends_of_lines_do_not_overlap(ends: list[float]) -> None:
+    figure = Figure(figsize=(8.4, 4.6), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlim=(0, 1), ylim=(-0.05, 1.05))
+    pictures._label_ends(axes, [(method, 1.0, y, " 0.500") for method, y in zip(METHODS, ends, strict=False)])
+    figure.draw_without_rendering()
+    texts = sorted(
+        (text.get_window_extent() for text in axes.texts if isinstance(text, Annotation)), key=lambda extent: extent.y0
+    )
+    assert len(texts) == len(ends)
+    assert all(above.y0 >= below.y1 for below, above in itertools.pairwise(texts))
+    assert all(extent.y0 >= 0 and extent.y1 <= 460 and extent.x1 <= 840 for extent in texts)
