@@ -1,0 +1,21 @@
+"""What the scripts of `experiments/` are made of: a recorded search, a comparison of methods, and the command line."""
+
+from distreal_jax.experiment.command_line import OutputSettings, Plain, open_folder, parsed_list, parsed_seeds, run_command
+from distreal_jax.experiment.comparison import Comparison, compare, run_method
+from distreal_jax.experiment.table_search import TableSearch, search_table, table_of, table_section
+
+__all__ = [
+    "Comparison",
+    "OutputSettings",
+    "Plain",
+    "TableSearch",
+    "compare",
+    "open_folder",
+    "parsed_list",
+    "parsed_seeds",
+    "run_command",
+    "run_method",
+    "search_table",
+    "table_of",
+    "table_section",
+]

@@ -1,0 +1,133 @@
+"""Methods compared in pairs: every method meets the same data, devices, first weights and load of a seed."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from distreal_jax.data.datasets import load_dataset
+from distreal_jax.errors import InputError
+from distreal_jax.experiment.command_line import OutputSettings
+from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
+from distreal_jax.fleet.round import Execution
+from distreal_jax.fleet.world import World, WorldSettings
+from distreal_jax.methods import Method
+from distreal_jax.record.pictures import accuracy_picture, fairness_picture, utilisation_picture
+from distreal_jax.record.recorded_run import TIERS, RecordSettings, recorded_run
+from distreal_jax.record.report import MethodResult, Section, comparison_table, summarise
+from distreal_jax.record.run_folder import RunFolder
+from distreal_jax.record.tracking import open_tracker
+from distreal_jax.table import DropoutTable
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What a comparison found.
+
+    Attributes:
+      results: Of each method and seed.
+      section: For a report: the table and the pictures.
+    """
+
+    results: tuple[MethodResult, ...]
+    section: Section
+
+
+def compare(
+    methods: Sequence[Method],
+    seeds: Sequence[int],
+    world_settings: WorldSettings,
+    training: TrainingSettings,
+    record: RecordSettings,
+    output: OutputSettings,
+    folder: RunFolder,
+    *,
+    searched: Callable[[World], DropoutTable],
+    execution: Execution = "compact",
+    target: float | None = None,
+) -> Comparison:
+    """Runs every method with every seed, or what is left of them, and draws the comparison into the folder.
+
+    Args:
+      methods: The methods.
+      seeds: The seeds; methods are compared within each.
+      world_settings: Data, network, devices and load.
+      training: How devices and server train.
+      record: How runs are watched.
+      output: Where Weights & Biases goes.
+      folder: Gets a folder for each method and seed, `results.json` and pictures.
+      searched: The searched table for a world; called if a method needs one.
+      execution: `compact` or `masked`.
+      target: Accuracy that methods are timed to; None: nine tenths of the best final accuracy, chosen by us.
+
+    Raises:
+      InputError: Any of it is no good.
+    """
+    if training.rounds < 1 or not methods:
+        raise InputError("nothing to compare; give at least one method and one round")
+    dataset = load_dataset(world_settings.dataset, world_settings.data_dir)
+    results = []
+    for seed in seeds:
+        world = World.make(world_settings, seed, dataset)
+        tables = {m.name: table_for(m, world, searched(world) if m.rates == "table" else None) for m in methods}
+        for method in methods:
+            federation = Federation(world, method, tables[method.name], training, execution)
+            with RunFolder.at(folder.path / f"{method.name}-seed{seed}", _settings_of(federation, folder)) as own:
+                results.append(run_method(federation, record, output, own))
+            jax.clear_caches()  # the steps of this method's entries: memory, not time, of the next one
+    return Comparison(tuple(results), draw(results, folder, target))
+
+
+def run_method(federation: Federation, record: RecordSettings, output: OutputSettings, folder: RunFolder) -> MethodResult:
+    """Runs one method in its folder, or what is left of it, with Weights & Biases beside it."""
+    name = f"{federation.method.name}-seed{federation.world.seed}"
+    tracker = open_tracker(output.wandb, project=output.wandb_project, name=name, config=folder.settings, folder=folder.path)
+    with tracker:
+        result = recorded_run(federation, folder, record, tracker=tracker)
+        accuracy_picture(folder.path / "accuracy.png", {result.method: [(result.times, result.accuracies)]})
+        tracker.log_image("accuracy", folder.path / "accuracy.png")
+    return result
+
+
+def _settings_of(federation: Federation, folder: RunFolder) -> dict[str, Any]:
+    return {
+        "comparison": {key: value for key, value in folder.settings.items() if key not in ("methods", "seeds", "target")},
+        "method": dataclasses.asdict(federation.method),
+        "seed": federation.world.seed,
+        "table": [list(entry.widths) for entry in federation.table.entries],
+        "network": federation.world.network.signature(),
+    }
+
+
+def draw(results: Sequence[MethodResult], folder: RunFolder, target: float | None = None) -> Section:
+    """Writes `results.json` and the pictures of a comparison; returns its section of a report."""
+    target = round(0.9 * max(result.final for result in results), 2) if target is None else target
+    by_method: dict[str, list[MethodResult]] = {}
+    for result in results:
+        by_method.setdefault(result.method, []).append(result)
+    summaries = summarise(results, target=target)
+    folder.write_json(
+        "results.json",
+        {"target": target, "runs": [r.to_json() for r in results], "summaries": [dataclasses.asdict(s) for s in summaries]},
+    )
+    accuracy_picture(
+        folder.path / "accuracy.png",
+        {method: [(run.times, run.accuracies) for run in runs] for method, runs in by_method.items()},
+        target=target,
+    )
+    utilisation_picture(
+        folder.path / "utilisation.png",
+        {s.method: (s.spent, s.wasted, s.idle) for s in summaries},
+    )
+    fairness_picture(
+        folder.path / "fairness.png",
+        {s.method: [s.accuracy_per_tier[name] for name in TIERS if name in s.accuracy_per_tier] for s in summaries},
+        [name for name in TIERS if name in summaries[0].accuracy_per_tier],
+    )
+    pictures = {
+        "accuracy.png": "Test accuracy over simulated time",
+        "utilisation.png": "What became of the devices' resources",
+        "fairness.png": "Accuracy on the data of weak and strong devices",
+    }
+    return Section("Methods under the same load", comparison_table(results, target=target), pictures)

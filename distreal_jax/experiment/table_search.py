@@ -1,0 +1,155 @@
+"""A recorded search: the dropout table, its pictures, and a checkpoint of each generation."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from distreal_jax.fleet.federation import UNIFORM_RATES, TrainingSettings
+from distreal_jax.fleet.world import World
+from distreal_jax.record.pictures import Front, front_picture, hypervolume_picture, rates_heatmap
+from distreal_jax.record.report import Section, markdown_table
+from distreal_jax.record.run_folder import RunFolder, provenance
+from distreal_jax.search import SearchSettings, search
+from distreal_jax.search.evaluation import Generation
+from distreal_jax.search.progress import Progress, ProgressSettings, describe
+from distreal_jax.table import DropoutTable, TableEntry
+
+
+@dataclasses.dataclass(frozen=True)
+class TableSearch:
+    """What a search found.
+
+    Attributes:
+      table: The dropout table.
+      uniform: One rate for all layers, measured in the same way, for comparison.
+      pictures: File name -> what it shows.
+    """
+
+    table: DropoutTable
+    uniform: tuple[TableEntry, ...]
+    pictures: dict[str, str]
+
+
+def search_table(
+    world: World,
+    training: TrainingSettings,
+    settings: SearchSettings,
+    progress_settings: ProgressSettings,
+    folder: RunFolder,
+    *,
+    most_entries: int = 12,
+    name: str = "table.json",
+) -> TableSearch:
+    """Searches a table for a world's network on its training data and saves it in the folder.
+
+    Args:
+      world: Network and data.
+      training: Says how devices train.
+      settings: Of NSGA-II.
+      progress_settings: Of the short training.
+      folder: Gets the table, the pictures and `search_checkpoint.json`; a search that was stopped goes on from there.
+      most_entries: Of the table; a device compiles one training step for each.
+      name: File name of the table.
+
+    Raises:
+      InputError: As `search` and `Progress`.
+    """
+    measured = Progress(
+        world.network,
+        world.params,
+        world.others,
+        world.train,
+        training.local_optimizer(),
+        progress_settings,
+        seed=settings.seed,
+    )
+    bar = tqdm(total=settings.generations, desc="search", unit="generation", disable=not sys.stderr.isatty())
+
+    def told(generation: Generation) -> None:
+        bar.n = generation.index + 1
+        bar.set_postfix(hypervolume=f"{generation.hypervolume:.4f}", evaluated=generation.evaluated)
+
+    with bar:
+        found = search(
+            world.network,
+            measured,
+            settings,
+            checkpoint=folder.path / "search_checkpoint.json",
+            on_generation=told,
+            measures=describe(
+                progress_settings, training.local_optimizer.__qualname__, training, world.dataset.name, world.seed
+            ),
+        )
+    source = {**provenance(), "dataset": world.dataset.name, "progress": dataclasses.asdict(progress_settings)}
+    table = found.to_table(world.network, source, most_entries)
+    uniform = measured_uniform(world, measured, settings)
+    table.save(folder.path / name)
+    pictures = _draw(folder.path, table, uniform, [generation.hypervolume for generation in found.history])
+    return TableSearch(table, uniform, pictures)
+
+
+def measured_uniform(world: World, measured: Progress, settings: SearchSettings) -> tuple[TableEntry, ...]:
+    """The uniform vectors, on the repeats on which the searched front was measured in the end."""
+    widths = [entry.widths for entry in DropoutTable.uniform(world.network, UNIFORM_RATES).entries]
+    size = settings.population
+    padded = np.array([*widths, *[widths[-1]] * (-len(widths) % size)], dtype=np.int32)
+    repeats = range(settings.repeats, settings.repeats + settings.final_repeats)
+    values = np.stack(
+        [
+            np.concatenate(
+                [measured(padded[i : i + settings.population], repeat) for i in range(0, len(padded), settings.population)]
+            )
+            for repeat in repeats
+        ]
+    )[:, : len(widths)]
+    errors = values.std(axis=0, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.zeros(len(widths))
+    return tuple(
+        TableEntry(tuple(kept), world.network.macs(kept), float(mean), float(error))
+        for kept, mean, error in zip(widths, values.mean(axis=0), errors, strict=True)
+    )
+
+
+def table_section(found: TableSearch) -> Section:
+    """For a report: the table's entries and its pictures."""
+    table = found.table
+    rows = [["entry", "MACs", "of the full network", "progress", "filters kept"]]
+    for index, (entry, cost) in enumerate(zip(table.entries, table.costs(), strict=True)):
+        progress = f"{entry.progress or 0:.3f} ± {entry.progress_stderr or 0:.3f}"
+        rows.append([str(index), f"{entry.macs:,}", f"{cost:.1%}", progress, " ".join(map(str, entry.widths))])
+    text = f"Filter groups: {', '.join(table.group_names)}.\n\n{markdown_table(rows)}"
+    return Section("The dropout table", text, found.pictures)
+
+
+def table_of(source: str, world: World) -> DropoutTable:
+    """A table by file or by the name of a shipped one, checked to be made for the world's network."""
+    return DropoutTable.load(source).checked_for(world.network)
+
+
+def _draw(folder: Path, table: DropoutTable, uniform: Sequence[TableEntry], hypervolumes: Sequence[float]) -> dict[str, str]:
+    def front(entries: Sequence[TableEntry]) -> Front:
+        return Front(
+            macs_fraction=[entry.macs / table.full_macs for entry in entries],
+            progress=[entry.progress or 0.0 for entry in entries],
+            standard_error=[entry.progress_stderr or 0.0 for entry in entries],
+        )
+
+    front_picture(
+        folder / "front.png",
+        searched=front(table.entries),
+        uniform=front(uniform),
+        title="What a dropout vector costs, and how fast it learns",
+        progress="fall of the held-out loss in a short training",
+    )
+    rates_heatmap(folder / "rates.png", table.dropout_rates().tolist(), table.group_names, table.costs().tolist())
+    pictures = {
+        "front.png": "Progress of a short training over cost, searched vectors and one rate for all layers",
+        "rates.png": "Dropout rate of each layer in the table's entries",
+    }
+    if len(hypervolumes) > 1:
+        hypervolume_picture(folder / "hypervolume.png", {"NSGA-II": hypervolumes})
+        pictures["hypervolume.png"] = "Hypervolume of the front in each generation"
+    return pictures

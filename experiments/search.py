@@ -1,0 +1,54 @@
+"""Search a table of Pareto-optimal dropout vectors for a network.
+
+    python experiments/search.py --dataset fashion_mnist --data-dir ../shared/tfds --model leaf_cnn
+
+writes runs/search-HASH/table.json, the front over the curve of uniform rates, the rates of each layer, and the hypervolume of
+each generation. A search that is stopped and started again goes on after its last generation and ends with the same table.
+"""
+
+import dataclasses
+
+from distreal_jax.experiment import OutputSettings, Plain, open_folder, run_command, search_table, table_section
+from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.world import World, WorldSettings
+from distreal_jax.record import open_tracker, write_report
+from distreal_jax.search import SearchSettings
+from distreal_jax.search.progress import ProgressSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Search a table of Pareto-optimal dropout vectors for a network (NSGA-II: MACs against progress of a short training)."""
+
+    world: Plain[WorldSettings] = WorldSettings(partition="iid")
+    training: Plain[TrainingSettings] = TrainingSettings()
+    progress: ProgressSettings = ProgressSettings()
+    search: SearchSettings = SearchSettings()
+    output: Plain[OutputSettings] = OutputSettings()
+    entries: int = 12
+    """Most entries of the table; a device compiles one training step for each."""
+
+
+def main(options: Options) -> None:
+    """Searches and reports."""
+    world = World.make(options.world, options.search.seed)
+    output = options.output
+    with open_folder(output, "search", options) as folder:
+        tracker = open_tracker(
+            output.wandb, project=output.wandb_project, name="search", config=folder.settings, folder=folder.path
+        )
+        with tracker:
+            found = search_table(
+                world, options.training, options.search, options.progress, folder, most_entries=options.entries
+            )
+            for file in found.pictures:
+                tracker.log_image(file.removesuffix(".png"), folder.path / file)
+            tracker.log_artifact(folder.path / "table.json", "dropout_table", "dropout_table")
+        folder.write_json("results.json", {"table": "table.json", "entries": len(found.table.entries)})
+        write_report(folder.path / "report.md", "Search", table_section(found))
+        print(table_section(found).text)
+        print(f"table: {folder.path / 'table.json'}")
+
+
+if __name__ == "__main__":
+    run_command(main, Options)

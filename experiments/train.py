@@ -1,0 +1,51 @@
+"""Train one method on a simulated fleet.
+
+    python experiments/train.py --method distreal --dataset digits
+
+A method that chooses from a searched table needs --table: a file that experiments/search.py wrote, or the name of a table
+that is shipped (leaf_cnn, resnet20, densenet40). A run that is stopped and started again goes on from its last checkpoint.
+"""
+
+import dataclasses
+
+from distreal_jax.experiment import OutputSettings, Plain, open_folder, run_command, run_method, table_of
+from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
+from distreal_jax.fleet.round import Execution
+from distreal_jax.fleet.world import World, WorldSettings
+from distreal_jax.methods import method_named
+from distreal_jax.record.recorded_run import RecordSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Train one method on a simulated fleet whose resources change while it trains."""
+
+    method: str = "distreal"
+    """distreal, distreal_uniform, federated_dropout, heterofl, fjord, fedrolex, small_network, drop_stragglers,
+    partial_work or full_resources."""
+    table: str | None = None
+    """Dropout table: a file, or the name of a shipped one."""
+    seed: int = 0
+    """Of data split, devices, first weights and load."""
+    execution: Execution = "compact"
+    """compact: what is dropped is not computed; masked: the reference, one program for all entries."""
+    world: Plain[WorldSettings] = WorldSettings()
+    training: Plain[TrainingSettings] = TrainingSettings()
+    record: Plain[RecordSettings] = RecordSettings()
+    output: Plain[OutputSettings] = OutputSettings()
+
+
+def main(options: Options) -> None:
+    """Trains and prints the result."""
+    method = method_named(options.method)
+    world = World.make(options.world, options.seed)
+    searched = table_of(options.table, world) if options.table is not None else None
+    federation = Federation(world, method, table_for(method, world, searched), options.training, options.execution)
+    with open_folder(options.output, f"train-{method.name}", options) as folder:
+        result = run_method(federation, options.record, options.output, folder)
+        folder.write_json("results.json", {"runs": [result.to_json()]})
+        print(f"{method.name}: accuracy {result.final:.4f} (mean of the last three evaluations), {folder.path}")
+
+
+if __name__ == "__main__":
+    run_command(main, Options)
