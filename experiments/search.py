@@ -2,8 +2,8 @@
 
     python experiments/search.py --dataset fashion_mnist --data-dir ../shared/tfds --model leaf_cnn
 
-writes runs/search-HASH/table.json, the front over the curve of uniform rates, the rates of each layer, and the hypervolume of
-each generation. A search that is stopped and started again goes on after its last generation and ends with the same table.
+writes runs/search-HASH/table.json, the front over the curve of uniform rates, the rates of each layer, and the hypervolume
+of each generation. A search that is stopped and started again goes on after its last generation and ends with the same table.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from distreal_jax.search.progress import ProgressSettings
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Search a table of Pareto-optimal dropout vectors for a network (NSGA-II: MACs against progress of a short training)."""
+    """Search a table of Pareto-optimal dropout vectors (NSGA-II: MACs against progress of a short training)."""
 
     world: Plain[WorldSettings] = WorldSettings(partition="iid")
     training: Plain[TrainingSettings] = TrainingSettings()

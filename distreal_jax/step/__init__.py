@@ -1,6 +1,6 @@
 """A device's training step: masked (the reference) and compact (what is dropped is not computed)."""
 
-from distreal_jax.step.convolution import ConvolutionForm
+from distreal_jax.step.forms import ConvolutionForm
 from distreal_jax.step.forward import forward, split_variables
 from distreal_jax.step.images import Batch, Images
 from distreal_jax.step.local import Learner, LocalStep, cross_entropy

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from distreal_jax.step.convolution import ConvolutionForm, convolution_in_form
+from distreal_jax.step.forms import ConvolutionForm, in_form
 from distreal_jax.tracing import TracedNetwork, intercept_calls, with_counts_of_sub_network
 from distreal_jax.tracing.interception import Around, Call
 
@@ -46,13 +46,6 @@ def forward(
     Returns:
       logits [batch, classes], and the other variables after the call.
     """
-    # Fresh variables: a module may update its running statistics only at the trace level where they were made.
-    params, others = jax.tree.map(lambda array: array, (params, others))
-    model = nnx.merge(network.graphdef, params, others if key is None else _with_keys(others, key))
-    if train:
-        model.train()
-    else:
-        model.eval()
     masks = statistics_masks or {}
 
     def with_statistics_mask(path: str, _: nnx.Module, call: Call) -> Call:
@@ -65,10 +58,20 @@ def forward(
 
         return masked
 
-    arounds = [with_counts_of_sub_network, convolution_in_form(convolution), with_statistics_mask]
-    intercept_calls(model, *arounds, *([] if around is None else [around]))
-    logits = model(inputs)
-    return logits, nnx.state(model, nnx.Not(nnx.Param))
+    arounds = [with_counts_of_sub_network, with_statistics_mask, *([] if around is None else [around])]
+
+    def run(params: Any, others: Any, inputs: jax.Array) -> tuple[jax.Array, Any]:
+        # Fresh variables: a module may update its running statistics only at the trace level where they were made.
+        params, others = jax.tree.map(jnp.asarray, (params, others))
+        model = nnx.merge(network.graphdef, params, others if key is None else _with_keys(others, key))
+        if train:
+            model.train()
+        else:
+            model.eval()
+        logits = intercept_calls(model, *arounds)(inputs)
+        return logits, nnx.state(model, nnx.Not(nnx.Param))
+
+    return in_form(convolution, run)(params, others, inputs)
 
 
 def _with_keys(others: Any, key: jax.Array) -> Any:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from distreal_jax.step.convolution import ConvolutionForm
+from distreal_jax.step.forms import ConvolutionForm
 from distreal_jax.step.forward import forward
 from distreal_jax.step.images import Batch
 from distreal_jax.tracing import Kept, TracedNetwork

@@ -3,7 +3,7 @@
 import jax
 from flax import nnx
 
-from distreal_jax.step.convolution import ConvolutionForm
+from distreal_jax.step.forms import ConvolutionForm
 from distreal_jax.step.forward import forward, split_variables
 from distreal_jax.tracing import Kept, TracedNetwork
 from distreal_jax.tracing.layout import boolean_masks

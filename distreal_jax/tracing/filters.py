@@ -45,7 +45,11 @@ def draw_filters(
     """
     order = _orders(rule, key, shift, network)
     return tuple(
-        jnp.arange(width, dtype=jnp.int32) if width == len(first) else jnp.sort(first[:width]) if rule == "random" else first[:width]
+        jnp.arange(width, dtype=jnp.int32)
+        if width == len(first)
+        else jnp.sort(first[:width])
+        if rule == "random"
+        else first[:width]
         for first, width in zip(order, widths, strict=True)
     )
 

@@ -5,6 +5,7 @@ the name of the layer while tracing, a static count that has to follow the kept 
 channels, the form in which a convolution is computed.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -20,18 +21,21 @@ def intercept_calls(model: nnx.Module, *arounds: Around) -> nnx.Module:
 
     Args:
       model: A network that belongs to the caller alone (a fresh `nnx.merge`): its modules change their class.
-      arounds: Each is called for each module with its path ("" for the network itself, "block.0.conv" inside) and its bound
-        `__call__`, and returns the function that is called instead; the last one is outermost.
+      arounds: Each is called, whenever a module is, with its path ("" for the network itself, "block.0.conv" inside), the
+        module and its bound `__call__`, and returns the function that is called instead; the last one is outermost.
     """
     for path, module in list(nnx.iter_modules(model)):
         original = type(module)
-        if callable(getattr(original, "__call__", None)):
-            call: Call = functools.partial(original.__call__, module)
-            for around in arounds:
-                call = around(path_name(path), module, call)
-            object.__setattr__(module, "_intercepted_call", call)
+        if callable(module):
+            object.__setattr__(module, "_interception", _Interception(path_name(path), arounds))
             object.__setattr__(module, "__class__", _calling_intercepted(original))
     return model
+
+
+@dataclasses.dataclass(frozen=True)
+class _Interception:
+    path: str
+    arounds: tuple[Around, ...]
 
 
 def path_name(path: tuple[Any, ...]) -> str:
@@ -42,7 +46,11 @@ def path_name(path: tuple[Any, ...]) -> str:
 @functools.cache
 def _calling_intercepted(original: type) -> type:
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return self._intercepted_call(*args, **kwargs)
+        # Wrapped when called: a `nnx.jit` or `nnx.remat` of the network's own calls a copy of the module.
+        called: Call = functools.partial(original.__call__, self)
+        for around in self._interception.arounds:
+            called = around(self._interception.path, self, called)
+        return called(*args, **kwargs)
 
     return type(original.__name__, (original,), {"__call__": call, "__doc__": original.__doc__})
 

@@ -15,7 +15,7 @@ Member = tuple[int, int] | None  # (group, filter) of an element, None for one t
 class Run:
     """A stretch of an axis: `outer` copies of all filters of a group, each filter `inner` elements long.
 
-    A flatten of [height, width, channels] has outer = height x width; blocks of a GroupNorm have inner = channels in a block.
+    A flatten of [height, width, channels] has outer = height x width; a GroupNorm's have inner = channels in a block.
     A stretch that is never dropped has group None and counts `filters` elements.
     """
 
@@ -62,6 +62,10 @@ class AxisLayout:
     def droppable(self) -> bool:
         """Whether any filter group lies along this axis."""
         return any(run.group is not None for run in self.runs)
+
+    def kept_length(self, widths: Sequence[int]) -> int:
+        """The axis's length with `widths` filters kept in the groups."""
+        return sum(run.outer * (run.filters if run.group is None else widths[run.group]) * run.inner for run in self.runs)
 
     def shrinks(self, widths: Sequence[int]) -> bool:
         """Whether the axis is shorter when `widths` filters are kept in the groups."""

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distreal_jax.errors import InputError
+from distreal_jax.tracing.gathering import gather_kept, write_kept
 from distreal_jax.tracing.interception import path_name
 from distreal_jax.tracing.layout import AxisLayout, LengthOfAxis, boolean_masks
 
@@ -75,10 +77,14 @@ class TracedNetwork:
             return self.full_widths
         checked = tuple(int(width) for width in widths)
         if len(checked) != len(self.filter_groups):
-            raise InputError(f"{len(checked)} widths given for {len(self.filter_groups)} filter groups; give one for each group")
+            raise InputError(
+                f"{len(checked)} widths given for {len(self.filter_groups)} filter groups; give one for each group"
+            )
         for width, group in zip(checked, self.filter_groups, strict=True):
             if not 1 <= width <= group.filters:
-                raise InputError(f"width {width} of group {group.name!r} is outside [1, {group.filters}]; keep at least one filter")
+                raise InputError(
+                    f"width {width} of group {group.name!r} is outside [1, {group.filters}]; keep at least one filter"
+                )
         return checked
 
     def macs(self, widths: Sequence[int] | None = None) -> int:
@@ -96,6 +102,11 @@ class TracedNetwork:
         constants, fixed, per_filter = self._polynomial
         lengths = fixed + np.einsum("ofg,vg->vof", per_filter, np.asarray(widths, dtype=np.int64))
         return np.asarray((constants * lengths.prod(axis=2)).sum(axis=1) // self.batch_size, dtype=np.int64)
+
+    def variables(self, widths: Sequence[int] | None = None) -> int:
+        """Elements of all variables of the sub-network: what a device receives and sends, in numbers."""
+        kept = self.checked_widths(widths)
+        return sum(math.prod(layout.kept_length(kept) for layout in axes) for axes in self.layouts.values())
 
     @functools.cached_property
     def _polynomial(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -131,43 +142,36 @@ class TracedNetwork:
 
         Returns:
           The same tree with smaller arrays.
+
+        Raises:
+          InputError: `kept` is not one array of indices for each group.
         """
-        widths = [len(chosen) for chosen in kept]
+        kept = self._indices(kept)
+        return self._map(lambda axes, leaf: gather_kept(leaf, axes, kept), params)
 
-        def smaller(axes: Sequence[AxisLayout], leaf: jax.Array) -> jax.Array:
-            for axis, layout in enumerate(axes):
-                if layout.shrinks(widths):
-                    index = layout.indices(kept)
-                    leaf = leaf.at[(slice(None),) * axis + (index,)].get(mode="promise_in_bounds", unique_indices=True)
-            return leaf
-
-        return self._map(smaller, params)
+    def shapes(self, params: Any, widths: Sequence[int]) -> Any:
+        """What `take` would give, as `jax.ShapeDtypeStruct`s."""
+        return self._map(
+            lambda axes, leaf: jax.ShapeDtypeStruct(tuple(layout.kept_length(widths) for layout in axes), leaf.dtype), params
+        )
 
     def put(self, params: Any, sub: Any, kept: Kept) -> Any:
         """Writes a sub-network's variables back into the full ones; what was dropped keeps its value bit by bit.
-
-        It gathers with the inverse permutation and selects: a scatter is one element at a time on the CPU.
 
         Args:
           params: The full variables, any pytree that `take` accepts.
           sub: What `take(params, kept)` gave, changed.
           kept: The same indices.
+
+        Raises:
+          InputError: `kept` is not one array of indices for each group.
         """
-        widths = [len(chosen) for chosen in kept]
-        masks = boolean_masks(kept, self.full_widths)
-        slots = [
-            jnp.zeros(count, jnp.int32).at[jnp.asarray(chosen)].set(jnp.arange(len(chosen), dtype=jnp.int32))
-            for chosen, count in zip(kept, self.full_widths, strict=True)
-        ]
+        kept = self._indices(kept)
 
-        def written_back(axes: Sequence[AxisLayout], full: jax.Array, small: jax.Array) -> jax.Array:
-            shrunk = [axis for axis, layout in enumerate(axes) if layout.shrinks(widths)]
-            for axis in shrunk:
-                sources = axes[axis].sources(slots, widths)
-                small = small.at[(slice(None),) * axis + (sources,)].get(mode="promise_in_bounds")
-            return jnp.where(_outer(axes, masks, shrunk, full.ndim), small, full) if shrunk else small
+        def written_back(axes: Sequence[AxisLayout], small: jax.Array, full: jax.Array) -> jax.Array:
+            return write_kept(full, small, axes, kept, self.full_widths)
 
-        return self._map(written_back, params, sub)
+        return self._map(written_back, sub, params)
 
     def select(self, kept: Kept, where_kept: Any, where_dropped: Any) -> Any:
         """Element by element: the first tree where all filters involved are kept, the second where one is dropped.
@@ -176,8 +180,11 @@ class TracedNetwork:
           kept: For each group, int [width] indices, or bool [filters] (whose number of True may depend on data).
           where_kept: Any pytree that `take` accepts.
           where_dropped: A tree of the same structure and shapes.
+
+        Raises:
+          InputError: `kept` is not one array for each group.
         """
-        masks = boolean_masks(kept, self.full_widths)
+        masks = self._masks(kept)
 
         def chosen(axes: Sequence[AxisLayout], new: jax.Array, old: jax.Array) -> jax.Array:
             droppable = [axis for axis, layout in enumerate(axes) if layout.droppable]
@@ -222,15 +229,37 @@ class TracedNetwork:
                 along = jnp.concatenate(
                     [jnp.full(length, factor, leaf.dtype) for length, factor in zip(lengths, factors, strict=True)]
                 )
-                leaf = leaf * along.reshape((-1,) + (1,) * (leaf.ndim - axis - 1))
+                leaf = leaf * along.reshape((1,) * axis + (-1,) + (1,) * (leaf.ndim - axis - 1))
             return leaf
 
         return self._map(scaled, params, with_path=True)
 
     def statistics_masks(self, kept: Kept) -> dict[str, jax.Array]:
         """For layers that take statistics over channels, bool [channels]: which of them count."""
-        masks = boolean_masks(kept, self.full_widths)
+        masks = self._masks(kept)
         return {layer: layout.spread(masks, fill=True) for layer, layout in self.normalised_over.items()}
+
+    def _masks(self, kept: Kept) -> tuple[jax.Array, ...]:
+        self._check_groups(kept)
+        return boolean_masks(kept, self.full_widths)
+
+    def _indices(self, kept: Kept) -> tuple[jax.Array, ...]:
+        """The kept filters of each group; a group that keeps all of them keeps them in their own order."""
+        self._check_groups(kept)
+        indices = []
+        for chosen, group in zip(map(jnp.asarray, kept), self.filter_groups, strict=True):
+            if chosen.dtype == bool:
+                raise InputError(
+                    f"a mask was given for group {group.name!r}; give the indices of the kept filters (masks are for `mask`)"
+                )
+            indices.append(jnp.arange(group.filters) if len(chosen) == group.filters else chosen)
+        return tuple(indices)
+
+    def _check_groups(self, kept: Kept) -> None:
+        if len(kept) != len(self.filter_groups):
+            raise InputError(
+                f"{len(kept)} arrays of kept filters given for {len(self.filter_groups)} filter groups; give one for each"
+            )
 
     def _map(self, function: Callable[..., Any], *trees: Any, with_path: bool = False) -> Any:
         """Maps over the leaves of the first tree that are variables of the network; passes the others of it through."""
@@ -240,7 +269,7 @@ class TracedNetwork:
             while path and path not in self.layouts:
                 path = path[1:]  # an Optax state holds trees of the variables' structure at some depth
             if not path or jnp.ndim(leaves[0]) != len(self.layouts[path]):
-                return leaves[-1] if len(leaves) == 1 else leaves[0]
+                return leaves[0]
             return function(self.layouts[path], *leaves, path) if with_path else function(self.layouts[path], *leaves)
 
         return jax.tree_util.tree_map_with_path(mapped, *trees)

@@ -20,9 +20,7 @@ ELEMENTWISE = frozenset(
     "max min mul ne neg nextafter not or pow real reduce_precision rem round rsqrt select_n shift_left "
     "shift_right_arithmetic shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh xor".split()
 )
-REDUCTIONS = frozenset(
-    "reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor argmax argmin".split()
-)
+REDUCTIONS = frozenset("reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor argmax argmin".split())
 WINDOWS = frozenset("reduce_window reduce_window_max reduce_window_min reduce_window_sum".split())
 
 
@@ -102,14 +100,17 @@ def apply_rule(site: Site) -> tuple[ValueLabels, ...]:
     if name in _RULES:
         result = _RULES[name](site)
         return result if isinstance(result[0], tuple) else (result,)
-    for labels in (axis for operand in site.operands for axis in operand.labels):
+    axes = [labels for operand in site.operands for labels in operand.labels]
+    for labels in axes:
         site.refuse(
             labels,
             "has no rule for filters that may be dropped",
             "write the layer with convolutions, dots, elementwise operations and reductions over positions, "
             "or add a rule to distreal_jax/tracing/rules.py",
         )
-    return tuple(tuple(pinned(length) for length in shape) for shape in site.out_shapes)
+    # What comes out may meet filters: were it pinned, it would keep them all whole and so hide the refusal.
+    unknown = site.ties.new if any(site.ties.droppable(labels) for labels in axes) else pinned
+    return tuple(tuple(unknown(length) for length in shape) for shape in site.out_shapes)
 
 
 def _elementwise(site: Site) -> ValueLabels:
@@ -125,7 +126,7 @@ def _reduce(site: Site) -> ValueLabels:
     operand = site.operands[0]
     for axis in site.params["axes"]:
         labels = operand.labels[axis]
-        if site.masks_statistics:
+        if site.masks_statistics and axis == len(operand.labels) - 1:
             if site.ties.droppable(labels):
                 site.seen.normalised_over.setdefault(site.layer, labels)
         else:
@@ -144,8 +145,7 @@ def _window(site: Site) -> ValueLabels:
             site.refuse(labels, "pools over channels that may be dropped", "pool over positions only")
     (shape, *_) = site.out_shapes
     return tuple(
-        labels if len(labels) == length and window == 1 else pinned(length)
-        for labels, length, window in zip(operand.labels, shape, site.params["window_dimensions"], strict=True)
+        labels if len(labels) == length else pinned(length) for labels, length in zip(operand.labels, shape, strict=True)
     )
 
 
@@ -160,7 +160,8 @@ def _convolution(site: Site) -> ValueLabels:
     for axis in numbers.rhs_spec[2:]:
         site.ties.pin(kernel.labels[axis])
     if groups == 1:
-        _contract(site, channels, consumes)
+        site.seen.contracted.append(consumes)
+        site.ties.tie_axes([channels, consumes])
     else:
         # A grouped convolution loses whole groups: what flows into one and what comes out of it are one unit.
         site.ties.pin(consumes)
@@ -170,7 +171,12 @@ def _convolution(site: Site) -> ValueLabels:
     out = [pinned(length) for length in shape]
     out[numbers.out_spec[0]] = image.labels[numbers.lhs_spec[0]]
     out[numbers.out_spec[1]] = creates
-    positions = math.prod(shape[axis] for axis in numbers.out_spec[2:])
+    # A transposed convolution multiplies what it is given; the zeros that it spreads between are not counted.
+    transposed = any(rate != 1 for rate in site.params["lhs_dilation"])
+    counted = (
+        [len(image.labels[axis]) for axis in numbers.lhs_spec] if transposed else [shape[axis] for axis in numbers.out_spec]
+    )
+    positions = math.prod(counted[2:])
     window = math.prod(len(kernel.labels[axis]) for axis in numbers.rhs_spec[2:])
     batch = len(image.labels[numbers.lhs_spec[0]])
     site.seen.products.append(Product(batch * positions * window, (creates, consumes)))
@@ -183,16 +189,14 @@ def _dot(site: Site) -> ValueLabels:
     (left_contract, right_contract), (left_batch, right_batch) = site.params["dimension_numbers"]
     contracted = []
     for a, b in zip(left_contract, right_contract, strict=True):
-        if not (left.weight or right.weight):
-            site.refuse(
-                np.concatenate([left.labels[a], right.labels[b]]),
-                "contracts two activations over channels that may be dropped",
-                "contract activations with a kernel only",
-            )
-        contracted.append(_contract(site, left.labels[a], right.labels[b]))
-    batch = [
-        site.ties.tie_axes([left.labels[a], right.labels[b]]) for a, b in zip(left_batch, right_batch, strict=True)
-    ]
+        if left.weight or right.weight:
+            site.seen.contracted.append(right.labels[b] if right.weight else left.labels[a])
+        else:
+            # Queries times keys: attention scales the sum by how many there are, so all of them are kept.
+            site.ties.pin(left.labels[a])
+            site.ties.pin(right.labels[b])
+        contracted.append(site.ties.tie_axes([left.labels[a], right.labels[b]]))
+    batch = [site.ties.tie_axes([left.labels[a], right.labels[b]]) for a, b in zip(left_batch, right_batch, strict=True)]
     free = [
         [labels for axis, labels in enumerate(value.labels) if axis not in (*contract, *shared)]
         for value, contract, shared in ((left, left_contract, left_batch), (right, right_contract, right_batch))
@@ -202,11 +206,6 @@ def _dot(site: Site) -> ValueLabels:
         if value.weight:
             site.seen.creations.extend(Creation(labels, site.layer, convolutional=False) for labels in axes)
     return (*batch, *free[0], *free[1])
-
-
-def _contract(site: Site, channels: AxisLabels, consumes: AxisLabels) -> AxisLabels:
-    site.seen.contracted.append(consumes)
-    return site.ties.tie_axes([channels, consumes])
 
 
 def _broadcast(site: Site) -> ValueLabels:
@@ -268,8 +267,7 @@ def _pad(site: Site) -> ValueLabels:
 
 def _reverse(site: Site) -> ValueLabels:
     return tuple(
-        labels[::-1] if axis in site.params["dimensions"] else labels
-        for axis, labels in enumerate(site.operands[0].labels)
+        labels[::-1] if axis in site.params["dimensions"] else labels for axis, labels in enumerate(site.operands[0].labels)
     )
 
 
@@ -302,9 +300,7 @@ def _matching_axes(before: Sequence[int], after: Sequence[int]) -> list[tuple[li
 def _merge(site: Site, axes: Sequence[AxisLabels]) -> AxisLabels:
     droppable = [index for index, labels in enumerate(axes) if site.ties.droppable(labels)]
     for index in droppable[1:]:
-        site.refuse(
-            axes[index], "flattens two axes of filters into one", "flatten positions and one axis of channels only"
-        )
+        site.refuse(axes[index], "flattens two axes of filters into one", "flatten positions and one axis of channels only")
     lengths = [len(labels) for labels in axes]
     if not droppable:
         varies = any(np.any(labels != ANY) for labels in axes)
@@ -328,7 +324,7 @@ def _unmerge(site: Site, labels: AxisLabels, lengths: Sequence[int]) -> list[Axi
     first = next(axis for axis, length in enumerate(lengths) if length != 1)
     blocks = labels.reshape(lengths[first], -1)
     tied = np.array([site.ties.tie_all(block) for block in blocks], dtype=np.int64)
-    return [tied if axis == first else anything(length) for axis, length in enumerate(lengths)]
+    return [tied if axis == first else pinned(length) for axis, length in enumerate(lengths)]
 
 
 _RULES: dict[str, Callable[[Site], Any]] = {

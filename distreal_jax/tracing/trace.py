@@ -5,10 +5,11 @@ each operation ties labels together (`rules`). What is tied to an input feature 
 remaining classes are the filters, and those that are created together and go the same way are a filter group.
 """
 
+import dataclasses
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,13 +21,13 @@ from distreal_jax.tracing.interception import Around, Call, intercept_calls, pat
 from distreal_jax.tracing.labels import ANY, PINNED, AxisLabels, Ties, ValueLabels, anything, pinned
 from distreal_jax.tracing.layout import AxisLayout, LengthOfAxis
 from distreal_jax.tracing.network import FilterGroup, Path, TracedNetwork, leaf_path
-from distreal_jax.tracing.rules import Creation, Observations, Site, Value, apply_rule
+from distreal_jax.tracing.rules import Observations, Site, Value, apply_rule
 
 _MASKABLE = (nnx.LayerNorm, nnx.RMSNorm, nnx.GroupNorm)
 _NORMALISATIONS = (nnx.BatchNorm, nnx.InstanceNorm, *_MASKABLE)
-_INNER_JAXPR = ("jaxpr", "call_jaxpr", "fun_jaxpr")
-_LAYER = re.compile(r"layer:([^/]*)")
-_CONTROL_FLOW = ("while", "cond", "scan")
+# Primitives that run the jaxpr that they hold once, on their own operands.
+_CALLS = frozenset("jit pjit closed_call core_call checkpoint remat remat2 custom_jvp_call custom_vjp_call".split())
+_LAYER = re.compile(r"layer:([^/()]*)")
 
 
 def trace_network(model: nnx.Module, example_input: jax.Array | jax.ShapeDtypeStruct) -> TracedNetwork:
@@ -40,21 +41,29 @@ def trace_network(model: nnx.Module, example_input: jax.Array | jax.ShapeDtypeSt
       The network's filter groups, sub-networks (`take`, `put`, `mask`) and cost (`macs`).
 
     Raises:
-      InputError: An operation can't be followed, or a layer hard-codes a number of channels; the line names layer,
-        primitive and remedy.
+      InputError: The network does not run on such an input, an operation can't be followed, or a layer hard-codes a number
+        of channels; the line names layer, primitive and remedy.
     """
     if not isinstance(model, nnx.Module):
         raise InputError(f"expected a flax.nnx.Module, was given {type(model).__name__}; build the network with Flax NNX")
-    if not getattr(example_input, "ndim", 0):
-        raise InputError("example_input has no axes; give an array with a leading batch axis, such as [1, 28, 28, 1]")
+    if not getattr(example_input, "ndim", 0) or 0 in example_input.shape:
+        raise InputError("example_input holds no example; give an array with a leading batch axis, such as [1, 28, 28, 1]")
     graphdef, state = nnx.split(model)
     paths = [leaf_path(key) for key, _ in jax.tree_util.tree_flatten_with_path(state)[0]]
     modules = {path_name(path): module for path, module in nnx.iter_modules(model)}
     example = jax.ShapeDtypeStruct(example_input.shape, example_input.dtype)
 
-    closed, output_shape = _traced(graphdef, state, example)
+    try:
+        closed, output_shape = _traced(graphdef, state, example)
+    except InputError:
+        raise
+    except Exception as error:  # whatever a network of the user's may raise
+        raise InputError(
+            f"the network does not run on one {example.dtype} array of shape {example.shape} ({_in_one_line(error)}); "
+            "give an example_input as its __call__ takes it"
+        ) from error
     walk = _Walk(modules)
-    variables = [walk.new_variable(atom.aval.shape) for atom in closed.jaxpr.invars[: len(paths)]]
+    variables = [walk.new_variable(_shape(atom)) for atom in closed.jaxpr.invars[: len(paths)]]
     inputs = [Value(tuple(pinned(length) for length in example.shape), weight=False)]
     outputs = walk.run(closed.jaxpr, [*variables, *inputs], "")
     for value in outputs:
@@ -123,16 +132,20 @@ class _Walk:
     def __init__(self, modules: dict[str, nnx.Module]) -> None:
         self.ties = Ties()
         self.seen = Observations()
-        self.trail: list[tuple[str, str, ValueLabels]] = []  # layer, primitive, labels of an output
+        self.trail: list[tuple[_Step, ValueLabels]] = []
         self._modules = modules
 
     def new_variable(self, shape: tuple[int, ...]) -> Value:
         return Value(tuple(self.ties.new(length) for length in shape), weight=True)
 
+    def masks_statistics(self, layer: str) -> bool:
+        """Whether the layer can be told which channels count in its statistics."""
+        return isinstance(self._modules.get(layer), _MASKABLE)
+
     def run(self, jaxpr: core.Jaxpr, arguments: Sequence[Value], layer: str) -> list[Value]:
         known: dict[Any, Value] = dict(zip(jaxpr.invars, arguments, strict=True))
         for constant in jaxpr.constvars:
-            known[constant] = Value(tuple(pinned(length) for length in constant.aval.shape), weight=True)
+            known[constant] = Value(tuple(pinned(length) for length in _shape(constant)), weight=True)
 
         def value_of(atom: Any) -> Value:
             if isinstance(atom, core.Literal):
@@ -146,32 +159,33 @@ class _Walk:
             if inner is not None:
                 results = self.run(inner, operands, where)
             else:
-                shapes = tuple(tuple(variable.aval.shape) for variable in equation.outvars)
+                shapes = tuple(_shape(variable) for variable in equation.outvars)
                 site = Site(
                     primitive=equation.primitive.name,
                     params=equation.params,
                     operands=operands,
                     out_shapes=shapes,
                     layer=where,
-                    masks_statistics=isinstance(self._modules.get(where), _MASKABLE),
+                    masks_statistics=self.masks_statistics(where),
                     ties=self.ties,
                     seen=self.seen,
                 )
                 weight = all(operand.weight for operand in operands)
                 results = [Value(labels, weight) for labels in apply_rule(site)]
-                self.trail.extend((where, site.primitive, result.labels) for result in results)
+                self.trail.extend(zip(_steps_of(equation, where), (result.labels for result in results), strict=True))
             known.update(zip(equation.outvars, results, strict=True))
         return [value_of(atom) for atom in jaxpr.outvars]
 
 
+def _shape(atom: Any) -> tuple[int, ...]:
+    return tuple(atom.aval.shape)
+
+
 def _inner_jaxpr(equation: core.JaxprEqn) -> core.Jaxpr | None:
-    if equation.primitive.name in _CONTROL_FLOW:
-        return None  # a body that runs several times has no rule
-    for name in _INNER_JAXPR:
-        inner = equation.params.get(name)
-        if inner is not None:
-            return inner.jaxpr if isinstance(inner, core.ClosedJaxpr) else inner
-    return None
+    if equation.primitive.name not in _CALLS:
+        return None
+    inner: core.Jaxpr | core.ClosedJaxpr = equation.params["jaxpr" if "jaxpr" in equation.params else "call_jaxpr"]
+    return inner.jaxpr if isinstance(inner, core.ClosedJaxpr) else inner
 
 
 def _layer_of(equation: core.JaxprEqn, outer: str) -> str:
@@ -179,15 +193,30 @@ def _layer_of(equation: core.JaxprEqn, outer: str) -> str:
     return found[-1] if found else outer
 
 
-def _shapes_in(jaxpr: core.Jaxpr, layer: str) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-    """Layer, primitive and shape of every output, in the order in which `_Walk` notes them."""
+class _Step(NamedTuple):
+    """One output of an equation."""
+
+    layer: str
+    primitive: str
+    shape: tuple[int, ...]
+    numbers: tuple[str, ...]  # that the equation computes with
+
+    @property
+    def where(self) -> str:
+        return f"layer {self.layer!r}" if self.layer else "the network's own __call__"
+
+
+def _steps_of(equation: core.JaxprEqn, layer: str) -> Iterator[_Step]:
+    numbers = tuple(str(atom.val) for atom in equation.invars if isinstance(atom, core.Literal))
+    for variable in equation.outvars:
+        yield _Step(layer, equation.primitive.name, _shape(variable), numbers)
+
+
+def _steps_in(jaxpr: core.Jaxpr, layer: str) -> Iterator[_Step]:
+    """All steps in the order in which `_Walk` notes them."""
     for equation in jaxpr.eqns:
         inner, where = _inner_jaxpr(equation), _layer_of(equation, layer)
-        if inner is not None:
-            yield from _shapes_in(inner, where)
-        else:
-            for variable in equation.outvars:
-                yield where, equation.primitive.name, tuple(variable.aval.shape)
+        yield from _steps_of(equation, where) if inner is None else _steps_in(inner, where)
 
 
 def _filter_groups(
@@ -200,6 +229,8 @@ def _filter_groups(
             for root in walk.ties.roots(labels):
                 if root > PINNED:
                     places.setdefault(int(root), Counter())[path, axis] += 1
+    owners = _owners(parameters)
+    normalised = {int(root) for labels in walk.seen.normalised_over.values() for root in walk.ties.roots(labels)}
     groups: list[FilterGroup] = []
     members: dict[int, tuple[int, int]] = {}
     for creation in walk.seen.creations:
@@ -207,20 +238,31 @@ def _filter_groups(
         for root in dict.fromkeys(int(root) for root in walk.ties.roots(creation.labels)):
             if root > PINNED and root not in members and root in places:
                 together.setdefault(frozenset(places[root].items()), []).append(root)
-        for number, (place, roots) in enumerate(together.items()):
-            for index, root in enumerate(roots):
-                members[root] = (len(groups), index)
+        for place, roots in together.items():
+            members.update((root, (len(groups), index)) for index, root in enumerate(roots))
+            path, _ = owners.get(int(creation.labels[0]), ((), 0))
             groups.append(
                 FilterGroup(
-                    name=creation.layer if len(together) == 1 else f"{creation.layer}[{number}]",
+                    name=creation.layer or path_name(path),
                     filters=len(roots),
                     convolutional=creation.convolutional,
-                    normalised=any(
-                        isinstance(modules.get(path_name(path[:-1])), _NORMALISATIONS) for (path, _), _ in place
-                    ),
+                    normalised=not normalised.isdisjoint(roots)
+                    or any(isinstance(modules.get(path_name(path[:-1])), _NORMALISATIONS) for (path, _), _ in place),
                 )
             )
-    return tuple(groups), members
+    return _with_unique_names(groups), members
+
+
+def _with_unique_names(groups: Sequence[FilterGroup]) -> tuple[FilterGroup, ...]:
+    """Numbers the groups that one layer creates, if it creates several."""
+    times = Counter(group.name for group in groups)
+    numbers: Counter[str] = Counter()
+    unique = []
+    for group in groups:
+        name = group.name if times[group.name] == 1 else f"{group.name}[{numbers[group.name]}]"
+        numbers[group.name] += 1
+        unique.append(dataclasses.replace(group, name=name))
+    return tuple(unique)
 
 
 def _element_members(ties: Ties, labels: AxisLabels, members: dict[int, tuple[int, int]]) -> list[tuple[int, int] | None]:
@@ -243,14 +285,23 @@ def _length(ties: Ties, labels: AxisLabels, members: dict[int, tuple[int, int]],
     return LengthOfAxis.of_elements(_element_members(ties, labels, members), groups)
 
 
-def _consumed(walk: _Walk, parameters: dict[Path, Value]) -> frozenset[tuple[Path, int]]:
-    owner = {
+def _owners(parameters: dict[Path, Value]) -> dict[int, tuple[Path, int]]:
+    """The (variable, axis) that a first label belongs to."""
+    return {
         int(labels[0]): (path, axis)
         for path, value in parameters.items()
         for axis, labels in enumerate(value.labels)
         if len(labels) and labels[0] > PINNED
     }
-    return frozenset(owner[int(labels[0])] for labels in walk.seen.contracted if int(labels[0]) in owner)
+
+
+def _consumed(walk: _Walk, parameters: dict[Path, Value]) -> frozenset[tuple[Path, int]]:
+    owners = _owners(parameters)
+    return frozenset(owners[int(labels[0])] for labels in walk.seen.contracted if int(labels[0]) in owners)
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _check_sub_network(
@@ -260,17 +311,27 @@ def _check_sub_network(
     walk: _Walk,
     members: dict[int, tuple[int, int]],
 ) -> None:
-    """Runs a smaller network abstractly and compares every shape with what the labels say.
+    """Runs smaller networks abstractly and compares every shape and number with what the labels say.
 
-    The last filters are kept, and another number in each group, so that a count that a layer has written down, a split at a
-    fixed channel or a reshape to a fixed size shows as a wrong shape.
+    Neighbouring groups keep different numbers of filters, so that a count that a layer has written down, a split at a fixed
+    channel or in halves, or a reshape to a fixed size shows as a wrong shape.
     """
-    widths = [
-        group.filters if group.filters <= 2 else min(group.filters - 1, group.filters // 2 + 1 + index % 3)
-        for index, group in enumerate(network.filter_groups)
-    ]
-    kept = [np.arange(g.filters - width, g.filters) for g, width in zip(network.filter_groups, widths, strict=True)]
-    sub_state = jax.eval_shape(lambda state: network.take(state, kept), state)
+    counts = network.full_widths
+    every = [max(1, count - 1 - index % max(1, count - 2)) for index, count in enumerate(counts)]
+    every_other = [width if index % 2 else count for index, (width, count) in enumerate(zip(every, counts, strict=True))]
+    for widths in (every, every_other):
+        if tuple(widths) != counts:
+            _check_widths(network, widths, state, example, walk, members)
+
+
+def _check_widths(
+    network: TracedNetwork,
+    widths: Sequence[int],
+    state: Any,
+    example: jax.ShapeDtypeStruct,
+    walk: _Walk,
+    members: dict[int, tuple[int, int]],
+) -> None:
     failed: list[str] = []
 
     def noting_failures(path: str, _: nnx.Module, call: Call) -> Call:
@@ -285,22 +346,30 @@ def _check_sub_network(
 
     remedy = "take the count from the array's shape (x.shape[-1], reshape(x.shape[0], -1)) instead of writing it down"
     try:
-        closed, _ = _traced(network.graphdef, sub_state, example, (with_counts_of_sub_network, noting_failures))
-    except (TypeError, ValueError, AssertionError) as error:
-        layer = next((path for path in failed if path), "") or "the network's own __call__"
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"layer {layer!r} hard-codes a number of channels ({reason}); {remedy}") from error
-    actual = list(_shapes_in(closed.jaxpr, ""))
-    for (layer, primitive, labels), (_, found, shape) in zip(walk.trail, actual, strict=False):
+        closed, _ = _traced(
+            network.graphdef, network.shapes(state, widths), example, (with_counts_of_sub_network, noting_failures)
+        )
+    except Exception as error:  # whatever a network of the user's may raise
+        where = next((f"layer {path!r}" for path in failed if path), "the network's own __call__")
+        raise InputError(f"{where} hard-codes a number of channels ({_in_one_line(error)}); {remedy}") from error
+    for (step, labels), actual in zip(walk.trail, _steps_in(closed.jaxpr, ""), strict=False):
         expected = tuple(
             # The length of a broadcast is whatever the layer asked for; where it meets filters, that is checked.
             length
-            if np.all(axis == ANY)
-            else sum(member is None or kept[member[0]][0] <= member[1] for member in _element_members(walk.ties, axis, members))
-            for axis, length in zip(labels, shape, strict=False)
+            if np.any(axis == ANY)
+            else sum(
+                member is None or member[1] < widths[member[0]] for member in _element_members(walk.ties, axis, members)
+            )
+            for axis, length in zip(labels, actual.shape, strict=False)
         )
-        if found != primitive or len(shape) != len(labels) or shape != expected:
+        if step.primitive != actual.primitive or len(actual.shape) != len(labels) or actual.shape != expected:
             raise InputError(
-                f"layer {layer or 'the network itself'!r} hard-codes a number of channels: in a smaller network its "
-                f"primitive {primitive!r} gives shape {shape} where {expected} was expected; {remedy}"
+                f"{step.where} hard-codes a number of channels: in a smaller network its primitive {step.primitive!r} "
+                f"gives shape {actual.shape} where {expected} was expected; {remedy}"
+            )
+        if step.numbers != actual.numbers and not walk.masks_statistics(step.layer):
+            raise InputError(
+                f"{step.where} computes with the number of channels: {', '.join(step.numbers)} in primitive "
+                f"{step.primitive!r} becomes {', '.join(actual.numbers)} in a smaller network; "
+                "compute it once, when the network is built, so that all sub-networks share it"
             )

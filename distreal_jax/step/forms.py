@@ -1,0 +1,191 @@
+"""The form in which the operations of a network are computed: XLA's own, or one that is faster for many small clients.
+
+Clients train different weights side by side, and XLA turns a convolution over per-client kernels into a grouped
+convolution, which is slow on every platform; on a CPU even a single convolution inside a loop is. As patches times matrix
+the work is a (batched) matrix product. XLA's backward pass of a max-pooling (select-and-scatter) is slow on a CPU as well:
+4.6 ms against 0.5 ms for [10, 28, 28, 64] on one core. `experiments/benchmark.py` measures the forms.
+
+The exchange is made in the jaxpr, so it does not matter how a network calls these operations.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, ParamSpec, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+
+ConvolutionForm = Literal["patches", "library"]
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+def in_form(form: ConvolutionForm, function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """The same function with its convolutions and poolings in that form.
+
+    Args:
+      form: `library` leaves the function as it is; `patches` exchanges what it can.
+      function: A function of pytrees of arrays.
+    """
+    if form == "library":
+        return function
+
+    @functools.wraps(function)
+    def exchanged(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        closed, shape = jax.make_jaxpr(lambda args, kwargs: function(*args, **kwargs), return_shape=True)(args, kwargs)
+        outputs = _run(closed.jaxpr, closed.consts, jax.tree.leaves((args, kwargs)))
+        return jax.tree.unflatten(jax.tree.structure(shape), outputs)
+
+    return exchanged
+
+
+def _run(jaxpr: core.Jaxpr, constants: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
+    """Evaluates a jaxpr, inner calls as well, exchanging operations on the way."""
+    known: dict[Any, Any] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *arguments], strict=True))
+
+    def value_of(atom: Any) -> Any:
+        return atom.val if isinstance(atom, core.Literal) else known[atom]
+
+    for equation in jaxpr.eqns:
+        operands = [value_of(atom) for atom in equation.invars]
+        primitive = equation.primitive
+        exchange = _EXCHANGES.get(primitive.name)
+        result = None if exchange is None else exchange(*operands, **equation.params)
+        if result is not None:
+            results = [result]
+        elif primitive.name in ("jit", "pjit"):
+            inner = equation.params["jaxpr"]
+            results = _run(inner.jaxpr, inner.consts, operands)
+        else:
+            results = _evaluated(jaxpr, equation, operands)
+        known.update(zip(equation.outvars, results, strict=True))
+    return [value_of(atom) for atom in jaxpr.outvars]
+
+
+def _evaluated(jaxpr: core.Jaxpr, equation: core.JaxprEqn, operands: Sequence[Any]) -> list[Any]:
+    """The outputs of one equation, as it is: the public way to run one that holds functions, such as a custom derivative."""
+    atoms = [(atom, value) for atom, value in zip(equation.invars, operands, strict=True) if isinstance(atom, core.Var)]
+    variables = dict(atoms)
+    alone = jaxpr.replace(
+        constvars=[],
+        invars=list(variables),
+        outvars=equation.outvars,
+        eqns=[equation],
+        effects=equation.effects,
+        debug_info=jaxpr.debug_info.with_unknown_names(),
+    )
+    return core.jaxpr_as_fun(core.ClosedJaxpr(alone, ()))(*variables.values())
+
+
+def patches_times_matrix(
+    image: jax.Array,
+    kernel: jax.Array,
+    *,
+    window_strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int],
+    rhs_dilation: Sequence[int],
+    dimension_numbers: Any,
+    feature_group_count: int,
+    batch_group_count: int,
+    precision: Any,
+    preferred_element_type: Any,
+    **_: Any,
+) -> jax.Array | None:
+    """A convolution of [batch, height, width, channels] with [height, width, channels, filters] as one matrix product.
+
+    The parameters are those of the primitive `conv_general_dilated`.
+
+    Returns:
+      [batch, out height, out width, filters]; None for a grouped or dilated convolution or another layout.
+    """
+    layout = (dimension_numbers.lhs_spec, dimension_numbers.rhs_spec, dimension_numbers.out_spec)
+    plain = feature_group_count == batch_group_count == 1 and set(lhs_dilation) | set(rhs_dilation) <= {1}
+    if layout != ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2)) or not plain:
+        return None
+    window = kernel.shape[:2]
+    padded = jnp.pad(image, ((0, 0), *padding, (0, 0))) if any(map(any, padding)) else image
+    out = [(padded.shape[1 + axis] - window[axis]) // window_strides[axis] + 1 for axis in (0, 1)]
+    slices = [
+        _positions(padded, (row, column), out, window_strides) for row in range(window[0]) for column in range(window[1])
+    ]
+    patches = slices[0] if len(slices) == 1 else jnp.concatenate(slices, axis=-1)
+    product = jnp.matmul(
+        patches.reshape(-1, patches.shape[-1]),
+        kernel.reshape(-1, kernel.shape[-1]),
+        precision=precision,
+        preferred_element_type=preferred_element_type,
+    )
+    return product.reshape(*patches.shape[:-1], kernel.shape[-1])
+
+
+def _positions(image: jax.Array, offset: tuple[int, int], out: Sequence[int], strides: Sequence[int]) -> jax.Array:
+    """Every stride-th position of an image from an offset on, `out` of them along height and width."""
+    rows, columns = (
+        slice(begin, begin + (count - 1) * stride + 1, stride)
+        for begin, count, stride in zip(offset, out, strides, strict=True)
+    )
+    return image[:, rows, columns]
+
+
+def windows_maximum(
+    image: jax.Array,
+    *,
+    window_dimensions: Sequence[int],
+    window_strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    base_dilation: Sequence[int],
+    window_dilation: Sequence[int],
+) -> jax.Array | None:
+    """Max-pooling of [batch, height, width, channels] by windows that do not overlap; the first maximum has the gradient.
+
+    The parameters are those of the primitive `reduce_window_max`.
+
+    Returns:
+      [batch, out height, out width, channels]; None for overlapping, padded or dilated windows or another layout.
+    """
+    tiles = tuple(window_dimensions) == tuple(window_strides) and not any(map(any, padding))
+    dilated = set(base_dilation) | set(window_dilation) > {1}
+    if image.ndim != 4 or not tiles or dilated or window_dimensions[0] != 1 or window_dimensions[3] != 1:
+        return None
+    return _maximum(image, (window_dimensions[1], window_dimensions[2]))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _maximum(image: jax.Array, window: tuple[int, int]) -> jax.Array:
+    return functools.reduce(jnp.maximum, _tiles(image, window))
+
+
+def _tiles(image: jax.Array, window: tuple[int, int]) -> list[jax.Array]:
+    out = [image.shape[1 + axis] // window[axis] for axis in (0, 1)]
+    return [_positions(image, (row, column), out, window) for row in range(window[0]) for column in range(window[1])]
+
+
+def _maximum_forward(image: jax.Array, window: tuple[int, int]) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    maximum = _maximum(image, window)
+    return maximum, (image, maximum)
+
+
+def _maximum_backward(window: tuple[int, int], saved: tuple[jax.Array, jax.Array], cotangent: jax.Array) -> tuple[jax.Array]:
+    image, maximum = saved
+    given = jnp.zeros(maximum.shape, dtype=bool)
+    parts = []
+    for tile in _tiles(image, window):
+        here = (tile == maximum) & ~given
+        given = given | here
+        parts.append(jnp.where(here, cotangent, 0))
+    batch, height, width, channels = maximum.shape
+    table = jnp.stack(parts).reshape(*window, batch, height, width, channels)
+    gradient = table.transpose(2, 3, 0, 4, 1, 5).reshape(batch, height * window[0], width * window[1], channels)
+    cut = [image.shape[1 + axis] - gradient.shape[1 + axis] for axis in (0, 1)]
+    return (jnp.pad(gradient, ((0, 0), (0, cut[0]), (0, cut[1]), (0, 0))),)
+
+
+_maximum.defvjp(_maximum_forward, _maximum_backward)
+
+_EXCHANGES: dict[str, Callable[..., jax.Array | None]] = {
+    "conv_general_dilated": patches_times_matrix,
+    "reduce_window_max": windows_maximum,
+}

@@ -1,0 +1,271 @@
+"""How fast rounds are on this machine: one JSON line for one choice of workload, width, execution and form.
+
+    python experiments/benchmark.py --workload A --keep 0.5
+    python experiments/benchmark.py --workload B --plan --execution masked
+    python experiments/benchmark.py --workload A --keep 0.5 --compare-pytorch
+
+A is the CIFAR-10 protocol of the pfl-research benchmarks (conv3x3x32 - conv3x3x64 - maxpool - dense128, 50 clients x 5 steps
+of batch 10), B the LEAF CNN (10 clients x 5 steps of batch 20), resnet20 and densenet40 the CIFAR networks (10 clients x 2
+steps of batch 20). --compare-pytorch times the same work as a plain loop over clients in PyTorch, round about with ours in one
+run; torch is no requirement of the project. Machines are noisy: compare ratios from one run.
+"""
+
+import dataclasses
+import json
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from distreal_jax.availability import make_availability
+from distreal_jax.data.datasets import synthetic_dataset
+from distreal_jax.errors import InputError
+from distreal_jax.experiment import run_command
+from distreal_jax.fleet import ClientWork, Execution, Grouping, Round, client_work, default_grouping
+from distreal_jax.methods import METHODS
+from distreal_jax.networks import make_network
+from distreal_jax.plan import plan_round
+from distreal_jax.record import provenance
+from distreal_jax.step import ConvolutionForm, Images, LocalStep, split_variables
+from distreal_jax.table import DropoutTable
+from distreal_jax.tracing import TracedNetwork, trace_network
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """What is trained in a round."""
+
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    clients: int
+    steps: int
+    batch_size: int
+
+
+WORKLOADS = {
+    "A": Workload((32, 32, 3), 10, clients=50, steps=5, batch_size=10),
+    "B": Workload((28, 28, 1), 62, clients=10, steps=5, batch_size=20),
+    "resnet20": Workload((32, 32, 3), 10, clients=10, steps=2, batch_size=20),
+    "densenet40": Workload((32, 32, 3), 10, clients=10, steps=2, batch_size=20),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Time rounds on this machine."""
+
+    workload: Literal["A", "B", "resnet20", "densenet40"] = "A"
+    """What is trained."""
+    keep: float = 1.0
+    """Fraction of each group's filters, dense units included, that all clients train."""
+    plan: bool = False
+    """A DISTREAL round under load instead: 12 entries, availability uniform in [0.05, 1], redrawn 3 times a round."""
+    execution: Execution = "compact"
+    """compact: what is dropped is not computed; masked: full shapes."""
+    convolution: ConvolutionForm = "patches"
+    """patches: patches times matrix; library: XLA's convolution."""
+    clients: int = 0
+    """Clients of a round; 0: the workload's."""
+    block: int = 0
+    """Clients whose weights are held at once; 0: the platform's default."""
+    chunk: int = 0
+    """Clients that are vmapped; 0: the platform's default."""
+    rounds: int = 7
+    """Rounds that are timed, after one that compiles and one that warms up."""
+    compare_pytorch: bool = False
+    """Time a PyTorch loop as well, full and physically built at the width, round about with ours."""
+
+
+class WorkloadA(nnx.Module):
+    """The CNN of the pfl-research CIFAR-10 benchmark."""
+
+    def __init__(self, num_classes: int, *, rngs: nnx.Rngs) -> None:
+        self.conv1 = nnx.Conv(3, 32, (3, 3), padding="VALID", rngs=rngs)
+        self.conv2 = nnx.Conv(32, 64, (3, 3), padding="VALID", rngs=rngs)
+        self.hidden = nnx.Linear(14 * 14 * 64, 128, rngs=rngs)
+        self.classifier = nnx.Linear(128, num_classes, rngs=rngs)
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """[batch, 32, 32, 3] to [batch, classes]."""
+        x = nnx.relu(self.conv2(nnx.relu(self.conv1(images))))
+        x = nnx.max_pool(x, (2, 2), (2, 2))
+        return self.classifier(nnx.relu(self.hidden(x.reshape(x.shape[0], -1))))
+
+
+def network_of(name: str, workload: Workload) -> tuple[nnx.Module, TracedNetwork]:
+    """The workload's network, traced."""
+    if name == "A":
+        model: nnx.Module = WorkloadA(workload.num_classes, rngs=nnx.Rngs(0))
+    else:
+        known = {"B": "leaf_cnn"}.get(name, name)
+        model = make_network(known, image_shape=workload.image_shape, num_classes=workload.num_classes, seed=0)
+    return model, trace_network(model, jax.ShapeDtypeStruct((1, *workload.image_shape), jnp.float32))
+
+
+def table_of(options: Options, network: TracedNetwork) -> DropoutTable:
+    """One entry at the width asked for, or the 12 of a DISTREAL round."""
+    if options.plan:
+        return DropoutTable.uniform(network, [1 - level / 12 for level in range(1, 13)])
+    return DropoutTable.from_widths(network, [[max(1, round(count * options.keep)) for count in network.full_widths]])
+
+
+def work_of(options: Options, workload: Workload, table: DropoutTable, round_index: int) -> ClientWork:
+    """What the clients do in a round: every step at the one width, or what the load allows."""
+    clients = options.clients or workload.clients
+    numbers = np.arange(clients)
+    load = make_availability("redrawn:0.05,1,3" if options.plan else "constant:1", seed=0, num_devices=clients)
+    costs = table.costs() if options.plan else [1.0]
+    plan = plan_round(METHODS["distreal"], costs, load, numbers, round_index=round_index, steps=workload.steps, seed=0)
+    generator = np.random.default_rng(round_index)
+    shape = (clients, workload.steps, workload.batch_size)
+    return client_work(plan, generator.integers(0, 1000, shape, dtype=np.int32), np.ones(clients), by_steps=False)
+
+
+def main(options: Options) -> None:
+    """Times rounds and prints the JSON line."""
+    if not 0 < options.keep <= 1:
+        raise InputError(f"keep is {options.keep}; give a fraction above 0 and at most 1")
+    workload = WORKLOADS[options.workload]
+    clients = options.clients or workload.clients
+    model, network = network_of(options.workload, workload)
+    params, others = split_variables(model)
+    table = table_of(options, network)
+    data = synthetic_dataset(num_examples=1000, image_shape=workload.image_shape, num_classes=workload.num_classes, seed=0)
+    images = Images(*(jnp.asarray(a) for a in (data.train_images, data.train_labels, data.mean, data.std)))
+    platform = jax.default_backend()
+    grouping = default_grouping(options.execution, platform, clients, len(jax.devices()))
+    if options.block or options.chunk:
+        block = options.block or options.chunk
+        by_entry = options.execution == "compact"
+        grouping = Grouping(block, (options.chunk or block) if by_entry else block, by_entry, len(jax.devices()))
+    step = LocalStep(network, optax.sgd(0.1), others, convolution=options.convolution)
+    widths = np.array([entry.widths for entry in table.entries])
+    program = Round(step, METHODS["distreal"], widths, optax.sgd(1.0), options.execution, grouping, 0)
+    server = program.start(jax.tree.map(jnp.array, params))
+    works = [work_of(options, workload, table, index) for index in range(options.rounds + 2)]
+
+    begin = time.perf_counter()
+    server, _ = jax.block_until_ready(program.run(server, images, works[0], 0))
+    compile_seconds = time.perf_counter() - begin
+    server, _ = jax.block_until_ready(program.run(server, images, works[1], 1))
+    loops = pytorch_loops(options, workload, network) if options.compare_pytorch else {}
+    seconds: dict[str, list[float]] = {name: [] for name in ("ours", *loops)}
+    for index, work in enumerate(works[2:], start=2):
+        begin = time.perf_counter()
+        server, _ = jax.block_until_ready(program.run(server, images, work, index))
+        seconds["ours"].append((time.perf_counter() - begin) / (work.entries >= 0).sum())
+        for name, loop in loops.items():
+            seconds[name].append(loop())
+    macs = network.macs_of_many(widths)
+    used = np.concatenate([work.entries[work.entries >= 0] for work in works[2:]])
+    macs_of_step = 3.0 * workload.batch_size * float(macs[used].mean())
+    rates = {name: [1 / value for value in values] for name, values in seconds.items()}
+    print(
+        json.dumps(
+            {
+                "workload": options.workload,
+                "keep": None if options.plan else options.keep,
+                "plan": options.plan,
+                "execution": options.execution,
+                "convolution": options.convolution,
+                "clients": clients,
+                "block": grouping.block,
+                "chunk": grouping.chunk,
+                "shards": grouping.shards,
+                "client_steps_per_second": spread(rates["ours"]),
+                "macs_per_step": macs_of_step,
+                "share_of_full_macs": macs_of_step / (3.0 * workload.batch_size * network.macs()),
+                "gflop_per_second": round(2e-9 * macs_of_step * statistics.median(rates["ours"]), 2),
+                "compile_seconds": round(compile_seconds, 2),
+                "compilations": program.compilations(),
+                "peak_memory_mib": peak_memory_mib(),
+                **{f"{name}_steps_per_second": spread(rates[name]) for name in loops},
+                **{
+                    f"over_{name}": spread([o / t for o, t in zip(rates["ours"], rates[name], strict=True)])
+                    for name in loops
+                },
+                "device": f"{len(jax.devices())} x {jax.devices()[0].device_kind}",
+                "versions": provenance()["versions"],
+            }
+        )
+    )
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median, smallest and largest."""
+    return {name: round(f(values), 3) for name, f in (("median", statistics.median), ("min", min), ("max", max))}
+
+
+def peak_memory_mib() -> int:
+    """Peak memory of the accelerator, or of the process on a CPU, in MiB."""
+    statistics_of_device = jax.devices()[0].memory_stats() or {}
+    peak = statistics_of_device.get("peak_bytes_in_use")
+    return int(peak / 2**20) if peak else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def pytorch_loops(options: Options, workload: Workload, network: TracedNetwork) -> dict[str, Callable[[], float]]:
+    """Loops over clients in PyTorch, each returning seconds per client-step; the model is copied for each client."""
+    try:
+        import torch
+    except ImportError:
+        raise InputError("--compare-pytorch needs PyTorch; install torch, or leave the option out") from None
+    if options.workload not in ("A", "B"):
+        raise InputError("--compare-pytorch knows the workloads A and B")
+    nn = torch.nn
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.set_num_threads(jax.device_count() if device == "cpu" else 1)
+
+    def model_at(widths: list[int]) -> Any:
+        first, second, hidden = widths
+        if options.workload == "A":
+            body = [nn.Conv2d(3, first, 3), nn.ReLU(), nn.Conv2d(first, second, 3), nn.ReLU(), nn.MaxPool2d(2)]
+            flat = 14 * 14 * second
+        else:
+            body = [nn.Conv2d(1, first, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
+            body += [nn.Conv2d(first, second, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
+            flat = 7 * 7 * second
+        head = [nn.Flatten(), nn.Linear(flat, hidden), nn.ReLU(), nn.Linear(hidden, workload.num_classes)]
+        return nn.Sequential(*body, *head).to(device)
+
+    def loop_of(widths: list[int]) -> Callable[[], float]:
+        height, width, channels = workload.image_shape
+        server, client = model_at(widths), model_at(widths)
+        clients = min(options.clients or workload.clients, 10)
+        images = torch.randn(clients, workload.steps, workload.batch_size, channels, height, width, device=device)
+        labels = torch.randint(workload.num_classes, (clients, workload.steps, workload.batch_size), device=device)
+
+        def loop() -> float:
+            begin = time.perf_counter()
+            total = {name: torch.zeros_like(value) for name, value in server.state_dict().items()}
+            for number in range(clients):
+                client.load_state_dict(server.state_dict())
+                optimizer = torch.optim.SGD(client.parameters(), lr=0.1)
+                for index in range(workload.steps):
+                    optimizer.zero_grad()
+                    nn.functional.cross_entropy(client(images[number, index]), labels[number, index]).backward()
+                    optimizer.step()
+                for name, value in client.state_dict().items():
+                    total[name] += value / clients
+            if device == "cuda":
+                torch.cuda.synchronize()
+            return (time.perf_counter() - begin) / (clients * workload.steps)
+
+        loop()
+        return loop
+
+    full = list(network.full_widths)
+    return {
+        "pytorch_full": loop_of(full),
+        "pytorch_at_width": loop_of([max(1, round(count * options.keep)) for count in full]),
+    }
+
+
+if __name__ == "__main__":
+    run_command(main, Options)
