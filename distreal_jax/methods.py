@@ -3,9 +3,13 @@
 A method says which sub-networks a device may train, which filters those are, when they are drawn and decided, what is
 uploaded at the deadline, and how the server averages. Nothing else differs between methods: data, client sample, initial
 weights and load are the same for a given seed.
+
+Points that nobody has named are written as a method with other choices: `distreal[filters=first,drawn=round]`.
 """
 
 import dataclasses
+import re
+import typing
 from collections.abc import Sequence
 from typing import Literal
 
@@ -26,13 +30,23 @@ class Method:
       drawn: When the filters are drawn anew: each `step` (mini-batch) or each `round`. The first k never change.
       decided: When the entry is chosen from the availability: before each `step`, at the start of each `round`, or `never`
         (the entry that the weakest device can afford, for ever).
+      pace: What a device that decides before each step may spend on it: one of equal parts of a round at its `present`
+        speed, or of what is `remaining` of the round.
       below_cap: The entry of each step is drawn from those at or below the cap decided at the start of the round (FjORD).
-      dense: Hidden dense units are dropped like filters; the table keeps them whole otherwise.
+      dense: Hidden dense units are dropped like filters; a searched table says so itself.
+      rescale: What a layer's k of C filters give is multiplied by C / k in training, where no normalisation follows
+        (HeteroFL's scaler).
+      masked_loss: Logits of classes that a device has not are set to zero in its loss (HeteroFL).
+      proximal: FedProx's term keeps a device near the global model; its weight mu is a setting of the training.
       unfinished: What a device that is not done at the deadline does: `upload` what it has, or `discard` it.
       average: `all`: the mean of full models (FedAvg). `covered`: each element is the mean over the clients that trained
-        it; an element nobody trained keeps its old value.
+        it; an element nobody trained keeps its old value. `normalised`: the mean of changes per local step, times the mean
+        number of local steps (FedNova).
       by_steps: Weights of the average are multiplied by the fraction of mini-batches done.
       limited: False for the upper bound where every device has all resources.
+
+    Raises:
+      InputError: On creation, if a choice does not exist or contradicts another.
     """
 
     name: str
@@ -41,13 +55,51 @@ class Method:
     filters: Literal["random", "first", "rolling"] = "random"
     drawn: Literal["step", "round"] = "step"
     decided: Literal["step", "round", "never"] = "step"
+    pace: Literal["present", "remaining"] = "present"
     below_cap: bool = False
     dense: bool = False
+    rescale: bool = False
+    masked_loss: bool = False
+    proximal: bool = False
     unfinished: Literal["upload", "discard"] = "upload"
-    average: Literal["all", "covered"] = "all"
+    average: Literal["all", "covered", "normalised"] = "all"
     by_steps: bool = False
     limited: bool = True
 
+    def __post_init__(self) -> None:
+        for choice, allowed in CHOICES.items():
+            if getattr(self, choice) not in allowed:
+                raise InputError(
+                    f"method {self.name!r}: {choice} is {_text(getattr(self, choice))}; "
+                    f"choose from: {', '.join(map(_text, allowed))}"
+                )
+        contradictions = {
+            # What a client trained in a round is read off its widest step, so all its steps have to keep nested filters.
+            "average=covered needs steps that train nested filters; give filters=first, filters=rolling or drawn=round": (
+                self.average == "covered" and self.rates != "full" and (self.filters, self.drawn) == ("random", "step")
+            ),
+            "average=covered needs nested entries, which a searched table has not; give decided=round or average=all": (
+                self.average == "covered" and self.rates == "table" and (self.decided == "step" or self.below_cap)
+            ),
+            f"dense=true says nothing where rates={self.rates}; leave it out, or give rates=uniform": (
+                self.dense and self.rates in ("table", "full")
+            ),
+            "below_cap=true needs a cap; give decided=round": self.below_cap and self.decided == "step",
+            "pace=remaining needs a decision before each step; give decided=step": (
+                self.pace == "remaining" and self.decided != "step"
+            ),
+        }
+        for contradiction, holds in contradictions.items():
+            if holds:
+                raise InputError(f"method {self.name!r}: {contradiction}")
+
+
+CHOICES: dict[str, tuple[str | bool, ...]] = {
+    choice: (False, True) if kind is bool else typing.get_args(kind)
+    for choice, kind in typing.get_type_hints(Method).items()
+    if choice not in ("name", "source")
+}
+"""Every choice of a method, and what there is to choose from."""
 
 # What the methods share whose sub-network stays the same for a whole round.
 _ROUND_GRANULAR = Method(
@@ -60,6 +112,7 @@ _ROUND_GRANULAR = Method(
     unfinished="discard",
     average="covered",
 )
+_PARTIAL_WORK = Method("partial_work", "Li et al., MLSys 2020, without the proximal term", rates="full", by_steps=True)
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -67,13 +120,20 @@ METHODS: dict[str, Method] = {
         Method("distreal", "Rapp et al., AAAI 2022", rates="table"),
         Method("distreal_uniform", "ablation: one rate for all layers", rates="uniform"),
         dataclasses.replace(_ROUND_GRANULAR, name="federated_dropout", source="Caldas et al., 2018"),
+        # Its static BatchNorm, statistics that are estimated after training, is how every method is evaluated here.
         dataclasses.replace(
-            _ROUND_GRANULAR, name="heterofl", source="Diao et al., ICLR 2021", rates="halving", filters="first"
+            _ROUND_GRANULAR,
+            name="heterofl",
+            source="Diao et al., ICLR 2021",
+            rates="halving",
+            filters="first",
+            rescale=True,
+            masked_loss=True,
         ),
         dataclasses.replace(
             _ROUND_GRANULAR,
             name="fjord",
-            source="Horvath et al., NeurIPS 2021",
+            source="Horvath et al., NeurIPS 2021, without distillation",
             filters="first",
             drawn="step",
             below_cap=True,
@@ -83,28 +143,60 @@ METHODS: dict[str, Method] = {
             _ROUND_GRANULAR, name="small_network", source="fits the weakest device", filters="first", decided="never"
         ),
         Method("drop_stragglers", "McMahan et al., AISTATS 2017", rates="full", unfinished="discard"),
-        Method("partial_work", "Li et al., MLSys 2020, without the proximal term", rates="full", by_steps=True),
+        _PARTIAL_WORK,
+        dataclasses.replace(_PARTIAL_WORK, name="fedprox", source="Li et al., MLSys 2020", proximal=True),
+        Method("fednova", "Wang et al., NeurIPS 2020", rates="full", average="normalised"),
         Method("full_resources", "upper bound: nobody is limited", rates="full", limited=False),
     )
 }
+
+_WITH_CHOICES = re.compile(r"(?P<base>[^\[\]]+)\[(?P<choices>[^\[\]]*)\]")
 
 
 def method_named(name: str) -> Method:
     """The method of that name.
 
+    Args:
+      name: A key of `METHODS`, or one with other choices in brackets: `distreal[filters=first,drawn=round]`. Without
+        spaces, it is the method's name in results and folders.
+
     Raises:
-      InputError: No such method; the valid names are listed.
+      InputError: No such method, choice or value (the valid ones are listed), or choices that contradict each other.
     """
-    if name not in METHODS:
-        raise InputError(f"unknown method {name!r}; choose from: {', '.join(METHODS)}")
-    return METHODS[name]
+    name = "".join(name.split())
+    parts = _WITH_CHOICES.fullmatch(name)
+    base = parts["base"] if parts else name
+    if base not in METHODS:
+        raise InputError(
+            f"unknown method {name!r}; choose from: {', '.join(METHODS)}; or one with other choices: distreal[filters=first]"
+        )
+    if parts is None:
+        return METHODS[base]
+    choices: dict[str, str | bool] = {}
+    for part in parts["choices"].split(","):
+        choice, _, value = part.partition("=")
+        if choice not in CHOICES:
+            raise InputError(f"method {name!r}: unknown choice {choice!r}; choose from: {', '.join(CHOICES)}")
+        if choice in choices:
+            raise InputError(f"method {name!r}: {choice} is given twice; give it once")
+        choices[choice] = {_text(allowed): allowed for allowed in CHOICES[choice]}.get(value, value)
+    return dataclasses.replace(METHODS[base], name=name, **choices)  # type: ignore[arg-type]  # checked on creation
 
 
 def methods_named(names: Sequence[str]) -> tuple[Method, ...]:
-    """The methods of those names, in that order; raises `InputError` for an unknown or repeated one."""
-    repeated = sorted({name for name in names if list(names).count(name) > 1})
-    if repeated:
-        raise InputError(f"method {repeated[0]!r} is given twice; name each method once")
+    """The methods of those names, in that order; raises `InputError` for an unknown one, or for one that comes twice."""
     if not names:
         raise InputError(f"no method given; choose from: {', '.join(METHODS)}")
-    return tuple(method_named(name) for name in names)
+    methods = tuple(method_named(name) for name in names)
+    seen: dict[Method, str] = {}
+    for method in methods:
+        choices = dataclasses.replace(method, name="", source="")
+        if choices in seen:
+            raise InputError(f"methods {seen[choices]!r} and {method.name!r} are the same; name each method once")
+        seen[choices] = method.name
+    return methods
+
+
+def _text(choice: object) -> str:
+    """A choice as the command line writes it."""
+    return str(choice).lower() if isinstance(choice, bool) else str(choice)

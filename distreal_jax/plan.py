@@ -7,7 +7,6 @@ ends at the e for which the integral of a(t) * steps from s to e is c.
 """
 
 import dataclasses
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +18,6 @@ from distreal_jax.methods import Method
 
 TOLERANCE = 1e-9  # of a full mini-batch, chosen by us: far above the rounding of sums of work, far below any cost
 
-Pace = Literal["present", "remaining"]
-
 
 @dataclasses.dataclass(frozen=True)
 class RoundPlan:
@@ -28,6 +25,7 @@ class RoundPlan:
 
     Attributes:
       clients: The devices that take part, int64 [clients].
+      caps: The dearest entry that a client may run in the round, int32 [clients].
       entries: The table entry that each mini-batch which counts runs, int32 [clients, steps]; -1 where none does: it is not
         done by the deadline, or its client uploads nothing.
       uploads: Whether a client's update reaches the server, bool [clients].
@@ -41,6 +39,7 @@ class RoundPlan:
     """
 
     clients: Integers
+    caps: npt.NDArray[np.int32]
     entries: npt.NDArray[np.int32]
     uploads: npt.NDArray[np.bool_]
     steps_done: npt.NDArray[np.int32]
@@ -61,21 +60,19 @@ def plan_round(
     round_index: int,
     steps: int,
     seed: int,
-    pace: Pace = "present",
 ) -> RoundPlan:
     """Plans a round for all its clients at once; a client's plan does not depend on the others.
 
     Args:
-      method: Says when a device decides on an entry and what it does at the deadline.
+      method: Says when a device decides on an entry and what it does at the deadline. A device that decides before each
+        mini-batch may spend on it, at its present speed, one of `steps` equal parts of a round (pace `present`), or one of
+        as many equal parts of what is left of the round as there are mini-batches left (`remaining`).
       costs: Cost of a mini-batch with each entry, [entries], ascending fractions of the full network's mini-batch.
       availability: What the devices can spend; ignored if the method does not limit them.
       clients: The devices that take part, [clients].
       round_index: The round, 0 for the first.
       steps: Mini-batches of each client.
       seed: The experiment's seed.
-      pace: What a device that decides before each mini-batch may spend on it. `present`: one of `steps` equal parts of a
-        round, at its present speed. `remaining`: one of as many equal parts of what is left of the round as there are
-        mini-batches left, at its present speed.
 
     Raises:
       InputError: The costs are not ascending or not in (0, 1], or there are no steps.
@@ -89,8 +86,10 @@ def plan_round(
     if method.decided == "never":
         assured = availability.minimum if method.limited else 1.0
         cap = _largest_within(ascending, np.full(len(devices), assured))
-    else:
+    elif method.decided == "round":
         cap = _largest_within(ascending, segments.values[:, 0])
+    else:
+        cap = np.full(len(devices), len(ascending) - 1)
 
     entries = np.full((len(devices), steps), -1, dtype=np.int32)
     finish_times = np.full((len(devices), steps), np.inf)
@@ -100,7 +99,7 @@ def plan_round(
         entry = cap
         if method.decided == "step":
             time, present = clock.at(done)
-            share = 1.0 if pace == "present" else steps * (1.0 - time) / (steps - step)
+            share = 1.0 if method.pace == "present" else steps * (1.0 - time) / (steps - step)
             entry = _largest_within(ascending, present * share)
         elif method.below_cap:
             entry = np.floor((cap + 1) * uniforms(seed, "plan/below_cap", devices, round_index, step)).astype(np.int64)
@@ -117,6 +116,7 @@ def plan_round(
     wasted = np.where(deadline_hits, clock.offered - spent, 0.0)
     return RoundPlan(
         clients=devices,
+        caps=cap.astype(np.int32),
         entries=np.where(uploads[:, np.newaxis], entries, np.int32(-1)),
         uploads=uploads,
         steps_done=steps_done,

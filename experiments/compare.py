@@ -7,14 +7,17 @@ leaves results.json, a report and pictures. Without --table, the shipped table o
 none, a table is searched first. Finished runs are not run again; one that was stopped goes on from its last checkpoint.
 """
 
+import contextlib
 import dataclasses
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import (
     OutputSettings,
     Plain,
     compare,
+    dry_run,
+    federations,
     open_folder,
     parsed_list,
     parsed_seeds,
@@ -22,7 +25,7 @@ from distreal_jax.experiment import (
     search_table,
     table_of,
 )
-from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.federation import UNIFORM_RATES, Federation, TrainingSettings
 from distreal_jax.fleet.round import Execution
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import methods_named
@@ -38,8 +41,9 @@ class Options:
     """Compare methods of federated learning under the same load."""
 
     methods: str = "distreal,distreal_uniform,heterofl,partial_work,full_resources"
-    """Methods, separated by commas: distreal, distreal_uniform, federated_dropout, heterofl, fjord, fedrolex,
-    small_network, drop_stragglers, partial_work, full_resources."""
+    """Methods, separated by commas: distreal, distreal_uniform, federated_dropout, heterofl, fjord, fedrolex, small_network,
+    drop_stragglers, partial_work, fedprox, fednova, full_resources. Other choices of a
+    method go in brackets: distreal[filters=first,drawn=round]."""
     seeds: str = "0"
     """Seeds, such as 0,1,2 or 0-4."""
     table: str | None = None
@@ -52,17 +56,30 @@ class Options:
     training: Plain[TrainingSettings] = TrainingSettings()
     record: Plain[RecordSettings] = RecordSettings()
     output: Plain[OutputSettings] = OutputSettings()
+    dry_run: bool = False
+    """Print what would be done, what it costs and about how long it takes, and write nothing."""
 
 
 def main(options: Options) -> None:
     """Runs what is not finished and reports."""
     methods = methods_named(parsed_list(options.methods, "methods"))
     seeds = parsed_seeds(options.seeds)
+    world = World.make(options.world, seeds[0])
+    table = given_or_shipped(options, world)
+    notes = [] if table else [f"A table for {options.world.model} would be searched first; uniform rates stand in for it."]
+
+    def known(world: World) -> DropoutTable:
+        return table or DropoutTable.uniform(world.network, UNIFORM_RATES)
+
+    def planned(seeds: Sequence[int]) -> Iterator[Federation]:
+        settings = (options.world, options.training)
+        return federations(methods, seeds, *settings, searched=known, execution=options.execution, first=world)
+
+    if options.dry_run:
+        print(dry_run(planned(seeds), options.record, notes))
+        return
+    list(planned(seeds[:1]))  # bad input ends here, before anything is written
     with open_folder(options.output, "compare", options) as folder:
-
-        def searched(world: World) -> DropoutTable:
-            return table_of(options.table, world) if options.table else shipped_or_searched(options, world, folder)
-
         comparison = compare(
             methods,
             seeds,
@@ -71,21 +88,27 @@ def main(options: Options) -> None:
             options.record,
             options.output,
             folder,
-            searched=searched,
+            searched=lambda world: table or searched(options, world, folder),
             execution=options.execution,
             target=options.target,
+            first=world,
         )
         write_report(folder.path / "report.md", "Comparison", comparison.section)
         print(comparison.section.text)
         print(f"report: {folder.path / 'report.md'}")
 
 
-def shipped_or_searched(options: Any, world: World, folder: RunFolder) -> DropoutTable:
-    """The shipped table of the network if it is for just this network, else one that is searched once and kept."""
-    try:
+def given_or_shipped(options: Options, world: World) -> DropoutTable | None:
+    """The table that is asked for, or the shipped one of the network if it is for just this network."""
+    if options.table is not None:
+        return table_of(options.table, world)
+    with contextlib.suppress(InputError):
         return table_of(options.world.model, world)
-    except InputError:
-        pass
+    return None
+
+
+def searched(options: Options, world: World, folder: RunFolder) -> DropoutTable:
+    """A table that is searched once and kept in the folder."""
     if (folder.path / "table.json").exists():
         return table_of(str(folder.path / "table.json"), world)
     print(

@@ -36,8 +36,8 @@ class Options:
 
 def main(options: Options) -> None:
     """Searches, compares and reports."""
+    world = World.make(options.world, options.seed)
     with open_folder(options.output, "quickstart", options) as folder:
-        world = World.make(options.world, options.seed)
         search = dataclasses.replace(options.search, seed=options.seed)
         found = search_table(world, options.training, search, options.progress, folder)
         print(f"table: {folder.path / 'table.json'}, {len(found.table.entries)} entries")
@@ -50,6 +50,7 @@ def main(options: Options) -> None:
             options.output,
             folder,
             searched=lambda _: found.table,
+            first=world,
         )
         write_report(folder.path / "report.md", "Quickstart", comparison.section, table_section(found))
         print(comparison.section.text)

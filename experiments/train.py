@@ -8,7 +8,7 @@ that is shipped (leaf_cnn, resnet20, densenet40). A run that is stopped and star
 
 import dataclasses
 
-from distreal_jax.experiment import OutputSettings, Plain, open_folder, run_command, run_method, table_of
+from distreal_jax.experiment import OutputSettings, Plain, dry_run, open_folder, run_command, run_method, table_of
 from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
 from distreal_jax.fleet.round import Execution
 from distreal_jax.fleet.world import World, WorldSettings
@@ -21,8 +21,9 @@ class Options:
     """Train one method on a simulated fleet whose resources change while it trains."""
 
     method: str = "distreal"
-    """distreal, distreal_uniform, federated_dropout, heterofl, fjord, fedrolex, small_network, drop_stragglers,
-    partial_work or full_resources."""
+    """distreal, distreal_uniform, federated_dropout, heterofl, fjord, fedrolex, small_network,
+    drop_stragglers, partial_work, fedprox, fednova or full_resources. Other choices go in brackets:
+    distreal[filters=first,drawn=round]."""
     table: str | None = None
     """Dropout table: a file, or the name of a shipped one."""
     seed: int = 0
@@ -33,6 +34,8 @@ class Options:
     training: Plain[TrainingSettings] = TrainingSettings()
     record: Plain[RecordSettings] = RecordSettings()
     output: Plain[OutputSettings] = OutputSettings()
+    dry_run: bool = False
+    """Print what would be done, what it costs and about how long it takes, and write nothing."""
 
 
 def main(options: Options) -> None:
@@ -41,7 +44,11 @@ def main(options: Options) -> None:
     world = World.make(options.world, options.seed)
     searched = table_of(options.table, world) if options.table is not None else None
     federation = Federation(world, method, table_for(method, world, searched), options.training, options.execution)
-    with open_folder(options.output, f"train-{method.name}", options) as folder:
+    if options.dry_run:
+        print(dry_run([federation], options.record))
+        return
+    widths = [entry.widths for entry in federation.table.entries]
+    with open_folder(options.output, f"train-{method.name}", options, table=widths) as folder:
         result = run_method(federation, options.record, options.output, folder)
         folder.write_json("results.json", {"runs": [result.to_json()]})
         print(f"{method.name}: accuracy {result.final:.4f} (mean of the last three evaluations), {folder.path}")

@@ -10,8 +10,8 @@ from hypothesis import strategies
 
 from distreal_jax.availability import Segments, make_availability
 from distreal_jax.errors import InputError
-from distreal_jax.methods import METHODS, Method
-from distreal_jax.plan import Pace, RoundPlan, plan_round
+from distreal_jax.methods import METHODS, Method, method_named
+from distreal_jax.plan import RoundPlan, plan_round
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Given:
         )
 
 
-def plan(name: str, costs: list[float], load: Given, steps: int, pace: Pace = "present") -> RoundPlan:
-    return plan_round(METHODS[name], np.array(costs), load, np.array([0]), round_index=0, steps=steps, seed=0, pace=pace)
+def plan(name: str, costs: list[float], load: Given, steps: int) -> RoundPlan:
+    return plan_round(method_named(name), np.array(costs), load, np.array([0]), round_index=0, steps=steps, seed=0)
 
 
 def works(planned: RoundPlan) -> list[float]:
@@ -41,6 +41,7 @@ def works(planned: RoundPlan) -> list[float]:
     return [pytest.approx(float(part[0])) for part in parts]
 
 
+EVERY_METHOD = [*METHODS.values(), method_named("distreal[pace=remaining]")]
 RISING = Given((0.0, 0.25), (0.5, 1.0))
 FALLING = Given((0.0, 0.25), (1.0, 0.5))
 
@@ -115,7 +116,7 @@ def test_a_mini_batch_that_ends_at_the_deadline_counts_in_spite_of_rounding(step
 
 def test_pace_remaining_spends_what_earlier_mini_batches_left_over() -> None:
     half = Given((0.0,), (0.5,))  # a quarter ends at 0.25; 0.75 mini-batches of work are left for the one that is left
-    frugal, thorough = (plan("distreal", [0.25, 0.75], half, steps=2, pace=pace) for pace in ("present", "remaining"))
+    frugal, thorough = (plan(f"distreal[pace={pace}]", [0.25, 0.75], half, steps=2) for pace in ("present", "remaining"))
     np.testing.assert_array_equal(frugal.entries, [[0, 0]])
     assert works(frugal) == [1.0, 0.5, 0.0, 0.5]
     np.testing.assert_array_equal(thorough.entries, [[0, 1]])
@@ -161,26 +162,19 @@ def test_all_methods_meet_the_same_world() -> None:
 
 
 @strategies.composite
-def rounds(draw: strategies.DrawFn) -> tuple[Method, list[Fraction], list[Fraction], list[Fraction], int, Pace]:
-    """A method, its entries' costs, a load (times and values), the steps and the pace, all in small fractions."""
+def rounds(draw: strategies.DrawFn) -> tuple[Method, list[Fraction], list[Fraction], list[Fraction], int]:
+    """A method, its entries' costs, a load (times and values) and the steps, all in small fractions."""
     grid = strategies.integers(1, 24).map(lambda part: Fraction(part, 24))
     costs = draw(strategies.lists(grid, min_size=1, max_size=5, unique=True).map(sorted))
     changes = draw(strategies.lists(strategies.integers(1, 39), max_size=6, unique=True).map(sorted))
     values = draw(strategies.lists(grid, min_size=len(changes) + 1, max_size=len(changes) + 1))
-    method = draw(strategies.sampled_from([method for method in METHODS.values() if not method.below_cap]))
+    method = draw(strategies.sampled_from([method for method in EVERY_METHOD if not method.below_cap]))
     times = [Fraction(0), *(Fraction(change, 40) for change in changes)]
-    return (
-        method,
-        costs,
-        times,
-        values,
-        draw(strategies.integers(1, 9)),
-        draw(strategies.sampled_from(["present", "remaining"])),
-    )
+    return method, costs, times, values, draw(strategies.integers(1, 9))
 
 
 def exact_plan(
-    method: Method, costs: list[Fraction], times: list[Fraction], values: list[Fraction], steps: int, pace: Pace
+    method: Method, costs: list[Fraction], times: list[Fraction], values: list[Fraction], steps: int
 ) -> tuple[list[int], list[Fraction], Fraction]:
     """The reference, to be read: one client, one segment after the other, in exact fractions.
 
@@ -192,7 +186,7 @@ def exact_plan(
     now, done, finished = Fraction(0), [], []
     while len(done) < steps:
         present = next(value for value, end in zip(values, ends, strict=True) if end > now) if now < 1 else Fraction(0)
-        share = Fraction(1) if pace == "present" else steps * (1 - now) / (steps - len(done))
+        share = Fraction(1) if method.pace == "present" else steps * (1 - now) / (steps - len(done))
         budget = {"step": present * share, "round": values[0], "never": min(values)}[method.decided]
         entry = max((index for index, cost in enumerate(costs) if cost <= budget), default=0)
         left = costs[entry]
@@ -211,13 +205,13 @@ def exact_plan(
 @hypothesis.settings(max_examples=300, deadline=None)
 @hypothesis.given(rounds())
 def test_plan_equals_the_exact_reference_and_accounts_for_all_work(
-    case: tuple[Method, list[Fraction], list[Fraction], list[Fraction], int, Pace],
+    case: tuple[Method, list[Fraction], list[Fraction], list[Fraction], int],
 ) -> None:
-    method, costs, times, values, steps, pace = case
+    method, costs, times, values, steps = case
     done, finished, offered = exact_plan(*case)
     load = Given(tuple(map(float, times)), tuple(map(float, values)))
     as_floats = np.array(costs, dtype=np.float64)
-    planned = plan_round(method, as_floats, load, np.array([0]), round_index=0, steps=steps, seed=0, pace=pace)
+    planned = plan_round(method, as_floats, load, np.array([0]), round_index=0, steps=steps, seed=0)
 
     assert planned.steps_done[0] == len(done)
     np.testing.assert_allclose(planned.finish_times[0, : len(done)], np.array(finished, dtype=np.float64), atol=1e-8)
@@ -240,23 +234,23 @@ def test_plan_equals_the_exact_reference_and_accounts_for_all_work(
 @hypothesis.settings(max_examples=30, deadline=None)
 @hypothesis.given(
     rate=strategies.sampled_from([0.05, 1.0, 30.0]),
-    name=strategies.sampled_from(sorted(METHODS)),
+    method=strategies.sampled_from(EVERY_METHOD),
     steps=strategies.integers(1, 30),
     seed=strategies.integers(0, 1000),
-    pace=strategies.sampled_from(["present", "remaining"]),
 )
 def test_work_spent_wasted_and_idle_is_work_offered_under_random_load(
-    rate: float, name: str, steps: int, seed: int, pace: Pace
+    rate: float, method: Method, steps: int, seed: int
 ) -> None:
     availability = make_availability(f"redrawn:0.02,1,{rate}", seed=seed, num_devices=40)
     costs = np.array([0.03, 0.11, 0.5, 1.0])
-    planned = plan_round(METHODS[name], costs, availability, np.arange(40), round_index=4, steps=steps, seed=seed, pace=pace)
+    planned = plan_round(method, costs, availability, np.arange(40), round_index=4, steps=steps, seed=seed)
     parts = np.stack([planned.work_spent, planned.work_wasted, planned.work_idle])
     assert np.all(parts >= 0)
     np.testing.assert_allclose(parts.sum(axis=0), planned.work_offered, rtol=1e-12)
     run = planned.entries >= 0
     np.testing.assert_allclose(np.where(run, costs[planned.entries], 0).sum(axis=1), planned.work_spent, atol=1e-8)
     assert np.all(run[:, :-1] >= run[:, 1:])  # no gaps
+    assert np.all(planned.entries.max(axis=1) <= planned.caps)
     ended = np.where(np.isinf(planned.finish_times), 2.0, planned.finish_times)
     assert np.all(np.diff(ended, axis=1) >= 0) and np.all(planned.finish_times[run] <= 1)
 

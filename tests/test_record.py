@@ -271,18 +271,34 @@ def test_a_last_line_without_contents_is_cut_off_and_a_damaged_one_in_the_middle
             folder.read_metrics("metrics")
 
 
-def test_metrics_go_back_to_what_a_checkpoint_knows(tmp_path: Path) -> None:
+def test_metrics_go_back_to_what_a_checkpoint_knows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with RunFolder.at(tmp_path, SETTINGS) as folder:
         assert folder.read_metrics("metrics") == []
-        folder.truncate_metrics("metrics", 0)
+        folder.restore_metrics("metrics", [])
         for number in range(5):
             folder.append_metrics("metrics", {"round": number, "loss": math.nan})
-        folder.truncate_metrics("metrics", 2)
+        known = folder.read_metrics("metrics")[:2]
+        folder.restore_metrics("metrics", known)
         folder.append_metrics("metrics", {"round": "again"})
-        assert [record["round"] for record in folder.read_metrics("metrics")] == [0, 1, "again"]
-        assert folder.read_metrics("metrics")[0]["loss"] is None
-        with pytest.raises(InputError, match="3 lines where 9 were written"):
-            folder.truncate_metrics("metrics", 9)
+        assert folder.read_metrics("metrics") == [*known, {"round": "again"}]
+        assert known[0] == {"round": 0, "loss": None}
+        assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"round": 0}\n{"rou', b'{"round": 0}\n{"round": 7}\n{"round": 2}\n', b"\xff\n\n"])
+def test_damaged_metrics_are_restored_from_a_checkpoint_and_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: bytes
+) -> None:
+    records = [{"round": number} for number in range(3)]
+    with RunFolder.at(tmp_path, SETTINGS) as folder:
+        for record in records:
+            folder.append_metrics("metrics", record)
+        (tmp_path / "metrics.jsonl").write_bytes(damage)
+        folder.restore_metrics("metrics", records)
+        folder.append_metrics("metrics", {"round": 3})
+        assert folder.read_metrics("metrics") == [*records, {"round": 3}]
+    assert (tmp_path / "metrics.jsonl.damaged").read_bytes() == damage
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_a_full_disk_leaves_the_earlier_results_intact(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import json
 import math
 
 import numpy as np
@@ -170,6 +171,12 @@ def test_a_result_reads_back_as_it_was_written(curve, tiers, submodel) -> None:
         largest_submodel_accuracy=submodel,
     )
     assert MethodResult.from_json(written.to_json()) == written
+
+
+def test_a_class_without_test_examples_stays_without_an_accuracy() -> None:
+    content = json.loads(json.dumps(result(accuracy_per_class=(0.5, math.nan)).to_json(), allow_nan=False))
+    seen, missing = MethodResult.from_json(content).accuracy_per_class
+    assert seen == 0.5 and math.isnan(missing)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """What the scripts of `experiments/` are made of: a recorded search, a comparison of methods, and the command line."""
 
 from distreal_jax.experiment.command_line import OutputSettings, Plain, open_folder, parsed_list, parsed_seeds, run_command
-from distreal_jax.experiment.comparison import Comparison, compare, run_method
+from distreal_jax.experiment.comparison import Comparison, compare, federations, run_method
+from distreal_jax.experiment.dry_run import dry_run
 from distreal_jax.experiment.table_search import TableSearch, search_table, table_of, table_section
 
 __all__ = [
@@ -10,6 +11,8 @@ __all__ = [
     "Plain",
     "TableSearch",
     "compare",
+    "dry_run",
+    "federations",
     "open_folder",
     "parsed_list",
     "parsed_seeds",

@@ -2,10 +2,14 @@
 
 import dataclasses
 import os
+import re
+import shlex
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from types import FrameType
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import jax
 import tyro
@@ -15,8 +19,11 @@ from distreal_jax.record.run_folder import RunFolder
 
 Options = TypeVar("Options")
 Settings = TypeVar("Settings")
-Plain = Annotated[Settings, tyro.conf.arg(name="")]
-"""Settings whose fields are options without a prefix: `--rounds` instead of `--training.rounds`."""
+Plain = Annotated[Settings, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
+"""Settings whose fields are options without a prefix: `--rounds` instead of `--training.rounds`.
+
+A choice between true and false takes its value, as in `--rescale True`, which is how `wandb agent` writes it.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,21 +44,27 @@ class OutputSettings:
 def run_command(main: Callable[[Options], None], options: type[Options]) -> None:
     """Parses the command line into `options` and runs `main` with it.
 
-    Bad input ends in one line on stderr and exit status 2; Ctrl-C in one line that says how to go on, and 130.
+    Bad input ends in one line on stderr and exit status 2. Ctrl-C, and the signal by which a cluster stops a job, end in one
+    line that says how to go on, and in status 130 and 143.
 
     Args:
       main: The experiment.
       options: A dataclass.
     """
+    signal.signal(signal.SIGTERM, _stop)
     try:
         use_every_core()
-        main(tyro.cli(options, config=(tyro.conf.FlagConversionOff,)))
+        main(tyro.cli(options, config=(tyro.conf.FlagCreatePairsOff,)))
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stderr.write("\nstopped; start the same command again to go on from the last checkpoint\n")
-        sys.exit(130)
+    except KeyboardInterrupt as stopped:
+        sys.stderr.write(f"\nstopped; to go on from the last checkpoint: {shlex.join(sys.orig_argv)}\n")
+        sys.exit(128 + (stopped.args[0] if stopped.args else signal.SIGINT))
+
+
+def _stop(number: int, _: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt(number)
 
 
 def use_every_core() -> None:
@@ -65,21 +78,29 @@ def use_every_core() -> None:
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
 
 
-def open_folder(output: OutputSettings, name: str, options: Any) -> RunFolder:
-    """The run's folder: `--out`, or runs/NAME-HASH of all options that decide the results."""
-    settings = {key: value for key, value in dataclasses.asdict(options).items() if key != "output"}
+def open_folder(output: OutputSettings, name: str, options: Any, **decided: Any) -> RunFolder:
+    """The run's folder: `--out`, or runs/NAME-HASH of all that decides the results.
+
+    Args:
+      output: Where it is to be.
+      name: Of the experiment.
+      options: A dataclass; all of it but where the output goes.
+      **decided: What stands for an option whose text alone does not decide, such as a table's contents for its file.
+    """
+    settings = {key: value for key, value in dataclasses.asdict(options).items() if key not in ("output", "dry_run")}
+    settings |= decided
     if output.out is not None:
         return RunFolder.at(output.out, settings)
     return RunFolder.open(Path("runs"), name, settings)
 
 
 def parsed_list(text: str, what: str) -> list[str]:
-    """The parts of a comma-separated option.
+    """The parts of a comma-separated option; commas in brackets part nothing.
 
     Raises:
       InputError: There is none.
     """
-    parts = [part.strip() for part in text.split(",") if part.strip()]
+    parts = [part.strip() for part in re.split(r",(?![^\[\]]*\])", text) if part.strip()]
     if not parts:
         raise InputError(f"no {what} given; give them separated by commas")
     return parts

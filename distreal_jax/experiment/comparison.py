@@ -1,7 +1,7 @@
 """Methods compared in pairs: every method meets the same data, devices, first weights and load of a seed."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -46,6 +46,7 @@ def compare(
     searched: Callable[[World], DropoutTable],
     execution: Execution = "compact",
     target: float | None = None,
+    first: World | None = None,
 ) -> Comparison:
     """Runs every method with every seed, or what is left of them, and draws the comparison into the folder.
 
@@ -60,23 +61,40 @@ def compare(
       searched: The searched table for a world; called if a method needs one.
       execution: `compact` or `masked`.
       target: Accuracy that methods are timed to; None: nine tenths of the best final accuracy, chosen by us.
+      first: The world of the first seed if it is made already.
 
     Raises:
       InputError: Any of it is no good.
     """
+    results = []
+    every = federations(methods, seeds, world_settings, training, searched=searched, execution=execution, first=first)
+    for federation in every:
+        name = f"{federation.method.name}-seed{federation.world.seed}"
+        with RunFolder.at(folder.path / name, _settings_of(federation, folder)) as own:
+            results.append(run_method(federation, record, output, own))
+        jax.clear_caches()  # the steps of this method's entries: memory, not time, of the next one
+    return Comparison(tuple(results), draw(results, folder, target))
+
+
+def federations(
+    methods: Sequence[Method],
+    seeds: Sequence[int],
+    world_settings: WorldSettings,
+    training: TrainingSettings,
+    *,
+    searched: Callable[[World], DropoutTable],
+    execution: Execution = "compact",
+    first: World | None = None,
+) -> Iterator[Federation]:
+    """Every method in the world of every seed; arguments as for `compare`."""
     if training.rounds < 1 or not methods:
         raise InputError("nothing to compare; give at least one method and one round")
-    dataset = load_dataset(world_settings.dataset, world_settings.data_dir)
-    results = []
+    dataset = first.dataset if first else load_dataset(world_settings.dataset, world_settings.data_dir)
     for seed in seeds:
-        world = World.make(world_settings, seed, dataset)
+        world = first if first and first.seed == seed else World.make(world_settings, seed, dataset)
         tables = {m.name: table_for(m, world, searched(world) if m.rates == "table" else None) for m in methods}
         for method in methods:
-            federation = Federation(world, method, tables[method.name], training, execution)
-            with RunFolder.at(folder.path / f"{method.name}-seed{seed}", _settings_of(federation, folder)) as own:
-                results.append(run_method(federation, record, output, own))
-            jax.clear_caches()  # the steps of this method's entries: memory, not time, of the next one
-    return Comparison(tuple(results), draw(results, folder, target))
+            yield Federation(world, method, tables[method.name], training, execution)
 
 
 def run_method(federation: Federation, record: RecordSettings, output: OutputSettings, folder: RunFolder) -> MethodResult:

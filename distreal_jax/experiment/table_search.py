@@ -66,6 +66,7 @@ def search_table(
         training.local_optimizer(),
         progress_settings,
         seed=settings.seed,
+        rescale=training.rescale,
     )
     bar = tqdm(total=settings.generations, desc="search", unit="generation", disable=not sys.stderr.isatty())
 

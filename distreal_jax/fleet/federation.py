@@ -18,7 +18,7 @@ from distreal_jax.fleet.round import Execution, Round, RoundResult, default_grou
 from distreal_jax.fleet.work import ClientWork, Grouping, client_work
 from distreal_jax.fleet.world import World
 from distreal_jax.methods import Method
-from distreal_jax.plan import Pace, RoundPlan, plan_round
+from distreal_jax.plan import RoundPlan, plan_round
 from distreal_jax.step import ConvolutionForm, LocalStep
 from distreal_jax.table import DropoutTable
 
@@ -42,8 +42,8 @@ class TrainingSettings:
       server_optimizer: The server's optimiser: sgd (FedAvg), momentum (FedAvgM) or adam (FedAdam).
       server_learning_rate: Of the server's optimiser; 1 with sgd is plain FedAvg.
       client_weights: Weights of the average: examples (FedAvg) or equal.
-      pace: What a device may spend on its next mini-batch: its share of a round at the present speed, or of what remains.
-      rescale: Inverted-dropout rescaling where no normalisation follows.
+      rescale: Inverted-dropout rescaling where no normalisation follows, for methods that don't rescale anyway.
+      fedprox_mu: Weight of FedProx's proximal term; the default, chosen by us, is in the middle of the paper's grid.
     """
 
     rounds: int = 50
@@ -57,16 +57,18 @@ class TrainingSettings:
     server_optimizer: Literal["sgd", "momentum", "adam"] = "sgd"
     server_learning_rate: float = 1.0
     client_weights: Literal["examples", "equal"] = "examples"
-    pace: Pace = "present"
     rescale: bool = False
+    fedprox_mu: float = 0.1
 
     def __post_init__(self) -> None:
         for name in ("rounds", "devices_per_round", "steps", "batch_size", "learning_rate", "server_learning_rate"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name.replace('_', '-')} is {getattr(self, name)}; give a number above 0")
-        for name in ("momentum", "weight_decay", "clip_norm"):
+        for name in ("momentum", "weight_decay", "clip_norm", "fedprox_mu"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name.replace('_', '-')} is {getattr(self, name)}; give a number of at least 0")
+        if not self.momentum < 1:
+            raise InputError(f"momentum is {self.momentum}; give a number below 1, such as 0.9")
 
     def local_optimizer(self) -> optax.GradientTransformation:
         """The devices' optimiser."""
@@ -96,11 +98,12 @@ def table_for(method: Method, world: World, searched: DropoutTable | None) -> Dr
     if method.rates == "table":
         if searched is None:
             raise InputError(f"{method.name} needs a dropout table; search one with experiments/search.py and give --table")
-        return searched.checked_for(network)
-    if method.rates == "full":
-        return DropoutTable.full(network)
-    rates = HALVING_RATES if method.rates == "halving" else UNIFORM_RATES
-    table = DropoutTable.uniform(network, rates, dense=method.dense)
+        table = searched.checked_for(network)
+    elif method.rates == "full":
+        table = DropoutTable.full(network)
+    else:
+        rates = HALVING_RATES if method.rates == "halving" else UNIFORM_RATES
+        table = DropoutTable.uniform(network, rates, dense=method.dense)
     if method.decided != "never":
         return table
     fixed = table.select(world.availability.minimum * network.macs())
@@ -143,7 +146,8 @@ class Federation:
             self.training.local_optimizer(),
             self.world.others,
             convolution=self.convolution,
-            rescale=self.training.rescale,
+            rescale=self.method.rescale or self.training.rescale,
+            proximal=self.training.fedprox_mu if self.method.proximal else 0.0,
         )
         platform, shards = jax.default_backend(), len(jax.devices())
         grouping = self.grouping or default_grouping(self.execution, platform, self.training.devices_per_round, shards)
@@ -171,13 +175,27 @@ class Federation:
             round_index=round_index,
             steps=training.steps,
             seed=world.seed,
-            pace=training.pace,
         )
         batches = batch_indices(
             world.seed, round_index, clients, world.partition, steps=training.steps, batch_size=training.batch_size
         )
         weights = world.partition.sizes[clients] if training.client_weights == "examples" else np.ones(len(clients))
-        return plan, client_work(plan, batches, weights, by_steps=self.method.by_steps)
+        return plan, client_work(
+            plan,
+            batches,
+            weights,
+            by_steps=self.method.by_steps,
+            momentum=training.momentum,
+            client_classes=self._classes_of(clients) if self.method.masked_loss else None,
+        )
+
+    def _classes_of(self, clients: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """The classes that clients have examples of, bool [clients, classes]."""
+        dataset = self.world.dataset
+        classes = np.zeros((len(clients), dataset.num_classes), dtype=bool)
+        for row, client in zip(classes, clients, strict=True):
+            row[dataset.train_labels[self.world.partition.examples_of(int(client))]] = True
+        return classes
 
     def run_round(self, server: Server, work: ClientWork, round_index: int) -> tuple[Server, RoundResult]:
         """Trains a planned round; `server` is given away."""
@@ -185,19 +203,23 @@ class Federation:
 
     def evaluate(self, params: Any) -> Accuracy:
         """Accuracy of the method's model: the full network, or the small one where nothing else is ever trained."""
-        return self.world.evaluator(params, self.table.entries[0].widths if self.method.decided == "never" else None)
+        small = self.method.decided == "never" and self.method.filters == "first"
+        return self.world.evaluator(params, self.table.entries[0].widths if small else None)
 
     def evaluate_sub_model(self, params: Any, entry: int) -> Accuracy:
         """Accuracy of the sub-model of the first filters of a table entry, which nested methods train."""
         return self.world.evaluator(params, self.table.entries[entry].widths)
 
     def bytes_moved(self, plan: RoundPlan) -> tuple[float, float]:
-        """(up, down) in a round, float32 parameters: full models unless the sub-network is decided before the round."""
-        network = self.world.network
-        if self.method.decided == "step":
-            full = 4.0 * network.variables()
-            return full * int(plan.uploads.sum()), full * len(plan.clients)
-        sizes = np.array([4.0 * network.variables(entry.widths) for entry in self.table.entries])
-        widest = plan.entries.max(axis=1)
-        sent = sizes[np.maximum(widest, 0)]
+        """(up, down) in a round, float32 parameters: sub-networks where the server can tell which a device may train."""
+        method = self.method
+        drawn_by_device = method.decided == "step" or (method.filters, method.drawn) == ("random", "step")
+        sent = self._bytes_of_entries[[-1] * len(plan.clients) if drawn_by_device else plan.caps]
         return float(sent[plan.uploads].sum()), float(sent.sum())
+
+    @functools.cached_property
+    def _bytes_of_entries(self) -> npt.NDArray[np.float64]:
+        """float64 [entries + 1], the size of each entry's parameters and, last, of the full model's."""
+        network = self.world.network
+        shapes = [network.shapes(self.world.params, widths) for widths in (*self.widths, network.full_widths)]
+        return np.array([4.0 * sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in shapes])

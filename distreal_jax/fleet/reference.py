@@ -16,7 +16,7 @@ from distreal_jax.tracing import draw_filters
 
 
 def reference_round(program: Round, params: Any, images: Images, work: ClientWork, round_index: int) -> Any:
-    """The parameters after a round of plain averaging (the server's optimiser is not applied).
+    """The parameters that a round's average gives; the server's optimiser, if it is another than FedAvg's, is not applied.
 
     Args:
       program: Says what is trained and how it is averaged; its execution and grouping do not matter.
@@ -27,8 +27,10 @@ def reference_round(program: Round, params: Any, images: Images, work: ClientWor
     """
     step, method, network = program.step, program.method, program.step.network
     keys = RoundKeys.of(program.seed, round_index)
-    total = jax.tree.map(lambda leaf: np.zeros(leaf.shape), params)
-    weight_of_element = jax.tree.map(lambda leaf: np.zeros(leaf.shape), params)
+    masked = jax.jit(step.masked)
+    changes = jax.tree.map(lambda leaf: np.zeros(leaf.shape), params)
+    weight_of_element = changes
+    weight_of_round = steps_of_round = 0.0
 
     for client, number in enumerate(work.clients):
         learner, trained = step.start(params), jax.tree.map(jnp.zeros_like, params)
@@ -38,19 +40,27 @@ def reference_round(program: Round, params: Any, images: Images, work: ClientWor
             widths = [int(width) for width in program.widths[entry]]
             kept = draw_filters(method.filters, keys.filter_key(method, number, index), round_index, network, widths)
             batch = images.batch(work.batches[client, index], None if work.classes is None else work.classes[client])
-            learner, _ = step.masked(learner, params, batch, keys.layer_key(number, index), kept)
+            learner, _ = masked(learner, params, batch, keys.layer_key(number, index), kept)
             trained = jax.tree.map(jnp.maximum, trained, network.mask(jax.tree.map(jnp.ones_like, params), kept))
         if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(learner.params)):
             continue
-        if method.average == "all":
+        if method.average != "covered":
             trained = jax.tree.map(jnp.ones_like, params)
-        weights = jax.tree.map(lambda mask, weight=float(work.weights[client]): weight * np.asarray(mask), trained)
-        weight_of_element = jax.tree.map(np.add, weight_of_element, weights)
-        total = jax.tree.map(lambda sum_, w, after: sum_ + w * np.asarray(after), total, weights, learner.params)
+        weight = float(work.weights[client])
+        steps = max(float(work.lengths[client]), 1.0) if method.average == "normalised" else 1.0
+        weight_of_round += weight
+        steps_of_round += weight * steps
+        weight_of_element = _plus(weight_of_element, weight, trained)
+        changes = _plus(changes, weight / steps, jax.tree.map(jnp.subtract, learner.params, params))
 
+    mean_steps = steps_of_round / weight_of_round if weight_of_round else 0.0
     return jax.tree.map(
-        lambda before, sum_, weight: np.where(weight > 0, sum_ / np.where(weight > 0, weight, 1), before),
+        lambda before, change, weight: before + mean_steps * change / np.where(weight > 0, weight, 1),
         params,
-        total,
+        changes,
         weight_of_element,
     )
+
+
+def _plus(sums: Any, weight: float, tree: Any) -> Any:
+    return jax.tree.map(lambda sum_, leaf: sum_ + weight * np.asarray(leaf, np.float64), sums, tree)

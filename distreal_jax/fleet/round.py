@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 import optax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from distreal_jax.errors import InputError
 from distreal_jax.fleet.aggregation import Server, Sums, no_clients, server_step, sums_of
@@ -49,7 +49,7 @@ class RoundResult(NamedTuple):
 
     loss: jax.Array  # mean over the clients that were averaged; 0 if none
     clients: jax.Array  # that were averaged
-    left_out: jax.Array  # whose update was not finite
+    left_out: jax.Array  # whose update was not finite, or who have no data
 
 
 def default_grouping(execution: Execution, platform: str, clients: int, shards: int = 1) -> Grouping:
@@ -94,8 +94,12 @@ class Round:
             raise InputError(f"{self.grouping.shards} shards need as many devices; there are {len(jax.devices())}")
 
     def start(self, params: Any) -> Server:
-        """The server's state before the first round."""
-        return Server(params, self.optimizer.init(params))
+        """The server's state before the first round, on every device that trains, where rounds leave it as well."""
+        return self.on_every_device(Server(params, self.optimizer.init(params)))
+
+    def on_every_device(self, tree: Any) -> Any:
+        """The tree on every device that trains: what lies on one alone is copied again in each round."""
+        return jax.device_put(tree, NamedSharding(self._mesh, PartitionSpec()))
 
     def run(self, server: Server, images: Images, work: ClientWork, round_index: int) -> tuple[Server, RoundResult]:
         """Runs a planned round; `server`'s buffers are given away.
@@ -116,17 +120,20 @@ class Round:
         return int(self._compiled._cache_size())
 
     @functools.cached_property
+    def _mesh(self) -> Mesh:
+        return Mesh(np.array(jax.devices()[: self.grouping.shards]), (CLIENTS,))
+
+    @functools.cached_property
     def _compiled(self) -> Any:
         return jax.jit(self._round, donate_argnums=0)
 
     def _round(
         self, server: Server, images: Images, work: ClientWork, items: Items, round_index: jax.Array
     ) -> tuple[Server, RoundResult]:
-        mesh = Mesh(np.array(jax.devices()[: self.grouping.shards]), (CLIENTS,))
         everywhere, shared_out = PartitionSpec(), PartitionSpec(CLIENTS)
         sums: Sums = jax.shard_map(
             self._sums,
-            mesh=mesh,
+            mesh=self._mesh,
             in_specs=(everywhere, everywhere, shared_out, shared_out, everywhere),
             out_specs=everywhere,
             check_vma=False,
@@ -165,10 +172,7 @@ class Round:
                 client.classes,
             )
 
-            def idle(learner: Learner, *_: Any) -> tuple[Learner, jax.Array]:
-                return learner, jnp.zeros(self.grouping.chunk)
-
-            after, loss = jax.lax.switch(item.programs + 1, [idle, *programs], *arguments)
+            after, loss = self._one_of(programs, jnp.asarray(item.programs), arguments)
             active = item.slots < block
             if whole:
                 if block > 1:
@@ -181,10 +185,35 @@ class Round:
 
         start = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (block, *leaf.shape)), self.step.start(params))
         (trained, losses), _ = jax.lax.scan(run_item, (start, jnp.zeros(block)), items)
-        steps_done = jnp.maximum((work.entries >= 0).sum(axis=1), 1)
+        steps_done = (work.entries >= 0).sum(axis=1)
         return sums_of(
-            params, trained.params, jnp.asarray(work.weights), losses / steps_done, self._coverage(params, work, keys, round_index)
+            params,
+            trained.params,
+            steps_done > 0,
+            jnp.asarray(work.weights),
+            losses / jnp.maximum(steps_done, 1),
+            coverage=self._coverage(params, work, keys, round_index),
+            lengths=jnp.asarray(work.lengths) if self.method.average == "normalised" else None,
         )
+
+    def _one_of(
+        self, programs: Sequence[Callable[..., Any]], which: jax.Array, arguments: tuple[Any, ...]
+    ) -> tuple[Learner, jax.Array]:
+        """Runs the program that is asked for, or none for -1: the learners and the losses after it."""
+        learners, *others = arguments
+        losses = jnp.zeros(self.grouping.chunk)
+        if self.grouping.block > 1:
+            idle = lambda learners, *_: (learners, losses)  # noqa: E731
+            return jax.lax.switch(which + 1, [idle, *programs], *arguments)
+        # A conditional copies all weights on its way in and out on a CPU; a loop of one iteration or none works in place.
+        for number, program in enumerate(programs):
+            learners, losses = jax.lax.fori_loop(
+                0,
+                (which == number).astype(jnp.int32),
+                lambda _, carry, program=program: program(carry[0], *others),
+                (learners, losses),
+            )
+        return learners, losses
 
     def _programs(
         self, params: Any, images: Images, keys: RoundKeys, round_index: jax.Array

@@ -23,6 +23,7 @@ class ClientWork(NamedTuple):
     batches: npt.NDArray[np.int32]  # [..., steps, batch], training examples
     entries: npt.NDArray[np.int32]  # [..., steps], table entries, -1: no step
     weights: npt.NDArray[np.float32]  # [...], in the average; 0: uploads nothing
+    lengths: npt.NDArray[np.float32]  # [...], `path_lengths`, for the normalised mean
     classes: npt.NDArray[np.bool_] | None = None  # [..., classes], for a masked loss
 
 
@@ -75,6 +76,7 @@ def client_work(
     client_weights: npt.ArrayLike,
     *,
     by_steps: bool,
+    momentum: float = 0.0,
     client_classes: npt.NDArray[np.bool_] | None = None,
 ) -> ClientWork:
     """From a plan to what the clients train.
@@ -84,12 +86,27 @@ def client_work(
       batches: int32 [clients, steps, batch].
       client_weights: [clients], weights of the average, such as numbers of examples.
       by_steps: Multiply weights by the fraction of mini-batches done.
+      momentum: Of the devices' SGD.
       client_classes: bool [clients, classes] for a masked loss.
     """
     weights = np.where(plan.uploads, np.asarray(client_weights, dtype=np.float64), 0.0)
     if by_steps:
         weights = weights * plan.steps_done / plan.entries.shape[1]
-    return ClientWork(plan.clients.astype(np.uint32), batches, plan.entries, weights.astype(np.float32), client_classes)
+    lengths = path_lengths(plan.steps_done, momentum)
+    return ClientWork(
+        plan.clients.astype(np.uint32), batches, plan.entries, weights.astype(np.float32), lengths, client_classes
+    )
+
+
+def path_lengths(steps_done: npt.ArrayLike, momentum: float = 0.0) -> npt.NDArray[np.float32]:
+    """How many gradients a client's change amounts to, after so many steps of SGD: as many, without momentum.
+
+    With momentum rho, a gradient that n steps follow counts 1 + rho + ... + rho^n times; their sum is
+    (steps - rho (1 - rho^steps) / (1 - rho)) / (1 - rho). (Wang et al., NeurIPS 2020, their |a_i|.)
+    """
+    steps = np.asarray(steps_done, dtype=np.float64)
+    lengths = (steps - momentum * (1 - momentum**steps) / (1 - momentum)) / (1 - momentum)
+    return lengths.astype(np.float32)
 
 
 def in_blocks(work: ClientWork, grouping: Grouping) -> ClientWork:
@@ -135,7 +152,8 @@ def items_of(entries: npt.NDArray[np.int32], grouping: Grouping, num_entries: in
                 for first in range(0, len(members), grouping.chunk):
                     chosen = members[first : first + grouping.chunk]
                     programs[b, item] = entry
-                    slots[b, item, : len(chosen)] = chosen
+                    # An item as large as its block runs clients where they lie.
+                    slots[b, item, chosen if grouping.chunk == block else slice(len(chosen))] = chosen
                     at_step[b, item] = step
                     item += 1
     return Items(programs, slots, at_step)

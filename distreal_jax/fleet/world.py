@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from distreal_jax.availability import Availability, make_availability
 from distreal_jax.data.datasets import Dataset, load_dataset
@@ -62,19 +63,23 @@ class World:
         return self.partition.num_clients
 
     @classmethod
-    def make(cls, settings: WorldSettings, seed: int, dataset: Dataset | None = None) -> "World":
+    def make(
+        cls, settings: WorldSettings, seed: int, dataset: Dataset | None = None, model: nnx.Module | None = None
+    ) -> "World":
         """Loads, splits and traces.
 
         Args:
           settings: What to make.
           seed: Of the split, the load and the first weights.
           dataset: The data set if it is loaded already.
+          model: A network of one's own, in place of the one that the settings name.
 
         Raises:
           InputError: Any of the settings is no good, in one line.
         """
         dataset = dataset or load_dataset(settings.dataset, settings.data_dir)
-        model = make_network(settings.model, image_shape=dataset.image_shape, num_classes=dataset.num_classes, seed=seed)
+        shapes = {"image_shape": dataset.image_shape, "num_classes": dataset.num_classes}
+        model = model or make_network(settings.model, **shapes, seed=seed)
         kind, _, alpha = settings.partition.partition(":")
         partition = make_partition(
             kind,

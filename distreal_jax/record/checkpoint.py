@@ -1,84 +1,213 @@
-"""Checkpoints of a run (Orbax): the server's state beside what was counted so far, committed together or not at all."""
+"""Checkpoints of a run: the server's state, written by Orbax, and a document beside it that makes it count.
 
+The state is written first. Then comes the document, as a whole or not at all: whose run it is, what was counted so far, and
+a checksum of each file of the state. What a killed process leaves half-written has no document, and no byte that was
+changed since reaches Orbax.
+"""
+
+import contextlib
+import hashlib
+import logging
+import os
+import re
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
 
+from distreal_jax.document import DamagedDocumentError, read_document, write_document
 from distreal_jax.errors import InputError
+from distreal_jax.record.interruption import uninterrupted
 
+_KIND = "distreal_jax checkpoint of a run"
+_SCHEMA = 1
 _KEPT = 2  # the last one, and the one before in case the disk damages it
+_DAMAGED = "damaged_checkpoints"
+
+
+class Restored(NamedTuple):
+    """What a checkpoint held."""
+
+    rounds: int  # done
+    state: Any  # a pytree of arrays
+    counted: dict[str, Any]  # JSON values
 
 
 class Checkpoints:
-    """The checkpoints of one run folder. A context manager."""
+    """The checkpoints of one run, in `checkpoints/round-N` and `checkpoints/round-N.json`."""
 
-    def __init__(self, folder: Path) -> None:
-        """Opens, or makes, `folder/checkpoints`."""
-        self._folder = (Path(folder) / "checkpoints").absolute()
-        self._manager = self._open()
-
-    def _open(self) -> ocp.CheckpointManager:
-        options = ocp.CheckpointManagerOptions(max_to_keep=_KEPT, enable_async_checkpointing=False)
-        return ocp.CheckpointManager(self._folder, options=options)
-
-    def __enter__(self) -> "Checkpoints":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._manager.close()
-
-    def save(self, round_index: int, state: Any, counted: dict[str, Any]) -> None:
-        """Commits the state before `round_index`.
+    def __init__(self, folder: Path, identity: str) -> None:
+        """Makes the folder for them, and removes what a killed process left half-written there.
 
         Args:
-          round_index: Rounds done.
+          folder: The run's.
+          identity: Stands for the run's settings; a checkpoint of another is refused.
+
+        Raises:
+          InputError: The folder can't be written.
+        """
+        self._run, self._identity = Path(folder).absolute(), identity
+        self._folder = self._run / "checkpoints"
+        self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler())
+        with self._on_disk("checkpoints can't be written"):
+            self._folder.mkdir(exist_ok=True)
+            self._keep(set(self._rounds()))
+
+    def save(self, rounds: int, state: Any, counted: dict[str, Any]) -> None:
+        """Commits the state after `rounds`; of the checkpoints before, the last one is kept.
+
+        Args:
+          rounds: Rounds done.
           state: A pytree of arrays.
           counted: JSON values.
 
         Raises:
           InputError: The disk is full or can't be written; earlier checkpoints are intact.
         """
-        leaves = {str(index): leaf for index, leaf in enumerate(jax.tree.leaves(state))}
-        try:
-            self._manager.save(
-                round_index, args=ocp.args.Composite(state=ocp.args.StandardSave(leaves), counted=ocp.args.JsonSave(counted))
-            )
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"the checkpoint of round {round_index} can't be written to {self._folder} ({_line(error)}); free some "
-                "space and start the same command again: it goes on from the checkpoint before"
-            ) from error
+        leaves = jax.device_get(jax.tree.leaves(state))
+        with self._on_disk(f"the checkpoint of round {rounds} can't be written"):
+            self._orbax.save(self._state(rounds), args=ocp.args.StandardSave(_named(leaves)), force=True)
+            content = {"identity": self._identity, "counted": counted, "files": _checksums(self._state(rounds))}
+            write_document(self._document(rounds), _KIND, _SCHEMA, content)
+            self._keep({rounds, *[before for before in self._rounds() if before < rounds][: _KEPT - 1]})
 
-    def latest(self, like: Any) -> tuple[int, Any, dict[str, Any]] | None:
-        """The newest checkpoint that reads well, as (rounds done, state, counted); None where there is none.
+    def latest(self, like: Any) -> Restored | None:
+        """The newest checkpoint that is undamaged; None where there is none.
 
-        A damaged one is said on stderr and removed.
+        A damaged one is moved to `damaged_checkpoints`, so that nothing is lost, and stderr says so.
 
         Args:
-          like: A state of the same structure and shapes.
+          like: A state of the same structure, shapes and placement on devices.
+
+        Raises:
+          InputError: The newest one is of a run of other settings; nothing was changed.
         """
-        leaves, structure = jax.tree.flatten(like)
-        wanted = {str(index): ocp.utils.to_shape_dtype_struct(leaf) for index, leaf in enumerate(leaves)}
-        for step in sorted(self._manager.all_steps(), reverse=True):
+        damaged = 0
+        for rounds in self._rounds():
             try:
-                restored = self._manager.restore(
-                    step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted), counted=ocp.args.JsonRestore())
+                content = read_document(self._document(rounds), _KIND, _SCHEMA, "it is not used")
+                identity, counted, files = content.text("identity"), content.mapping("counted"), content.mapping("files")
+                content.finish()
+                if files != _checksums(self._state(rounds)):
+                    raise DamagedDocumentError("its files are not those that were written")
+            except (InputError, OSError) as error:
+                self._set_aside(rounds, error)
+                damaged += 1
+                continue
+            if identity != self._identity:
+                raise InputError(
+                    f"the checkpoint of round {rounds} in {self._folder} is of a run of other settings; choose another"
+                    " folder, or move the checkpoints away"
                 )
-                state = [restored.state[str(index)] for index in range(len(leaves))]
-                if [leaf.shape for leaf in state] != [leaf.shape for leaf in leaves]:
-                    raise ValueError("shapes of another network")
-                return step, jax.tree.unflatten(structure, state), dict(restored.counted)
-            except Exception as error:  # Orbax and its storage raise whatever a damaged file makes them raise
-                sys.stderr.write(f"checkpoint of round {step} is damaged ({_line(error)}); using the one before\n")
-                self._manager.close()
-                shutil.rmtree(self._folder / str(step), ignore_errors=True)
-                self._manager = self._open()
+            if damaged:
+                sys.stderr.write(f"going on from the checkpoint of round {rounds}\n")
+            return Restored(rounds, self._restored(rounds, like), counted)
+        if damaged:
+            sys.stderr.write("no other checkpoint is there: starting from the first round\n")
         return None
 
+    def _restored(self, rounds: int, like: Any) -> Any:
+        leaves, structure = jax.tree.flatten(like)
+        wanted = _named([ocp.utils.to_shape_dtype_struct(leaf) for leaf in leaves])
+        try:
+            with uninterrupted(), _quiet():
+                named = self._orbax.restore(self._state(rounds), args=ocp.args.StandardRestore(wanted))
+        except Exception as error:  # of whatever kind Orbax and its storage find fit
+            raise InputError(
+                f"{self._state(rounds)} can't be read though it is undamaged ({_reason(error)}); go on with the versions"
+                " that wrote it (config.json has them), or choose another folder"
+            ) from error
+        return jax.tree.unflatten(structure, [named[name] for name in wanted])
 
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__
+    def _state(self, rounds: int) -> Path:
+        return self._folder / f"round-{rounds}"
+
+    def _document(self, rounds: int) -> Path:
+        return self._folder / f"round-{rounds}.json"
+
+    def _rounds(self) -> list[int]:
+        """Of all documents, newest first."""
+        names = (re.fullmatch(r"round-(\d+)\.json", path.name) for path in self._folder.iterdir())
+        return sorted((int(name[1]) for name in names if name), reverse=True)
+
+    def _keep(self, kept: set[int]) -> None:
+        """Removes other checkpoints, documents first, and what has no document."""
+        ours = {self._state(rounds).name for rounds in kept} | {self._document(rounds).name for rounds in kept}
+        paths = [path for path in self._folder.iterdir() if path.name not in ours]
+        for path in paths:
+            if re.fullmatch(r"round-\d+\.json|\..*\.unfinished", path.name):
+                path.unlink()
+        for path in paths:
+            if re.fullmatch(r"round-\d+(\.orbax-checkpoint-tmp.*)?", path.name):
+                shutil.rmtree(path)
+
+    def _set_aside(self, rounds: int, error: Exception) -> None:
+        aside = self._run / _DAMAGED / f"round-{rounds}"
+        with self._on_disk("a damaged checkpoint can't be moved"):
+            for number in range(2, 1000):
+                if not aside.exists():
+                    break
+                aside = aside.with_name(f"round-{rounds}-{number}")
+            aside.mkdir(parents=True)
+            # The document last: until it is gone, the checkpoint is found to be damaged again.
+            for path in (self._state(rounds), self._document(rounds)):
+                if path.exists():
+                    os.rename(path, aside / path.name)
+        sys.stderr.write(f"the checkpoint of round {rounds} is damaged and was moved to {aside} ({_reason(error)})\n")
+
+    @contextlib.contextmanager
+    def _on_disk(self, what: str) -> Iterator[None]:
+        try:
+            with _quiet():
+                yield
+        except InputError:
+            raise
+        # Orbax' storage reports a full disk as a ValueError.
+        except (OSError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f"{what} to {self._folder} ({_reason(error)}); what was written before is intact: make room or choose"
+                " another folder, and start the same command again"
+            ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps from the person the tracebacks of Orbax' threads, who gets one line instead."""
+    log, hook = logging.getLogger("absl"), sys.unraisablehook
+    before, log.disabled = log.disabled, True
+
+    def told(unraisable: "sys.UnraisableHookArgs") -> None:
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            hook(unraisable)
+
+    sys.unraisablehook = told
+    try:
+        yield
+    except BaseException:
+        # When one array can't be written, the others' writes end after their event loop has, and can come late.
+        log.disabled = before
+        raise
+    log.disabled, sys.unraisablehook = before, hook
+
+
+def _named(leaves: list[Any]) -> dict[str, Any]:
+    return {str(index): leaf for index, leaf in enumerate(leaves)}
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file below a folder, by its path from there."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _reason(error: BaseException) -> str:
+    """In a few words: the system's where an error is its, however deep it lies in the storage's own words."""
+    text = " ".join(str(error).split())
+    number = re.search(r"os_error_code='(\d+)'", text)
+    if number:
+        return os.strerror(int(number[1]))
+    return (isinstance(error, OSError) and error.strerror) or text[:120] or type(error).__name__

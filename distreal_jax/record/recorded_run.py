@@ -15,8 +15,9 @@ from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.round import RoundResult
 from distreal_jax.plan import RoundPlan
 from distreal_jax.record.checkpoint import Checkpoints
+from distreal_jax.record.interruption import uninterrupted
 from distreal_jax.record.report import MethodResult
-from distreal_jax.record.run_folder import RunFolder
+from distreal_jax.record.run_folder import RunFolder, json_value, settings_hash
 from distreal_jax.record.tracking import Tracker
 
 TIERS = ("weakest third", "middle third", "strongest third")
@@ -44,13 +45,23 @@ class RecordSettings:
 
 
 @dataclasses.dataclass
-class _Counted:
-    """What is summed up over rounds, on the host; JSON values."""
+class Counted:
+    """What is summed up over rounds, on the host; JSON values.
 
-    times: list[float] = dataclasses.field(default_factory=list)
-    accuracies: list[float] = dataclasses.field(default_factory=list)
-    rounds: list[float] = dataclasses.field(default_factory=list)
-    macs: list[float] = dataclasses.field(default_factory=list)
+    Attributes:
+      records: The lines of metrics so far.
+      spent: MACs in mini-batches that are done and uploaded.
+      wasted: MACs in work that the deadline cut, or that was not uploaded.
+      idle: MACs that devices could have computed in their rounds and did not.
+      client_rounds: How often a device was asked to train.
+      deadline_hits: How many of these the deadline cut short.
+      left_out: How many uploads the server refused.
+      bytes_up: From devices to the server.
+      bytes_down: From the server to devices.
+      widest: The largest table entry that was trained; -1: none yet.
+    """
+
+    records: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     spent: float = 0.0
     wasted: float = 0.0
     idle: float = 0.0
@@ -100,48 +111,48 @@ def recorded_run(
     if finished is not None:
         return MethodResult.from_json(finished, str(folder.path / "result.json"))
     rounds = federation.training.rounds
-    with Checkpoints(folder.path) as checkpoints:
-        server = federation.start()
-        begin, counted = 0, _Counted()
-        latest = checkpoints.latest(server)
-        if latest is not None:
-            begin, server, stored = latest
-            counted = _Counted(**stored)
-        folder.truncate_metrics(name, len(counted.times))
-        accuracy = None
-        progress = tqdm(
-            total=rounds,
-            initial=begin,
-            desc=f"{federation.method.name} (seed {federation.world.seed})",
-            unit="round",
-            disable=not sys.stderr.isatty(),
-        )
-        pending: list[RoundResult] = []
-        with progress:
-            for index in range(begin, rounds):
-                plan, work = federation.plan(index)
-                server, result = federation.run_round(server, work, index)
-                pending.append(result)
-                counted.add(federation, plan)
-                done = index + 1
-                if done % settings.eval_every == 0 or done == rounds:
-                    accuracy = federation.evaluate(server.params)
-                    record = _evaluated(counted, federation, settings, done, pending, accuracy)
-                    pending.clear()
+    checkpoints = Checkpoints(folder.path, settings_hash(folder.settings))
+    server = federation.start()
+    begin, counted = 0, Counted()
+    latest = checkpoints.latest(server)
+    if latest is not None:
+        begin, server, counted = latest.rounds, latest.state, Counted(**latest.counted)
+    folder.restore_metrics(name, counted.records)
+    accuracy = None
+    progress = tqdm(
+        total=rounds,
+        initial=begin,
+        desc=f"{federation.method.name} (seed {federation.world.seed})",
+        unit="round",
+        disable=not sys.stderr.isatty(),
+    )
+    pending: list[RoundResult] = []
+    with progress:
+        for index in range(begin, rounds):
+            plan, work = federation.plan(index)
+            server, result = federation.run_round(server, work, index)
+            pending.append(result)
+            counted.add(federation, plan)
+            done = index + 1
+            if done % settings.eval_every == 0 or done == rounds:
+                accuracy = federation.evaluate(server.params)
+                record = _evaluated(counted, federation, settings, done, pending, accuracy)
+                pending.clear()
+                with uninterrupted():
                     folder.append_metrics(name, record)
-                    tracker.log(record, done)
-                    progress.set_postfix(accuracy=f"{accuracy.accuracy:.3f}", refresh=False)
                     if (done // settings.eval_every) % settings.checkpoint_every == 0 or done == rounds:
                         checkpoints.save(done, server, dataclasses.asdict(counted))
-                progress.update()
-        accuracy = accuracy or federation.evaluate(server.params)
-        outcome = _result(federation, server.params, counted, accuracy)
-        folder.write_json("result.json", outcome.to_json())
-        return outcome
+                tracker.log(record, done)
+                progress.set_postfix(accuracy=f"{accuracy.accuracy:.3f}", refresh=False)
+            progress.update()
+    accuracy = accuracy or federation.evaluate(server.params)
+    outcome = _result(federation, server.params, counted, accuracy)
+    folder.write_json("result.json", outcome.to_json())
+    return outcome
 
 
 def _evaluated(
-    counted: _Counted,
+    counted: Counted,
     federation: Federation,
     settings: RecordSettings,
     done: int,
@@ -153,13 +164,9 @@ def _evaluated(
     averaged = sum(float(result.clients) for result in fetched)
     left_out = sum(int(result.left_out) for result in fetched)
     counted.left_out += left_out
-    counted.times.append(done * settings.round_seconds)
-    counted.rounds.append(done)
-    counted.accuracies.append(accuracy.accuracy)
-    counted.macs.append(counted.spent + counted.wasted)
-    return {
+    record: dict[str, Any] = {
         "round": done,
-        "simulated_seconds": counted.times[-1],
+        "simulated_seconds": done * settings.round_seconds,
         "method": federation.method.name,
         "seed": federation.world.seed,
         "accuracy": accuracy.accuracy,
@@ -174,17 +181,20 @@ def _evaluated(
         "bytes_up": counted.bytes_up,
         "bytes_down": counted.bytes_down,
     }
+    # As it reads back, so that a resumed run has the same: JSON has no NaN.
+    counted.records.append(json_value(record))
+    return counted.records[-1]
 
 
-def _result(federation: Federation, params: Any, counted: _Counted, accuracy: Accuracy) -> MethodResult:
+def _result(federation: Federation, params: Any, counted: Counted, accuracy: Accuracy) -> MethodResult:
     nested = federation.method.filters == "first" and federation.method.rates != "full" and counted.widest >= 0
     return MethodResult(
         method=federation.method.name,
         seed=federation.world.seed,
-        times=tuple(counted.times),
-        accuracies=tuple(counted.accuracies),
-        rounds=tuple(counted.rounds),
-        macs=tuple(counted.macs),
+        times=tuple(record["simulated_seconds"] for record in counted.records),
+        accuracies=tuple(record["accuracy"] for record in counted.records),
+        rounds=tuple(float(record["round"]) for record in counted.records),
+        macs=tuple(record["macs_spent"] + record["macs_wasted"] for record in counted.records),
         macs_spent=counted.spent,
         macs_wasted=counted.wasted,
         macs_idle=counted.idle,

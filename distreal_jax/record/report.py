@@ -128,8 +128,8 @@ class TimeToTarget:
       horizon: How long the runs were watched.
       reached: How many runs got there within the horizon.
       runs: How many runs there are.
-      difference: Method minus reference, paired over common seeds; runs that did not get there count with the horizon. None for
-        the reference itself, without a common seed, and for MACs, whose horizon is each method's own.
+      difference: Method minus reference, paired over common seeds; runs that did not get there count with the horizon. None
+        for the reference itself, without a common seed, and for MACs, whose horizon is each method's own.
     """
 
     median: float | None

@@ -94,7 +94,7 @@ class RunFolder:
         Raises:
           InputError: The disk is full or can't be written; the lines before are intact.
         """
-        line = (json.dumps(json_value(record)) + "\n").encode()
+        line = _line(record)
         path = self._stream(stream)
         with _on_disk(path):
             if stream not in self._streams:
@@ -114,19 +114,28 @@ class RunFolder:
         """The lines of `<stream>.jsonl`, oldest first; empty where there is none yet. See `read_metrics`."""
         return read_metrics(self._stream(stream))
 
-    def truncate_metrics(self, stream: str, keep: int) -> None:
-        """Keeps the first `keep` lines of `<stream>.jsonl`: those that a checkpoint knows of.
+    def restore_metrics(self, stream: str, records: Sequence[Mapping[str, Any]]) -> None:
+        """Makes `<stream>.jsonl` hold just these records: those that a checkpoint knows of.
+
+        Later ones are dropped, as the run writes them again. A file that was damaged or edited is kept beside it.
 
         Raises:
-          InputError: There are fewer lines than that, or the file can't be written.
+          InputError: The file can't be written; it is as it was.
         """
         path = self._stream(stream)
-        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        if keep > len(lines):
-            raise InputError(f"{path} has {len(lines)} lines where {keep} were written; start the run in another folder")
-        if keep < len(lines):
-            with _on_disk(path):
-                os.truncate(path, sum(map(len, lines[:keep])))
+        kept = b"".join(map(_line, records))
+        with _on_disk(path):
+            found = path.read_bytes() if path.exists() else b""
+            if found.startswith(kept):
+                if len(found) > len(kept):
+                    os.truncate(path, len(kept))
+                return
+            if stream in self._streams:
+                os.close(self._streams.pop(stream))
+            damaged = path.with_name(f"{path.name}.damaged")
+            write_atomically(damaged, found)
+            write_atomically(path, kept)
+        sys.stderr.write(f"{path} was damaged: restored from the checkpoint; what it held is in {damaged}\n")
 
     def write_json(self, name: str, content: Any) -> None:
         """Replaces the file `name` as a whole. NaN and infinity become null.
@@ -337,6 +346,10 @@ def _read_json(path: Path) -> Any:
         raise InputError(f"can't read {path} ({error.strerror or error}); check the path and its permissions") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({str(error).splitlines()[0]}); choose another folder, or remove it") from error
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    return (json.dumps(json_value(record)) + "\n").encode()
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

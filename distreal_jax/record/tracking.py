@@ -29,7 +29,7 @@ FINISH_SECONDS = 60.0
 
 _RUN_ID = "wandb_run_id"
 
-# Set when the service could not be used: the next runs of this process (a comparison has many) neither wait nor say it again.
+# Set when the service could not be used: the next runs of this process (a comparison has many) neither wait nor say so.
 _GAVE_UP = threading.Event()
 
 
@@ -101,9 +101,8 @@ def open_tracker(
             _GAVE_UP.set()
             # A failed start leaves the run's id taken in W&B's process.
             _stop_service()
-            _say(
-                f"W&B can't be reached ({_line(error)}); going on without: `wandb sync --sync-all` in the run's folder sends it later"
-            )
+            later = folder / "wandb" / "offline-run-*"
+            _say(f"W&B can't be reached ({_line(error)}); going on without it; to send the run later: wandb sync {later}")
     try:
         return Tracker(start("offline"))
     except Exception as error:

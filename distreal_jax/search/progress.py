@@ -67,6 +67,7 @@ class Progress:
         settings: ProgressSettings,
         *,
         seed: int,
+        rescale: bool = False,
         convolution: ConvolutionForm = "patches",
     ) -> None:
         """Splits off the held-out examples and trains the snapshots.
@@ -79,6 +80,7 @@ class Progress:
           optimizer: The devices' optimiser.
           settings: How progress is measured.
           seed: Of the split, the mini-batches and the filters.
+          rescale: Inverted-dropout rescaling in the short training, as devices do it.
           convolution: The form in which convolutions are computed.
 
         Raises:
@@ -89,7 +91,7 @@ class Progress:
             raise InputError(f"{settings.held_out} of {count} training examples can't be held out; hold out fewer")
         order = np.random.default_rng(seed).permutation(count)
         self._held_out, self._trained_on = order[: settings.held_out], order[settings.held_out :]
-        self._step = LocalStep(network, optimizer, others, convolution=convolution)
+        self._step = LocalStep(network, optimizer, others, convolution=convolution, rescale=rescale)
         self._settings, self._train = settings, train
         self._key = jax.random.key(seed)
         self._snapshots = self._trained_snapshots(params)

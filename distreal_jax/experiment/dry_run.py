@@ -1,0 +1,191 @@
+"""What runs would do, what they would cost and about how long they would take, before any is started; writes nothing.
+
+What is done comes from the planner of the real run, over all of its rounds. Time is estimated from two table entries, which
+are compiled and run for a moment on this machine.
+"""
+
+import dataclasses
+import time
+from collections.abc import Iterable, Sequence
+
+import jax
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from distreal_jax.fleet.federation import Federation
+from distreal_jax.record.recorded_run import Counted, RecordSettings
+from distreal_jax.record.report import markdown_table, quantity
+from distreal_jax.table import DropoutTable, TableEntry
+
+_TIMED_ROUNDS = 3  # chosen by us: the first ones compile, the last one is timed
+_TIMED_STEPS = 3  # chosen by us: long enough for a round's own overhead to be a part of it as small as in training
+_BAR = 40  # characters of the longest bar of the histogram
+
+
+@dataclasses.dataclass(frozen=True)
+class Forecast:
+    """All rounds of one method and seed, planned.
+
+    Attributes:
+      method: Its name.
+      seed: Of the world.
+      entries: The table that its devices choose from.
+      costs: [entries], relative to the full network.
+      mini_batches: int [entries], how often each entry will be trained.
+      counted: What the run will have counted at its end.
+    """
+
+    method: str
+    seed: int
+    entries: tuple[TableEntry, ...]
+    costs: npt.NDArray[np.float64]
+    mini_batches: npt.NDArray[np.int64]
+    counted: Counted
+
+
+@dataclasses.dataclass(frozen=True)
+class Speed:
+    """How fast this machine runs one world's network, all of its devices at work.
+
+    Attributes:
+      compile_seconds: For the program of one table entry.
+      evaluate_seconds: For one evaluation of the full network.
+      costs: (cheaper, dearer) cost of the entries that were timed, relative to the full network.
+      seconds: Of a mini-batch of each.
+    """
+
+    compile_seconds: float
+    evaluate_seconds: float
+    costs: tuple[float, float]
+    seconds: tuple[float, float]
+
+    def of_mini_batches(self, costs: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Seconds of mini-batches of these costs, [entries]; linear in the cost."""
+        (low, high), (least, most) = self.costs, self.seconds
+        slope = (most - least) / (high - low) if high > low else 0.0
+        return np.maximum(least + slope * (np.asarray(costs) - low), 0.0)
+
+
+def forecast(federation: Federation) -> Forecast:
+    """Plans all rounds."""
+    counted, table = Counted(), federation.table
+    mini_batches = np.zeros(len(table.entries), dtype=np.int64)
+    rounds = federation.training.rounds
+    # Without a terminal there is no bar.
+    for index in tqdm(range(rounds), f"plan of {federation.method.name}", unit="round", leave=False, disable=None):
+        plan, _ = federation.plan(index)
+        counted.add(federation, plan)
+        mini_batches += np.bincount(plan.entries[plan.entries >= 0], minlength=len(mini_batches))
+    name, seed = federation.method.name, federation.world.seed
+    return Forecast(name, seed, table.entries, table.costs(), mini_batches, counted)
+
+
+def measured_speed(federation: Federation, cheapest: TableEntry) -> Speed:
+    """Times an entry and the full network, trained as this federation trains but without a limit."""
+    network, world = federation.world.network, federation.world
+    compiling, most = _timed(federation, tuple(int(width) for width in network.full_widths))
+    low, least = 1.0, most
+    # Masked, every entry costs as much as the full network.
+    if federation.execution == "compact" and cheapest.macs < network.macs():
+        low, (compiling_too, least) = cheapest.macs / network.macs(), _timed(federation, tuple(cheapest.widths))
+        compiling = (compiling + compiling_too) / 2
+    world.evaluator(world.params)
+    begun = time.perf_counter()
+    world.evaluator(world.params)
+    return Speed(compiling, time.perf_counter() - begun, (low, 1.0), (least, most))
+
+
+def dry_run(federations: Iterable[Federation], record: RecordSettings, notes: Sequence[str] = ()) -> str:
+    """The text of `--dry-run`.
+
+    Args:
+      federations: The methods in their worlds, at least one; of one execution, and one network and training.
+      record: Says how often a run is evaluated.
+      notes: More lines to say.
+    """
+    plans, first = [], None
+    for federation in federations:
+        first = first or federation
+        plans.append(forecast(federation))
+    assert first is not None
+    speed = measured_speed(first, min((plan.entries[0] for plan in plans), key=lambda entry: entry.macs))
+    parts = [_setting(first), _table(plans)]
+    if len(plans) == 1 and len(plans[0].entries) > 1:
+        parts.append(_histogram(plans[0]))
+    return "\n".join([*parts, _time(plans, speed, first, record), *notes, "Nothing was written."])
+
+
+def _timed(federation: Federation, widths: tuple[int, ...]) -> tuple[float, float]:
+    """Seconds to compile the round of a table of one entry, and of one of its mini-batches."""
+    alone = dataclasses.replace(
+        federation,
+        table=DropoutTable.from_widths(federation.world.network, [widths]),
+        method=dataclasses.replace(federation.method, limited=False),
+        training=dataclasses.replace(federation.training, steps=min(federation.training.steps, _TIMED_STEPS)),
+    )
+    server, seconds, mini_batches = alone.start(), [], 0
+    for index in range(_TIMED_ROUNDS):
+        plan, work = alone.plan(index)
+        begun = time.perf_counter()
+        server, _ = jax.block_until_ready(alone.run_round(server, work, index))
+        seconds.append(time.perf_counter() - begun)
+        mini_batches = int((plan.entries >= 0).sum())
+    return sum(seconds) - len(seconds) * seconds[-1], seconds[-1] / max(mini_batches, 1)
+
+
+def _setting(federation: Federation) -> str:
+    world, training = federation.world, federation.training
+    return (
+        f"{world.dataset.name}: {len(world.dataset.train_labels):,} training examples on {world.devices:,} devices; "
+        f"{quantity(world.network.macs())}MACs for the forward pass of one.\n"
+        f"{training.rounds} rounds of {training.devices_per_round} devices, each {training.steps} mini-batches of "
+        f"{training.batch_size} if it has all resources.\n"
+    )
+
+
+def _table(plans: Sequence[Forecast]) -> str:
+    heading = "method|seed|cut by the deadline|mini-batches|mean cost|MACs spent|wasted|idle|up|down"
+    rows = [heading.split("|")]
+    for plan in plans:
+        counted, done = plan.counted, int(plan.mini_batches.sum())
+        rows.append(
+            [
+                plan.method,
+                str(plan.seed),
+                f"{counted.deadline_hits:,} of {counted.client_rounds:,}",
+                f"{done:,}",
+                f"{float(plan.mini_batches @ plan.costs) / max(done, 1):.1%}",
+                *(quantity(macs) for macs in (counted.spent, counted.wasted, counted.idle)),
+                *(quantity(moved) + "B" for moved in (counted.bytes_up, counted.bytes_down)),
+            ]
+        )
+    return markdown_table(rows)
+
+
+def _histogram(plan: Forecast) -> str:
+    rows = [["entry", "cost", "mini-batches", ""]]
+    most = max(int(plan.mini_batches.max()), 1)
+    for index, (cost, count) in enumerate(zip(plan.costs, plan.mini_batches, strict=True)):
+        rows.append([str(index), f"{cost:.1%}", f"{count:,}", "█" * round(_BAR * int(count) / most)])
+    return markdown_table(rows)
+
+
+def _time(plans: Sequence[Forecast], speed: Speed, federation: Federation, record: RecordSettings) -> str:
+    training = sum(float(plan.mini_batches @ speed.of_mini_batches(plan.costs)) for plan in plans)
+    programs = sum(len(plan.entries) if federation.execution == "compact" else 1 for plan in plans)
+    evaluations = len(plans) * -(-federation.training.rounds // record.eval_every)
+    compiling, evaluating = programs * speed.compile_seconds, evaluations * speed.evaluate_seconds
+    devices = jax.devices()
+    return (
+        f"About {_duration(compiling + training + evaluating)} on {len(devices)} {devices[0].device_kind} "
+        f"device{'s' if len(devices) > 1 else ''}: {_duration(compiling)} to compile {programs} programs, "
+        f"{_duration(training)} of training, {_duration(evaluating)} for {evaluations} evaluations. "
+        "Estimated from the cheapest entry and the full network, measured just now."
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

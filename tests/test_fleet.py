@@ -1,0 +1,460 @@
+"""The fleet: the fast round is the round that one can read, for every method, execution and way of sharing out clients."""
+
+import dataclasses
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from distreal_jax.availability import Segments
+from distreal_jax.data.partition import Partition
+from distreal_jax.data.sampling import batch_indices
+from distreal_jax.errors import InputError
+from distreal_jax.fleet import (
+    ClientWork,
+    Execution,
+    Grouping,
+    Round,
+    RoundResult,
+    Server,
+    client_work,
+    default_grouping,
+    reference_round,
+)
+from distreal_jax.fleet.aggregation import server_step, sums_of
+from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.round import RoundKeys
+from distreal_jax.fleet.work import in_blocks, items_of, path_lengths
+from distreal_jax.methods import METHODS, Method
+from distreal_jax.plan import plan_round
+from distreal_jax.step import Images, LocalStep, split_variables
+from distreal_jax.tracing import TracedNetwork, draw_filters, trace_network
+
+CLIENTS, STEPS, BATCH, CLASSES, SEED, ROUND = 5, 3, 4, 3, 7, 1
+EXAMPLES = 40
+POISONED = EXAMPLES  # the number of one more example, whose pixels are not finite
+MU = 0.5
+EXECUTIONS: tuple[Execution, ...] = ("masked", "compact")
+# Every method meets the grouping that is the default on two CPU devices; one of them meets all the others as well.
+DEFAULT = {execution: default_grouping(execution, "cpu", CLIENTS, shards=2) for execution in EXECUTIONS}
+GROUPINGS = {
+    "masked": [Grouping(1, 1, by_entry=False), Grouping(5, 5, by_entry=False), Grouping(2, 2, by_entry=False, shards=2)],
+    "compact": [Grouping(1, 1, by_entry=True), Grouping(4, 2, by_entry=True), Grouping(3, 3, by_entry=True, shards=2)],
+}
+CASES = [(name, execution, DEFAULT[execution]) for name in METHODS for execution in EXECUTIONS]
+CASES += [("federated_dropout", execution, grouping) for execution in EXECUTIONS for grouping in GROUPINGS[execution]]
+CASES += [("fednova", execution, GROUPINGS[execution][-1]) for execution in EXECUTIONS]
+WITH_SUB_NETWORKS = [name for name, method in METHODS.items() if method.rates != "full"]
+
+
+class TinyNetwork(nnx.Module):
+    """Two filter groups: four filters and three hidden units."""
+
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.conv = nnx.Conv(1, 4, (2, 2), padding="VALID", rngs=rngs)
+        self.hidden = nnx.Linear(16, 3, rngs=rngs)
+        self.classifier = nnx.Linear(3, CLASSES, rngs=rngs)
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        x = nnx.relu(self.conv(images))
+        return self.classifier(nnx.relu(self.hidden(x.reshape(x.shape[0], -1))))
+
+
+class Uneven:
+    """A load that changes once inside each round; some devices are at full speed at first, some to the end."""
+
+    minimum = 0.2
+
+    def during(self, round_index: int, devices: np.ndarray) -> Segments:
+        values = np.array([[1.0, 1.0], [0.5, 1.0], [1.0, 0.2], [0.9, 0.2]])[(devices + round_index) % 4]
+        return Segments(times=np.tile([0.0, 0.5, 1.0], (len(devices), 1)), values=values)
+
+
+@dataclasses.dataclass
+class Fleet:
+    """A network, its data, and the rounds of all methods, each compiled once for the whole file."""
+
+    network: TracedNetwork
+    params: Any
+    others: Any
+    images: Images
+    partition: Partition
+    made: dict[Hashable, Any] = dataclasses.field(default_factory=dict, repr=False)
+
+    def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        if key not in self.made:
+            self.made[key] = make()
+        return self.made[key]
+
+    def step(self, rescale: bool, mu: float) -> LocalStep:
+        return self.once(
+            (rescale, mu), lambda: LocalStep(self.network, optax.sgd(0.1), self.others, rescale=rescale, proximal=mu)
+        )
+
+    def widths(self, method: Method) -> np.ndarray:
+        entries = [[2, 2], [4, 3]]
+        return np.array(entries[1:] if method.rates == "full" else entries[:1] if method.decided == "never" else entries)
+
+    def round(self, method: Method, execution: Execution, grouping: Grouping | None = None) -> Round:
+        grouping = grouping or DEFAULT[execution]
+        step = self.step(method.rescale, MU if method.proximal else 0.0)
+        return self.once(
+            (method, execution, grouping),
+            lambda: Round(step, method, self.widths(method), optax.sgd(1.0), execution, grouping, SEED),
+        )
+
+    def work(self, method: Method, round_index: int = ROUND, clients: np.ndarray | None = None) -> ClientWork:
+        clients = np.arange(CLIENTS) if clients is None else clients
+        costs = self.network.macs_of_many(self.widths(method)) / self.network.macs()
+        plan = plan_round(method, costs, Uneven(), clients, round_index=round_index, steps=STEPS, seed=SEED)
+        batches = batch_indices(SEED, round_index, clients, self.partition, steps=STEPS, batch_size=BATCH)
+        classes = np.array([[True, True, client % 2 == 0] for client in clients]) if method.masked_loss else None
+        return client_work(plan, batches, 1.0 + clients, by_steps=method.by_steps, client_classes=classes)
+
+    def run(self, program: Round, work: ClientWork) -> tuple[Any, RoundResult]:
+        server, images = program.start(jax.tree.map(jnp.array, self.params)), program.on_every_device(self.images)
+        server, result = program.run(server, images, work, ROUND)
+        return server.params, result
+
+    def reference(self, method: Method) -> Any:
+        program, work = self.round(method, "masked"), self.work(method)
+        return self.once(method, lambda: reference_round(program, self.params, self.images, work, ROUND))
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Fleet:
+    model = TinyNetwork(nnx.Rngs(0))
+    network = trace_network(model, jax.ShapeDtypeStruct((1, 3, 3, 1), jnp.float32))
+    params, others = split_variables(model)
+    generator = np.random.default_rng(0)
+    pixels = generator.uniform(0, 255, (EXAMPLES + 1, 3, 3, 1)).astype(np.float32)
+    pixels[POISONED] = np.nan
+    labels = generator.integers(0, CLASSES, EXAMPLES + 1).astype(np.int32)
+    images = Images(jnp.asarray(pixels), jnp.asarray(labels), jnp.full(1, 0.5), jnp.full(1, 0.3))
+    owned = np.arange(EXAMPLES)
+    partition = Partition.from_lists([owned[owned % CLIENTS == client] for client in range(CLIENTS)], EXAMPLES)
+    return Fleet(network, params, others, images, partition)
+
+
+def arrays(tree: Any) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def flat(tree: Any) -> np.ndarray:
+    return np.concatenate([leaf.ravel() for leaf in arrays(tree)])
+
+
+def assert_close(one: Any, other: Any) -> None:
+    np.testing.assert_allclose(flat(one), flat(other), rtol=0, atol=3e-6)
+
+
+def assert_same_bits(one: Any, other: Any) -> None:
+    for a, b in zip(arrays(one), arrays(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def without_uploads(work: ClientWork, silent: np.ndarray) -> ClientWork:
+    """The work if these clients, bool [clients], sent nothing."""
+    entries = np.where(silent[:, None], np.int32(-1), work.entries)
+    return work._replace(entries=entries, weights=np.where(silent, np.float32(0), work.weights))
+
+
+@pytest.mark.parametrize(
+    ("name", "execution", "grouping"),
+    CASES,
+    ids=[f"{n}-{e}-{g.chunk}of{g.block}on{g.shards}" for n, e, g in CASES],
+)
+def test_the_fast_round_is_the_round_to_be_read(fleet: Fleet, name: str, execution: Execution, grouping: Grouping) -> None:
+    method = METHODS[name]
+    expected = fleet.reference(method)
+    assert np.abs(flat(fleet.params) - flat(expected)).max() > 1e-3  # the round does something
+    assert_close(fleet.run(fleet.round(method, execution, grouping), fleet.work(method))[0], expected)
+
+
+def test_the_cases_hold_what_tells_methods_apart(fleet: Fleet) -> None:
+    """Rounds in which all clients do the same would hold too little."""
+    for name, method in METHODS.items():
+        work = fleet.work(method)
+        if method.rates != "full" and method.decided != "never":
+            assert set(work.entries.ravel()) >= {0, 1}, name
+        if method.unfinished == "discard" and method.decided != "never":
+            assert 0 < np.count_nonzero(work.weights) < CLIENTS, name
+    for name in ("partial_work", "fedprox", "fednova"):
+        assert len(set(np.count_nonzero(fleet.work(METHODS[name]).entries >= 0, axis=1))) > 1
+    for name in ("distreal", "distreal_uniform", "fjord"):  # several entries in one client's round
+        assert any(len(set(row[row >= 0])) > 1 for row in fleet.work(METHODS[name]).entries)
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("name", METHODS)
+def test_the_order_of_clients_does_not_matter(fleet: Fleet, name: str, execution: Execution) -> None:
+    method, order = METHODS[name], np.array([3, 0, 4, 2, 1])
+    after, _ = fleet.run(fleet.round(method, execution), fleet.work(method, clients=order))
+    assert_close(after, fleet.reference(method))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_rates_of_zero_are_fedavg(fleet: Fleet, name: str) -> None:
+    """With the full network for all, all mini-batches done and all classes at hand, every method is FedAvg."""
+    method = METHODS[name]
+    program = fleet.round(method, "compact")
+    if method.proximal or method.decided == "never":
+        # mu = 0, and a weakest device that can afford the full network.
+        full = np.array([fleet.network.full_widths])
+        program = dataclasses.replace(program, step=fleet.step(method.rescale, 0.0), widths=full)
+    work = fleet.work(METHODS["full_resources"])
+    assert (work.entries == 0).all() and tuple(program.widths[-1]) == fleet.network.full_widths
+    work = work._replace(
+        entries=np.full_like(work.entries, len(program.widths) - 1),
+        classes=np.ones((CLIENTS, CLASSES), dtype=bool) if method.masked_loss else None,
+    )
+    assert_close(fleet.run(program, work)[0], fleet.once("fedavg", lambda: fedavg(fleet, work)))
+
+
+def fedavg(fleet: Fleet, work: ClientWork) -> Any:
+    """McMahan et al., AISTATS 2017, Algorithm 1, with Flax and Optax alone."""
+    graphdef, first, others = nnx.split(TinyNetwork(nnx.Rngs(0)), nnx.Param, ...)
+    optimizer = optax.sgd(0.1)
+
+    @jax.jit
+    def step(params: Any, state: Any, index: jax.Array) -> tuple[Any, Any]:
+        def loss(params: Any) -> jax.Array:
+            pixels = (fleet.images.images[index] / 255 - 0.5) / 0.3
+            logits = nnx.merge(graphdef, params, others)(pixels)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, fleet.images.labels[index]).mean()
+
+        updates, state = optimizer.update(jax.grad(loss)(params), state, params)
+        return optax.apply_updates(params, updates), state
+
+    models = []
+    for batches in work.batches:
+        params, state = first, optimizer.init(first)
+        for batch in batches:
+            params, state = step(params, state, batch)
+        models.append(params)
+    shares = work.weights / work.weights.sum()
+    return jax.tree.map(lambda *leaves: sum(share * leaf for share, leaf in zip(shares, leaves, strict=True)), *models)
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("name", WITH_SUB_NETWORKS)
+def test_what_nobody_trained_keeps_its_bits(fleet: Fleet, name: str, execution: Execution) -> None:
+    method, client = METHODS[name], 2
+    work = without_uploads(fleet.work(method), np.arange(CLIENTS) != client)
+    work.entries[client], work.weights[client] = [0, 0, -1], 1.0  # two steps of the smallest sub-network
+    widths = [int(width) for width in fleet.widths(method)[0]]
+    masks = []
+    for step in (0, 1):
+        key = RoundKeys.of(SEED, ROUND).filter_key(method, client, step)
+        kept = draw_filters(method.filters, key, ROUND, fleet.network, widths)
+        masks.append(flat(fleet.network.mask(jax.tree.map(jnp.ones_like, fleet.params), kept)))
+    trained = np.maximum(*masks) == 1
+    before, after = flat(fleet.params), flat(fleet.run(fleet.round(method, execution), work)[0])
+    assert 0 < trained.sum() < len(trained)
+    np.testing.assert_array_equal(before[~trained], after[~trained])
+    assert np.mean(before[trained] != after[trained]) > 0.5
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_client_that_diverges_is_left_out_and_counted(fleet: Fleet, name: str, execution: Execution) -> None:
+    method = METHODS[name]
+    program, work = fleet.round(method, execution), fleet.work(method)
+    diverging = int(np.flatnonzero(work.weights)[0])
+    batches = work.batches.copy()
+    batches[diverging, 0, 0] = POISONED
+    poisoned, result = fleet.run(program, work._replace(batches=batches))
+    expected, without = fleet.run(program, without_uploads(work, np.arange(CLIENTS) == diverging))
+    assert_same_bits(poisoned, expected)
+    assert (int(result.left_out), int(without.left_out)) == (1, 0)
+    assert result.clients == without.clients == np.count_nonzero(work.weights) - 1
+    np.testing.assert_allclose(result.loss, without.loss, rtol=1e-6)
+
+
+def test_the_round_to_be_read_leaves_the_same_clients_out(fleet: Fleet) -> None:
+    method = METHODS["partial_work"]
+    work = fleet.work(method)
+    batches = work.batches.copy()
+    batches[0, 0, 0] = POISONED
+    after, _ = fleet.run(fleet.round(method, "masked"), work._replace(batches=batches))
+    program = fleet.round(method, "masked")
+    assert_close(reference_round(program, fleet.params, fleet.images, work._replace(batches=batches), ROUND), after)
+
+
+@pytest.mark.parametrize("name", ["partial_work", "federated_dropout", "fednova"])
+def test_a_client_without_data_is_left_out_and_counted(fleet: Fleet, name: str) -> None:
+    program, work = fleet.round(METHODS[name], "masked"), fleet.work(METHODS[name])
+    empty = int(np.flatnonzero(work.weights)[0])
+    weights = np.where(np.arange(CLIENTS) == empty, np.float32(0), work.weights)  # numbers of examples
+    after, result = fleet.run(program, work._replace(weights=weights))
+    expected, without = fleet.run(program, without_uploads(work, np.arange(CLIENTS) == empty))
+    assert_same_bits(after, expected)
+    assert (int(result.left_out), int(without.left_out)) == (1, 0) and result.clients == without.clients
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("name", METHODS)
+def test_when_nobody_uploads_the_model_stays(fleet: Fleet, name: str, execution: Execution) -> None:
+    work = without_uploads(fleet.work(METHODS[name]), np.ones(CLIENTS, bool))
+    after, result = fleet.run(fleet.round(METHODS[name], execution), work)
+    assert_same_bits(after, fleet.params)
+    assert (float(result.loss), float(result.clients), float(result.left_out)) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("name", METHODS)
+def test_rounds_of_different_plans_are_compiled_once_and_give_their_buffers_away(
+    fleet: Fleet, name: str, execution: Execution
+) -> None:
+    program = fleet.round(METHODS[name], execution)
+    server, images = program.start(jax.tree.map(jnp.array, fleet.params)), program.on_every_device(fleet.images)
+    for round_index in range(5):
+        before = jax.tree.leaves(server)
+        server, _ = program.run(server, images, fleet.work(METHODS[name], round_index), round_index)
+        assert all(leaf.is_deleted() for leaf in before)
+    assert program.compilations() == 1
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((images, fleet.params, fleet.others)))
+
+
+def test_a_server_with_a_memory_takes_no_step_when_nobody_uploads(fleet: Fleet) -> None:
+    """Adam's moments move a model even where the change is zero; without a client there is no step."""
+    optimizer = TrainingSettings(server_optimizer="adam", server_learning_rate=0.1).global_optimizer()
+    program = dataclasses.replace(fleet.round(METHODS["partial_work"], "compact"), optimizer=optimizer)
+    work, images = fleet.work(METHODS["partial_work"]), program.on_every_device(fleet.images)
+    server, _ = program.run(program.start(jax.tree.map(jnp.array, fleet.params)), images, work, 0)
+    before = jax.device_get(server)
+    assert np.abs(flat(before.params) - flat(fleet.params)).max() > 0.01
+    server, _ = program.run(server, images, without_uploads(work, np.ones(CLIENTS, bool)), 1)
+    assert_same_bits(server, before)
+
+
+CHANGES_OF_ROUNDS = ([1.0, -2.0], [0.5, 0.0])
+
+
+def after_two_rounds(settings: TrainingSettings) -> np.ndarray:
+    """A model of tens after two rounds in which the clients' mean changes are as above."""
+    optimizer = settings.global_optimizer()
+    params = {"w": jnp.array([10.0, 10.0])}
+    server = Server(params, optimizer.init(params))
+    for change in CHANGES_OF_ROUNDS:
+        trained = {"w": (server.params["w"] + jnp.array(change))[None]}
+        sums = sums_of(server.params, trained, jnp.array([True]), jnp.ones(1), jnp.zeros(1))
+        server = server_step(server, sums, optimizer)
+    return np.asarray(server.params["w"])
+
+
+def test_fedavg_adds_the_mean_change() -> None:
+    np.testing.assert_allclose(after_two_rounds(TrainingSettings()), [11.5, 8.0], rtol=1e-6)
+
+
+def test_a_server_with_momentum_goes_on_along_earlier_changes() -> None:
+    # 10 + lr (1 + (0.5 + 0.9 * 1)) and 10 + lr (-2 + (0 + 0.9 * -2)), lr = 0.5
+    after = after_two_rounds(TrainingSettings(server_optimizer="momentum", server_learning_rate=0.5))
+    np.testing.assert_allclose(after, [11.2, 8.1], rtol=1e-6)
+
+
+def test_a_server_with_adam_takes_steps_of_its_own_length() -> None:
+    # Bias-corrected moments: after one round m = c and v = c^2; after two m = (0.09 c1 + 0.1 c2) / 0.19 and
+    # v = (0.0099 c1^2 + 0.01 c2^2) / 0.0199; a step is lr m / (sqrt(v) + 1e-3).
+    first, second = map(np.array, CHANGES_OF_ROUNDS)
+    m, v = (0.09 * first + 0.1 * second) / 0.19, (0.0099 * first**2 + 0.01 * second**2) / 0.0199
+    expected = 10 + 0.1 * first / (np.abs(first) + 1e-3) + 0.1 * m / (np.sqrt(v) + 1e-3)
+    after = after_two_rounds(TrainingSettings(server_optimizer="adam", server_learning_rate=0.1))
+    np.testing.assert_allclose(after, expected, rtol=1e-6)
+
+
+def averaged(changes: list[list[float]], weights: list[float], **how: Any) -> np.ndarray:
+    """The server's new model after clients changed a model of zeros by `changes` [clients, elements]."""
+    params, optimizer = {"w": jnp.zeros(len(changes[0]))}, optax.sgd(1.0)
+    everyone, losses = jnp.ones(len(changes), bool), jnp.zeros(len(changes))
+    how = {name: {"w": jnp.array(value)} if name == "coverage" else jnp.array(value) for name, value in how.items()}
+    sums = sums_of(params, {"w": jnp.array(changes)}, everyone, jnp.array(weights), losses, **how)
+    return np.asarray(server_step(Server(params, optimizer.init(params)), sums, optimizer).params["w"])
+
+
+def test_averages_by_hand() -> None:
+    changes, weights = [[4.0, 8.0, 0.0], [2.0, 0.0, 0.0]], [1.0, 3.0]
+    np.testing.assert_allclose(averaged(changes, weights), [2.5, 2.0, 0.0])
+    coverage = [[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
+    np.testing.assert_allclose(averaged(changes, weights, coverage=coverage), [2.5, 8.0, 0.0])
+    # 4 steps and 1 step: changes per step are (1, 2) and (2, 0), their mean (1.75, 0.5), times the mean of 1.75 steps.
+    np.testing.assert_allclose(averaged(changes, weights, lengths=[4.0, 1.0]), [1.75 * 1.75, 1.75 * 0.5, 0.0])
+
+
+def test_fednova_with_equal_steps_is_fedavg() -> None:
+    changes, weights = [[4.0, 8.0], [2.0, 0.0]], [1.0, 3.0]
+    np.testing.assert_allclose(averaged(changes, weights, lengths=[3.0, 3.0]), averaged(changes, weights), rtol=1e-6)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+def test_path_lengths_are_the_sum_of_what_momentum_makes_of_each_gradient(momentum: float) -> None:
+    for steps in range(6):
+        trace, moved = 0.0, 0.0
+        for _ in range(steps):  # SGD on a gradient of one
+            trace = 1.0 + momentum * trace
+            moved += trace
+        assert path_lengths([steps], momentum)[0] == pytest.approx(moved)
+
+
+def test_a_clients_draws_depend_on_round_number_and_step_alone() -> None:
+    each_step, each_round = METHODS["distreal"], METHODS["federated_dropout"]
+
+    def bits(key: jax.Array) -> tuple[int, ...]:
+        return tuple(np.asarray(jax.random.key_data(key)).tolist())
+
+    keys = RoundKeys.of(SEED, 3)
+    drawn = {bits(keys.filter_key(each_step, client, step)) for client in range(5) for step in range(5)}
+    assert len(drawn) == 25
+    assert len({bits(keys.filter_key(each_round, 2, step)) for step in range(5)}) == 1
+    for other in (
+        keys.layer_key(2, 1),
+        RoundKeys.of(SEED, 4).filter_key(each_step, 2, 1),
+        RoundKeys.of(SEED + 1, 3).filter_key(each_step, 2, 1),
+    ):
+        assert bits(other) not in drawn
+
+
+@pytest.mark.parametrize("grouping", [grouping for execution in EXECUTIONS for grouping in GROUPINGS[execution]])
+def test_every_step_has_one_place_in_one_item_after_the_steps_before(grouping: Grouping) -> None:
+    generator = np.random.default_rng(3)
+    for clients in (1, 5, 8):
+        done = generator.integers(0, 7, (clients, 1))
+        entries = np.where(np.arange(6) < done, generator.integers(0, 4, (clients, 6)), -1).astype(np.int32)
+        numbers, ones = np.arange(clients, dtype=np.uint32), np.ones(clients, np.float32)
+        blocks = in_blocks(ClientWork(numbers, np.zeros((clients, 6, 2), np.int32), entries, ones, ones), grouping)
+        assert len(blocks.clients) % grouping.shards == 0 and blocks.weights.sum() == clients
+        items = items_of(blocks.entries, grouping, 4)
+        found: dict[tuple[int, int], list[int]] = {}
+        for block, item in np.ndindex(items.programs.shape):
+            for slot, step in zip(items.slots[block, item], items.steps[block, item], strict=True):
+                if slot < grouping.block:
+                    entry = blocks.entries[block, slot, step]
+                    assert entry >= 0 and items.programs[block, item] == (entry if grouping.by_entry else 0)
+                    found.setdefault((block, int(slot)), []).append(int(step))
+        assert all(steps == list(range(len(steps))) for steps in found.values())
+        assert sum(map(len, found.values())) == done.sum()
+
+
+def test_groupings_that_make_no_sense_are_refused(fleet: Fleet) -> None:
+    with pytest.raises(InputError, match="have to be at least 1"):
+        Grouping(0, 1, by_entry=True)
+    with pytest.raises(InputError, match="let chunk equal block"):
+        Grouping(4, 2, by_entry=False)
+    with pytest.raises(InputError, match="grouped by entry in compact execution"):
+        fleet.round(METHODS["distreal"], "compact", DEFAULT["masked"])
+    with pytest.raises(InputError, match="9 shards need as many devices; there are 2"):
+        fleet.round(METHODS["distreal"], "compact", Grouping(1, 1, by_entry=True, shards=9))
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+@pytest.mark.parametrize("clients", [1, 10, 5000])
+def test_the_default_grouping_holds_every_client(execution: Execution, platform: str, clients: int) -> None:
+    grouping = default_grouping(execution, platform, clients, shards=2)
+    assert grouping.by_entry == (execution == "compact") and grouping.shards == 2
+    assert grouping.blocks(clients) * grouping.block >= clients

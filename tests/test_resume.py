@@ -1,0 +1,387 @@
+"""What is killed, stopped, damaged or out of room goes on and ends as if nothing had been: real processes, then files."""
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from distreal_jax.errors import InputError
+from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
+from distreal_jax.fleet.world import World, WorldSettings
+from distreal_jax.methods import METHODS
+from distreal_jax.record.checkpoint import Checkpoints, Restored
+from distreal_jax.record.interruption import uninterrupted
+from distreal_jax.record.recorded_run import RecordSettings, recorded_run
+from distreal_jax.record.run_folder import RunFolder
+
+ROOT = Path(__file__).parents[1]
+FLEET = "--devices 8 --devices-per-round 3 --rounds 12 --steps 2 --eval-every 1 --server-optimizer momentum".split()
+TRAIN = ["experiments/train.py", "--method", "partial_work", *FLEET]
+COMPARE = ["experiments/compare.py", "--methods", "partial_work,full_resources", *FLEET]
+SEARCH = (
+    "experiments/search.py --devices 8 --search.population 8 --search.generations 5 --search.repeats 1 "
+    "--search.final-repeats 2 --progress.steps 2 --progress.held-out 100 --progress.snapshots 0"
+).split()
+PATIENCE = 300.0  # seconds for one process; CI machines are slow
+TOO_LARGE = 100_000  # bytes of a file; the metrics of these runs are smaller, their checkpoints larger
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Outputs of this module, and the compiled programs that its processes share: the first one compiles."""
+    return tmp_path_factory.mktemp("resume")
+
+
+Start = Callable[[list[str], Path], subprocess.Popen[str]]
+
+
+@pytest.fixture(scope="module")
+def start(scratch: Path) -> Start:
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(scratch / "programs"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+
+    def start(command: list[str], out: Path) -> subprocess.Popen[str]:
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        arguments = [sys.executable, *command, "--out", str(out)]
+        return subprocess.Popen(arguments, cwd=ROOT, env=os.environ | cache, **pipes)
+
+    return start
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    output, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, errors
+    return output
+
+
+@pytest.fixture(scope="module")
+def undisturbed(scratch: Path, start: Start) -> Path:
+    """The folder of a run of train.py that nobody disturbed."""
+    finished(start(TRAIN, scratch / "undisturbed"))
+    return scratch / "undisturbed"
+
+
+def until(process: subprocess.Popen[str], happened: Callable[[], object]) -> None:
+    """Waits for something that the process does; returns also if it ends."""
+    deadline = time.monotonic() + PATIENCE
+    while process.poll() is None and not happened():
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.001)
+
+
+def half_written(out: Path) -> list[str]:
+    folder = out / "checkpoints"
+    if not folder.exists():
+        return []
+    names = {path.name for path in folder.iterdir()}
+    return [name for name in names if not name.endswith(".json") and f"{name}.json" not in names]
+
+
+def grown(path: Path) -> Callable[[], bool]:
+    """Says whether a file is written after now."""
+    before = path.stat().st_mtime_ns if path.exists() else 0
+    return lambda: path.exists() and path.stat().st_mtime_ns > before
+
+
+def killed(process: subprocess.Popen[str]) -> bool:
+    process.kill()
+    process.communicate()
+    return process.returncode == -signal.SIGKILL
+
+
+def same_run(one: Path, other: Path) -> bool:
+    return all((one / name).read_bytes() == (other / name).read_bytes() for name in ("metrics.jsonl", "result.json"))
+
+
+def test_training_killed_at_random_moments_ends_bitwise_the_same(scratch: Path, start: Start, undisturbed: Path) -> None:
+    out, moments, kills = scratch / "killed", random.Random(0), 0
+    for inside in (True, False, True, False):
+        process = start(TRAIN, out)
+        if inside:
+            until(process, lambda: half_written(out))
+            time.sleep(moments.uniform(0, 0.03))
+        else:
+            until(process, grown(out / "metrics.jsonl"))
+            time.sleep(moments.uniform(0, 0.5))
+        kills += killed(process)
+    assert kills >= 3
+    finished(start(TRAIN, out))
+    assert same_run(out, undisturbed)
+    assert not half_written(out)
+
+
+def test_a_comparison_killed_in_two_of_its_runs_ends_bitwise_the_same(
+    scratch: Path, start: Start, undisturbed: Path
+) -> None:
+    out = scratch / "comparison"
+    for run in ("partial_work-seed0", "full_resources-seed0"):
+        process = start(COMPARE, out)
+        until(process, grown(out / run / "metrics.jsonl"))
+        assert killed(process)
+    assert "partial_work" in finished(start(COMPARE, out))
+    # What train.py does is what compare.py does with the same method.
+    assert same_run(out / "partial_work-seed0", undisturbed)
+    results = {name: (out / name).read_bytes() for name in ("results.json", "report.md", "accuracy.png")}
+    finished(start(COMPARE, out))
+    assert results == {name: (out / name).read_bytes() for name in results}
+
+
+def test_a_search_killed_between_generations_finds_the_same_table(scratch: Path, start: Start) -> None:
+    finished(start(SEARCH, scratch / "search"))
+    out = scratch / "killed_search"
+    process = start(SEARCH, out)
+    until(process, (out / "search_checkpoint.json.previous").exists)
+    assert killed(process)
+    finished(start(SEARCH, out))
+    tables = [json.loads((folder / "table.json").read_text()) for folder in (out, scratch / "search")]
+    assert tables[0]["entries"] == tables[1]["entries"]
+    assert tables[0]["provenance"]["search"] == tables[1]["provenance"]["search"]
+
+
+def test_ctrl_c_says_how_to_go_on_and_a_second_process_is_told_of_the_first(
+    scratch: Path, start: Start, undisturbed: Path
+) -> None:
+    out = scratch / "stopped"
+    first = start(TRAIN, out)
+    until(first, lambda: half_written(out))
+    first.send_signal(signal.SIGSTOP)
+    second = start(TRAIN, out)
+    assert second.communicate(timeout=PATIENCE)[1].count("\n") == 1
+    assert second.returncode == 2
+    first.send_signal(signal.SIGINT)
+    first.send_signal(signal.SIGCONT)
+    output, errors = first.communicate(timeout=PATIENCE)
+    assert (first.returncode, output) == (130, "")
+    assert errors.strip().count("\n") == 0
+    assert "to go on from the last checkpoint: " in errors and errors.strip().endswith(f"--out {out}")
+    assert not half_written(out), "what was being written is written"
+    finished(start(TRAIN, out))
+    assert same_run(out, undisturbed)
+
+
+def test_a_full_disk_ends_training_in_one_line_and_leaves_a_run_that_goes_on(
+    scratch: Path, start: Start, undisturbed: Path
+) -> None:
+    out = scratch / "full"
+    process = start(TRAIN, out)
+    until(process, (out / "checkpoints/round-2.json").exists)
+    process.terminate()
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 143
+    lines = (out / "metrics.jsonl").read_bytes()
+    process = start(TRAIN, out)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (TOO_LARGE, TOO_LARGE))
+    errors = process.communicate(timeout=PATIENCE)[1]
+    assert process.returncode == 2
+    assert errors.startswith("error: the checkpoint of round") and errors.count("\n") == 1
+    assert "File too large" in errors and "what was written before is intact" in errors
+    assert (out / "metrics.jsonl").read_bytes().startswith(lines)
+    finished(start(TRAIN, out))
+    assert same_run(out, undisturbed)
+
+
+@pytest.fixture(scope="module")
+def federation() -> Federation:
+    world = World.make(WorldSettings(devices=6), seed=0)
+    training = TrainingSettings(rounds=4, devices_per_round=2, steps=2, server_optimizer="momentum")
+    return Federation(world, METHODS["partial_work"], table_for(METHODS["partial_work"], world, None), training)
+
+
+def recorded(federation: Federation, path: Path) -> None:
+    with RunFolder.at(path, {"rounds": 4}) as folder:
+        recorded_run(federation, folder, RecordSettings(eval_every=1))
+
+
+@pytest.fixture(scope="module")
+def finished_run(federation: Federation, scratch: Path) -> Path:
+    recorded(federation, scratch / "recorded")
+    return scratch / "recorded"
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda run: None,
+        lambda run: cut(run / "checkpoints/round-4.json"),
+        lambda run: shutil.rmtree(run / "checkpoints/round-4"),
+        lambda run: [cut(run / f"checkpoints/round-{rounds}.json") for rounds in (3, 4)],
+        lambda run: shutil.rmtree(run / "checkpoints"),
+        lambda run: (run / "metrics.jsonl").unlink(),
+        lambda run: (run / "metrics.jsonl").write_text('{"round": 1}\n'),
+    ],
+    ids=["none", "truncated", "missing", "both", "all gone", "no metrics", "edited metrics"],
+)
+def test_a_run_goes_on_from_whatever_is_left_of_it(
+    federation: Federation, finished_run: Path, tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    (run / "result.json").unlink()
+    damage(run)
+    recorded(federation, run)
+    assert same_run(run, finished_run)
+
+
+GENERATOR = np.random.default_rng(0)
+STATE = {"weights": jnp.asarray(GENERATOR.normal(size=(20, 30))), "count": jnp.asarray(3), "bias": jnp.zeros(8)}
+
+
+def saved(folder: Path, rounds: int) -> None:
+    """A state that is another one after each round."""
+    Checkpoints(folder, "these settings").save(
+        rounds, jax.tree.map(lambda leaf: leaf + rounds, STATE), {"accuracy": rounds / 7}
+    )
+
+
+def assert_right(restored: Restored | None) -> int:
+    """A restored checkpoint is what was saved after its rounds; returns these."""
+    if restored is None:
+        return 0
+    for name, leaf in STATE.items():
+        np.testing.assert_array_equal(restored.state[name], leaf + restored.rounds)
+    assert restored.counted == {"accuracy": restored.rounds / 7}
+    return restored.rounds
+
+
+@pytest.fixture(scope="module")
+def two_checkpoints(scratch: Path) -> Path:
+    folder = scratch / "two"
+    folder.mkdir()
+    for rounds in (1, 2, 3):
+        saved(folder, rounds)
+    return folder
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@given(data=st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+def test_a_damaged_checkpoint_is_set_aside_and_never_believed(two_checkpoints: Path, tmp_path: Path, data: Any) -> None:
+    folder = tmp_path / "run"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(two_checkpoints, folder)
+    newest = sorted(name for name in files(folder) if name.startswith("checkpoints/round-3"))
+    harmed = folder / data.draw(st.sampled_from(newest))
+    content = harmed.read_bytes()
+    place = data.draw(st.integers(0, max(len(content) - 1, 0)))
+    kind = data.draw(st.sampled_from(["missing", "truncated", "flipped", "zeroed"]))
+    if kind == "missing":
+        harmed.unlink()
+    elif kind == "truncated":
+        harmed.write_bytes(content[:place])
+    elif kind == "flipped":
+        harmed.write_bytes(
+            content[:place] + bytes([content[place] ^ 1 << data.draw(st.integers(0, 7))]) + content[place + 1 :]
+        )
+    else:
+        harmed.write_bytes(bytes(len(content)))
+    damaged = {name: content for name, content in files(folder / "checkpoints").items() if name.startswith("round-3")}
+    rounds = assert_right(Checkpoints(folder, "these settings").latest(STATE))
+    aside = folder / "damaged_checkpoints/round-3"
+    if content == (harmed.read_bytes() if harmed.exists() else None):
+        assert rounds == 3
+    else:
+        assert rounds == 2
+        assert "round-3.json" not in damaged or files(aside) == damaged, "nothing is lost"
+        saved(folder, 3)
+        assert assert_right(Checkpoints(folder, "these settings").latest(STATE)) == 3
+
+
+def test_checkpoints_that_are_all_damaged_are_said_and_kept(
+    two_checkpoints: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(two_checkpoints, tmp_path / "run")
+    for rounds in (2, 3):
+        (tmp_path / f"run/checkpoints/round-{rounds}.json").write_text("{")
+    assert Checkpoints(tmp_path / "run", "these settings").latest(STATE) is None
+    lines = capfd.readouterr().err.splitlines()
+    assert [line.split(" (")[0].split(" and ")[0] for line in lines] == [
+        "the checkpoint of round 3 is damaged",
+        "the checkpoint of round 2 is damaged",
+        "no other checkpoint is there: starting from the first round",
+    ]
+    assert {path.name for path in (tmp_path / "run/damaged_checkpoints").iterdir()} == {"round-2", "round-3"}
+
+
+def test_a_checkpoint_of_other_settings_is_refused_and_left_as_it_is(two_checkpoints: Path) -> None:
+    before = files(two_checkpoints)
+    with pytest.raises(InputError, match="other settings") as error:
+        Checkpoints(two_checkpoints, "other settings").latest(STATE)
+    assert "\n" not in str(error.value)
+    assert files(two_checkpoints) == before
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_checkpoint_that_finds_no_room_leaves_those_before(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    saved(tmp_path, 1)
+    with full_disk(), pytest.raises(InputError, match=r"round 2 can't be written .*File too large") as error:
+        saved(tmp_path, 2)
+    assert "\n" not in str(error.value)
+    assert capfd.readouterr() == ("", ""), "the storage's own tracebacks are nobody's business"
+    assert assert_right(Checkpoints(tmp_path, "these settings").latest(STATE)) == 1
+    assert not half_written(tmp_path)
+    saved(tmp_path, 2)
+
+
+def test_a_place_that_cant_hold_checkpoints_is_said_before_training(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").write_text("")
+    with pytest.raises(InputError, match="can't be written"):
+        Checkpoints(tmp_path, "these settings")
+
+
+def test_what_else_lies_beside_checkpoints_is_no_checkpoint(two_checkpoints: Path, tmp_path: Path) -> None:
+    shutil.copytree(two_checkpoints, tmp_path / "run")
+    for name in ("round-9.orbax-checkpoint-tmp", "round-8", "old"):
+        (tmp_path / "run/checkpoints" / name).mkdir()
+    (tmp_path / "run/checkpoints/notes.txt").write_text("keep")
+    assert assert_right(Checkpoints(tmp_path / "run", "these settings").latest(STATE)) == 3
+    names = {path.name for path in (tmp_path / "run/checkpoints").iterdir()}
+    assert names == {"round-2", "round-2.json", "round-3", "round-3.json", "old", "notes.txt"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_until_what_is_being_written_is_written(number: signal.Signals) -> None:
+    done = []
+
+    def stop(*_: object) -> None:
+        done.append("stopped")
+
+    before = signal.signal(number, stop)
+    try:
+        with uninterrupted():
+            signal.raise_signal(number)
+            done.append("written")
+        assert done == ["written", "stopped"]
+        assert signal.getsignal(number) is stop
+    finally:
+        signal.signal(number, before)
