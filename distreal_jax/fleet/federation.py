@@ -19,7 +19,7 @@ from distreal_jax.fleet.work import ClientWork, Grouping, client_work
 from distreal_jax.fleet.world import World
 from distreal_jax.methods import Method
 from distreal_jax.plan import RoundPlan, plan_round
-from distreal_jax.step import ConvolutionForm, LocalStep
+from distreal_jax.step import ConvolutionForm, Images, LocalStep
 from distreal_jax.table import DropoutTable
 
 HALVING_RATES = (0.0, 1 / 2, 3 / 4, 7 / 8, 15 / 16)  # HeteroFL's levels {1, 1/2, 1/4, 1/8, 1/16}
@@ -57,7 +57,8 @@ class TrainingSettings:
     server_optimizer: Literal["sgd", "momentum", "adam"] = "sgd"
     server_learning_rate: float = 1.0
     client_weights: Literal["examples", "equal"] = "examples"
-    rescale: bool = False
+    # On digits, harsh load, 3 seeds: final accuracy of distreal 0.961 with and 0.953 without, of distreal_uniform 0.955 and 0.935.
+    rescale: bool = True
     fedprox_mu: float = 0.1
 
     def __post_init__(self) -> None:
@@ -159,6 +160,11 @@ class Federation:
         """The table's widths, [entries, groups]."""
         return np.array([entry.widths for entry in self.table.entries], dtype=np.int64)
 
+    @functools.cached_property
+    def _train(self) -> Images:
+        train: Images = self.round.on_every_device(self.world.train)
+        return train
+
     def start(self) -> Server:
         """The server before the first round; a copy, as rounds give buffers away."""
         return self.round.start(jax.tree.map(jnp.array, self.world.params))
@@ -199,7 +205,7 @@ class Federation:
 
     def run_round(self, server: Server, work: ClientWork, round_index: int) -> tuple[Server, RoundResult]:
         """Trains a planned round; `server` is given away."""
-        return self.round.run(server, self.world.train, work, round_index)
+        return self.round.run(server, self._train, work, round_index)
 
     def evaluate(self, params: Any) -> Accuracy:
         """Accuracy of the method's model: the full network, or the small one where nothing else is ever trained."""

@@ -78,8 +78,8 @@ class World:
           InputError: Any of the settings is no good, in one line.
         """
         dataset = dataset or load_dataset(settings.dataset, settings.data_dir)
-        shapes = {"image_shape": dataset.image_shape, "num_classes": dataset.num_classes}
-        model = model or make_network(settings.model, **shapes, seed=seed)
+        if model is None:
+            model = make_network(settings.model, image_shape=dataset.image_shape, num_classes=dataset.num_classes, seed=seed)
         kind, _, alpha = settings.partition.partition(":")
         partition = make_partition(
             kind,

@@ -67,15 +67,15 @@ class LocalStep:
           kept: For each group bool [filters] (whose number may depend on data) or int [width].
 
         Returns:
-          The new learner, bitwise unchanged where a filter is dropped, and the mean loss.
+          The new learner, bitwise unchanged where a filter is dropped, and the mean loss. With the indices of all filters it
+          is `ordinary`, bit by bit; masks are data, and XLA fuses them into the step, which can round differently.
         """
+        if all(chosen.dtype != bool for chosen in kept) and self._keeps_all(kept):
+            return self.ordinary(learner, anchor, batch, key)
         masks = boolean_masks(kept, self.network.full_widths)
         widths = [mask.sum() for mask in masks]
         zeroed: Learner = self.network.mask(learner, masks)
-        others = self.network.mask(self.others, masks)
-        # The barriers keep XLA from fusing masks into the step: with all filters kept it is `ordinary`, bit by bit.
-        zeroed, others = jax.lax.optimization_barrier((zeroed, others))
-        updated, loss = jax.lax.optimization_barrier(self._update(zeroed, anchor, batch, key, others, widths, masks))
+        updated, loss = self._update(zeroed, anchor, batch, key, self.network.mask(self.others, masks), widths, masks)
         return self.network.select(masks, updated, learner), loss
 
     def compact(self, learner: Learner, anchor: Any, batch: Batch, key: jax.Array, kept: Kept) -> tuple[Learner, jax.Array]:
@@ -83,13 +83,16 @@ class LocalStep:
 
         With all filters kept it is `ordinary`.
         """
-        widths = tuple(len(chosen) for chosen in kept)
-        if widths == self.network.full_widths:
+        if self._keeps_all(kept):
             return self.ordinary(learner, anchor, batch, key)
+        widths = [len(chosen) for chosen in kept]
         small: Learner = self.network.take(learner, kept)
         anchor = self.network.take(anchor, kept) if self.proximal else None
         updated, loss = self._update(small, anchor, batch, key, self.network.take(self.others, kept), widths)
         return self.network.put(learner, updated, kept), loss
+
+    def _keeps_all(self, kept: Kept) -> bool:
+        return tuple(len(chosen) for chosen in kept) == self.network.full_widths
 
     def _update(
         self,
@@ -122,8 +125,6 @@ class LocalStep:
             )
         if masks is not None:
             gradients = self.network.mask(gradients, masks)
-        # Without the barrier a norm of the gradients is summed in another order in each execution.
-        gradients = jax.lax.optimization_barrier(gradients)
         updates, opt_state = self.optimizer.update(gradients, learner.opt_state, learner.params)
         return Learner(optax.apply_updates(learner.params, updates), opt_state), loss
 
