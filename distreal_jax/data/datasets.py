@@ -373,7 +373,7 @@ def _decode(name: str, builder: Any, split: str, features: Mapping[str, str]) ->
     try:
         source = builder.as_data_source(split=split)
         images = np.empty((len(source), *source[0][features["images"]].shape), np.uint8)
-        for start in tqdm.trange(0, len(source), 500, desc=f"decoding {name} {split}", leave=False):
+        for start in tqdm.trange(0, len(source), 500, desc=f"decoding {name} {split}", leave=False, disable=None):
             # Read in parts, records take a tenth of the time that they take one by one.
             examples = source.__getitems__(range(start, min(start + 500, len(source))))
             if {example[features["images"]].shape for example in examples} != {images.shape[1:]}:

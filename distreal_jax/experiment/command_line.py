@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+import reprlib
 import shlex
 import signal
 import sys
@@ -15,6 +16,7 @@ import jax
 import tyro
 
 from distreal_jax.errors import InputError
+from distreal_jax.fleet.world import SEEDS
 from distreal_jax.record.run_folder import RunFolder
 
 Options = TypeVar("Options")
@@ -24,6 +26,11 @@ Plain = Annotated[Settings, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
 
 A choice between true and false takes its value, as in `--rescale True`, which is how `wandb agent` writes it.
 """
+
+PARSING = (tyro.conf.FlagCreatePairsOff,)
+"""How command lines are parsed: a flag such as `--dry-run` has no opposite."""
+
+_MOST_SEEDS = 1000  # of one range, chosen by us: more is a slip of the keyboard
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +61,7 @@ def run_command(main: Callable[[Options], None], options: type[Options]) -> None
     signal.signal(signal.SIGTERM, _stop)
     try:
         use_every_core()
-        main(tyro.cli(options, config=(tyro.conf.FlagCreatePairsOff,)))
+        main(tyro.cli(options, config=PARSING))
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
@@ -110,14 +117,19 @@ def parsed_seeds(text: str) -> list[int]:
     """Seeds from "0,1,2" or a range "0-4".
 
     Raises:
-      InputError: Something is no whole number of at least 0, or comes twice.
+      InputError: Something is no seed, or comes twice.
     """
     seeds: list[int] = []
     for part in parsed_list(text, "seeds"):
         first, dash, last = part.partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise InputError(f"seed {part!r} is no whole number of at least 0; give seeds such as 0,1,2 or 0-4")
-        seeds.extend(range(int(first), int(last if dash else first) + 1))
+        ends = [end for end in (first, last if dash else first) if end.isdecimal() and len(end) <= len(str(SEEDS))]
+        if len(ends) < 2 or max(map(int, ends)) >= SEEDS:
+            raise InputError(
+                f"seed {reprlib.repr(part)} is no whole number from 0 to {SEEDS - 1}; give seeds such as 0,1,2 or 0-4"
+            )
+        if int(ends[1]) - int(ends[0]) >= _MOST_SEEDS:
+            raise InputError(f"seeds {part!r} are more than {_MOST_SEEDS}; give fewer")
+        seeds.extend(range(int(ends[0]), int(ends[1]) + 1))
     if len(set(seeds)) < len(seeds) or not seeds:
-        raise InputError(f"seeds {text!r} are empty or hold one twice; give seeds such as 0,1,2 or 0-4")
+        raise InputError(f"seeds {reprlib.repr(text)} are empty or hold one twice; give seeds such as 0,1,2 or 0-4")
     return seeds

@@ -143,7 +143,7 @@ def _draw(folder: Path, table: DropoutTable, uniform: Sequence[TableEntry], hype
         searched=front(table.entries),
         uniform=front(uniform),
         title="What a dropout vector costs, and how fast it learns",
-        progress="fall of the held-out loss in a short training",
+        progress="gain of accuracy in a short training",
     )
     rates_heatmap(folder / "rates.png", table.dropout_rates().tolist(), table.group_names, table.costs().tolist())
     pictures = {

@@ -42,7 +42,8 @@ class TrainingSettings:
       server_optimizer: The server's optimiser: sgd (FedAvg), momentum (FedAvgM) or adam (FedAdam).
       server_learning_rate: Of the server's optimiser; 1 with sgd is plain FedAvg.
       client_weights: Weights of the average: examples (FedAvg) or equal.
-      rescale: Inverted-dropout rescaling where no normalisation follows, for methods that don't rescale anyway.
+      rescale: Inverted-dropout rescaling where no normalisation follows, for methods that draw filters
+        at random and leave the choice open.
       fedprox_mu: Weight of FedProx's proximal term; the default, chosen by us, is in the middle of the paper's grid.
     """
 
@@ -142,12 +143,15 @@ class Federation:
     @functools.cached_property
     def round(self) -> Round:
         """The compiled round."""
+        # The first filters, or a window, are no sample of the full network that a factor would make right in the mean.
+        chosen, default = self.method.rescale, self.training.rescale and self.method.filters == "random"
+        rescale = default if chosen is None else chosen
         step = LocalStep(
             self.world.network,
             self.training.local_optimizer(),
             self.world.others,
             convolution=self.convolution,
-            rescale=self.method.rescale or self.training.rescale,
+            rescale=rescale,
             proximal=self.training.fedprox_mu if self.method.proximal else 0.0,
         )
         platform, shards = jax.default_backend(), len(jax.devices())

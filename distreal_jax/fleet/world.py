@@ -18,6 +18,7 @@ from distreal_jax.networks import make_network
 from distreal_jax.step import Images, split_variables
 from distreal_jax.tracing import TracedNetwork, trace_network
 
+SEEDS = 2**32  # JAX's keys take no more bits: a seed of 2**32 would be that of 0
 PARTITIONS = ("iid", "dirichlet:ALPHA", "natural")
 
 
@@ -77,18 +78,12 @@ class World:
         Raises:
           InputError: Any of the settings is no good, in one line.
         """
+        if not 0 <= seed < SEEDS:
+            raise InputError(f"seed {seed} is outside 0 to {SEEDS - 1}; give one of those")
         dataset = dataset or load_dataset(settings.dataset, settings.data_dir)
         if model is None:
             model = make_network(settings.model, image_shape=dataset.image_shape, num_classes=dataset.num_classes, seed=seed)
-        kind, _, alpha = settings.partition.partition(":")
-        partition = make_partition(
-            kind,
-            dataset.train_labels,
-            settings.devices or None,
-            seed=seed,
-            natural_clients=dataset.train_clients,
-            alpha=_number(alpha, settings.partition) if alpha else 0.1,
-        )
+        partition = partition_of(settings, dataset, seed)
         availability = make_availability(
             settings.availability, seed=seed, num_devices=partition.num_clients, data_dir=settings.data_dir
         )
@@ -103,8 +98,20 @@ class World:
         return cls(dataset, partition, availability, network, params, others, train, evaluator, seed)
 
 
-def _number(text: str, partition: str) -> float:
+def partition_of(settings: WorldSettings, dataset: Dataset, seed: int) -> Partition:
+    """Who holds which training examples; raises `InputError` for a partition that can't be read or can't be made."""
+    kind, colon, alpha = settings.partition.partition(":")
     try:
-        return float(text)
+        concentration = float(alpha) if colon else 0.1
     except ValueError:
-        raise InputError(f"partition {partition!r}: {text!r} is no number; choose from: {', '.join(PARTITIONS)}") from None
+        concentration = None
+    if concentration is None or (colon and kind != "dirichlet"):
+        raise InputError(f"partition {settings.partition!r} can't be read; choose from: {', '.join(PARTITIONS)}")
+    return make_partition(
+        kind,
+        dataset.train_labels,
+        settings.devices or None,
+        seed=seed,
+        natural_clients=dataset.train_clients,
+        alpha=concentration,
+    )

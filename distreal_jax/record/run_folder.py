@@ -327,9 +327,9 @@ def _mend(path: Path) -> None:
 
 
 def _stored_config(path: Path) -> dict[str, Any] | None:
-    config = _read_json(path / CONFIG)
-    if config is None:
+    if not (path / CONFIG).exists():
         return None
+    config = _read_json(path / CONFIG)
     if not (
         isinstance(config, dict) and isinstance(config.get("settings"), dict) and isinstance(config.get("sessions"), list)
     ):

@@ -1,7 +1,11 @@
 """How fast a dropout vector learns: the gain on held-out data of a short training with it, from several snapshots.
 
-The search's second objective. All candidates of a batch are trained in one compiled, masked program, from the same weights,
-on the same mini-batches and with the same draws of filters, so that they differ in their vectors alone.
+The search's second objective. It is accuracy: a fall of the loss from its first value to that of guessing, or a change of
+scale that a narrow training leaves behind, is no progress (a table searched for the fall of the loss on digits went from 2 %
+to 27 % of the cost with nothing between, and did not learn under harsh load).
+
+All candidates of a batch are trained in one compiled, masked program, from the same weights, on the same mini-batches and with
+the same draws of filters, so that they differ in their vectors alone.
 """
 
 import dataclasses
@@ -17,7 +21,7 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 
 from distreal_jax.errors import InputError
-from distreal_jax.step import ConvolutionForm, Images, LocalStep, cross_entropy, forward
+from distreal_jax.step import ConvolutionForm, Images, LocalStep, forward
 from distreal_jax.tracing import TracedNetwork, draw_masks
 
 ProgressUnit = Literal["batch", "mac"]
@@ -37,9 +41,9 @@ class ProgressSettings:
       vmapped: Candidates that are trained side by side on each device; 1 is best on a CPU.
     """
 
-    steps: int = 20
+    steps: int = 50
     batch_size: int = 20
-    snapshots: tuple[int, ...] = (0, 50)
+    snapshots: tuple[int, ...] = (0, 100)
     held_out: int = 1000
     unit: ProgressUnit = "batch"
     vmapped: int = 1
@@ -104,7 +108,7 @@ class Progress:
           repeat: Names the random numbers, which all candidates share.
 
         Returns:
-          [candidates], mean fall of the cross-entropy on the held-out examples, over snapshots.
+          [candidates], mean gain of accuracy on the held-out examples, over snapshots.
         """
         shards = len(jax.devices())
         filling = -len(widths) % shards
@@ -155,13 +159,13 @@ class Progress:
     def _gains(self, widths: jax.Array, snapshots: Any, train: Images, key: jax.Array) -> jax.Array:
         network, settings = self._step.network, self._settings
 
-        def loss(params: Any) -> jax.Array:
+        def accuracy(params: Any) -> jax.Array:
             batch = train.batch(jnp.asarray(self._held_out))
             # Normalisation uses the statistics of the held-out examples, as in training.
             logits, _ = forward(
                 network, params, self._step.others, batch.images, train=True, convolution=self._step.convolution, key=key
             )
-            return cross_entropy(logits, batch).mean()
+            return (logits.argmax(axis=1) == batch.labels).mean()
 
         def gain(candidate: jax.Array, snapshot: Any, number: jax.Array) -> jax.Array:
             def body(learner: Any, index: jax.Array) -> tuple[Any, None]:
@@ -171,14 +175,14 @@ class Progress:
                 return self._step.masked(learner, snapshot, self._batch(train, batch_key), layer_key, kept)[0], None
 
             learner, _ = jax.lax.scan(body, self._step.start(snapshot), jnp.arange(settings.steps))
-            return jnp.negative(loss(learner.params))
+            return accuracy(learner.params)
 
         def candidate_gains(candidate: jax.Array) -> jax.Array:
             numbered = (snapshots, jnp.arange(len(jax.tree.leaves(snapshots)[0])))
             return jax.lax.map(lambda item: gain(candidate, *item), numbered).mean()
 
-        before = jax.lax.map(loss, snapshots).mean()
-        return before + jax.lax.map(candidate_gains, widths, batch_size=settings.vmapped if settings.vmapped > 1 else None)
+        before = jax.lax.map(accuracy, snapshots).mean()
+        return -before + jax.lax.map(candidate_gains, widths, batch_size=settings.vmapped if settings.vmapped > 1 else None)
 
 
 def describe(settings: ProgressSettings, *parts: Sequence[object] | object) -> str:

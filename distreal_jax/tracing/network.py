@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distreal_jax.errors import InputError
-from distreal_jax.tracing.gathering import gather_kept, write_kept
+from distreal_jax.tracing.gathering import Gathering
 from distreal_jax.tracing.interception import path_name
 from distreal_jax.tracing.layout import AxisLayout, LengthOfAxis, boolean_masks
 
@@ -146,8 +146,8 @@ class TracedNetwork:
         Raises:
           InputError: `kept` is not one array of indices for each group.
         """
-        kept = self._indices(kept)
-        return self._map(lambda axes, leaf: gather_kept(leaf, axes, kept), params)
+        gathering = Gathering(self._indices(kept), self.full_widths)
+        return self._map(lambda axes, leaf: gathering.take(leaf, axes), params)
 
     def shapes(self, params: Any, widths: Sequence[int]) -> Any:
         """What `take` would give, as `jax.ShapeDtypeStruct`s."""
@@ -166,12 +166,8 @@ class TracedNetwork:
         Raises:
           InputError: `kept` is not one array of indices for each group.
         """
-        kept = self._indices(kept)
-
-        def written_back(axes: Sequence[AxisLayout], small: jax.Array, full: jax.Array) -> jax.Array:
-            return write_kept(full, small, axes, kept, self.full_widths)
-
-        return self._map(written_back, sub, params)
+        gathering = Gathering(self._indices(kept), self.full_widths)
+        return self._map(lambda axes, small, full: gathering.put(full, small, axes), sub, params)
 
     def select(self, kept: Kept, where_kept: Any, where_dropped: Any) -> Any:
         """Element by element: the first tree where all filters involved are kept, the second where one is dropped.
