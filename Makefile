@@ -2,6 +2,7 @@
 # make test     linter, formatter, type checker, tests
 # make lint     linter, formatter and type checker alone
 # make results  the comparison on Fashion-MNIST; DATA_DIR= names the folder that holds the data set
+# make notebooks  run the notebooks in full from a clean kernel, some minutes, and take their outputs out
 # make clean    remove the virtual environment and all caches; results in runs/ stay
 #
 # Each starts from nothing but Python 3.11 to 3.13 with venv; PYTHON= names another interpreter than the first that fits.
@@ -12,7 +13,7 @@ PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11; do 
 BIN := .venv/bin
 DATA_DIR ?= data
 
-.PHONY: demo test lint results clean
+.PHONY: demo test lint results notebooks clean
 .DELETE_ON_ERROR:
 
 demo: .venv/ready-to-run
@@ -29,6 +30,10 @@ lint: .venv/ready-to-test
 results: .venv/ready-to-run
 	$(BIN)/python experiments/compare.py --dataset fashion_mnist --data-dir $(DATA_DIR) \
 		--methods distreal,heterofl,partial_work,full_resources --rounds 50 --out runs/fashion_mnist
+
+notebooks: .venv/ready-to-test
+	$(BIN)/jupyter-execute notebooks/*.ipynb
+	$(BIN)/nbstripout notebooks/*.ipynb
 
 # The package is installed in place: what is edited is what runs.
 .venv/ready-to-run: requirements.txt pyproject.toml | .venv/bin/python

@@ -1,0 +1,77 @@
+"""What `--dry-run` says is what the run then does, and it leaves nothing behind."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distreal_jax.experiment.dry_run import Speed, dry_run, forecast
+from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
+from distreal_jax.fleet.world import World, WorldSettings
+from distreal_jax.methods import METHODS
+from distreal_jax.record import RunFolder
+from distreal_jax.record.recorded_run import RecordSettings, recorded_run
+from experiments import compare, train
+
+TRAINING = TrainingSettings(rounds=3, devices_per_round=2, steps=3)
+WORLD = WorldSettings(devices=5)
+
+
+@pytest.fixture(scope="module")
+def federation() -> Federation:
+    world = World.make(WORLD, seed=0)
+    method = METHODS["distreal_uniform"]
+    return Federation(world, method, table_for(method, world, None), TRAINING, execution="masked")
+
+
+def test_a_forecast_is_what_the_run_counts(federation: Federation, tmp_path: Path) -> None:
+    plan = forecast(federation)
+    with RunFolder.at(tmp_path / "run", {"rounds": 3}) as folder:
+        result = recorded_run(federation, folder, RecordSettings())
+    counted = plan.counted
+    assert (counted.spent, counted.wasted, counted.idle) == (result.macs_spent, result.macs_wasted, result.macs_idle)
+    assert (counted.client_rounds, counted.deadline_hits) == (result.client_rounds, result.deadline_hits)
+    assert (counted.bytes_up, counted.bytes_down) == (result.bytes_up, result.bytes_down)
+    examples = 3 * federation.world.network.macs() * TRAINING.batch_size
+    np.testing.assert_allclose(plan.mini_batches @ plan.costs * examples, result.macs_spent)
+
+
+def test_seconds_of_a_mini_batch_lie_on_the_line_through_those_measured() -> None:
+    speed = Speed(compile_seconds=5, evaluate_seconds=1, costs=(0.2, 1.0), seconds=(0.1, 0.5))
+    np.testing.assert_allclose(speed.of_mini_batches([0.2, 0.6, 1.0]), [0.1, 0.3, 0.5])
+    alike = Speed(compile_seconds=5, evaluate_seconds=1, costs=(1.0, 1.0), seconds=(0.5, 0.5))
+    np.testing.assert_allclose(alike.of_mini_batches([0.2, 1.0]), [0.5, 0.5])
+
+
+def test_a_dry_run_tells_entries_deadlines_macs_bytes_and_time(federation: Federation) -> None:
+    text = dry_run([federation], RecordSettings())
+    plan = forecast(federation)
+    for count in plan.mini_batches:
+        assert re.search(rf"\|\s+{count}\s+\|", text)
+    assert f"{plan.counted.deadline_hits} of 6" in text
+    assert "About " in text and " to compile 1 programs" in text and "1 evaluations" in text
+
+
+@pytest.mark.parametrize("script", [train, compare])
+def test_a_dry_run_of_a_script_writes_nothing(
+    script: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = {"method": "partial_work"} if script is train else {"methods": "distreal,partial_work", "seeds": "0,1"}
+    options = script.Options(world=WORLD, training=TRAINING, execution="masked", dry_run=True, **asked)  # type: ignore[attr-defined]
+    script.main(options)  # type: ignore[attr-defined]
+    said = capsys.readouterr().out
+    assert said.count("partial_work") == (1 if script is train else 2)
+    assert "Nothing was written." in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_and_the_run_have_the_same_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = train.Options(world=WORLD)
+    for dry in (False, True):
+        with train.open_folder(options.output, "train", dataclasses.replace(options, dry_run=dry)) as folder:
+            assert "dry_run" not in folder.settings
+    assert len(list((tmp_path / "runs").iterdir())) == 1
