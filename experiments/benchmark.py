@@ -1,12 +1,12 @@
 """How fast rounds are on this machine: one JSON line for one choice of workload, width, execution and form.
 
     python experiments/benchmark.py --workload A --keep 0.5
-    python experiments/benchmark.py --workload B --plan --execution masked
-    python experiments/benchmark.py --workload A --keep 0.5 --compare-pytorch
+    python experiments/benchmark.py --workload B --plan True --execution masked
+    python experiments/benchmark.py --workload A --keep 0.5 --compare-pytorch True
 
 A is the CIFAR-10 protocol of the pfl-research benchmarks (conv3x3x32 - conv3x3x64 - maxpool - dense128, 50 clients x 5 steps
 of batch 10), B the LEAF CNN (10 clients x 5 steps of batch 20), resnet20 and densenet40 the CIFAR networks (10 clients x 2
-steps of batch 20). --compare-pytorch times the same work as a plain loop over clients in PyTorch, round about with ours in one
+steps of batch 20). --compare-pytorch times the same work as a plain loop over clients in PyTorch, by turns with ours in one
 run; torch is no requirement of the project. Machines are noisy: compare ratios from one run.
 """
 

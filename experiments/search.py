@@ -3,7 +3,8 @@
     python experiments/search.py --dataset fashion_mnist --data-dir ../shared/tfds --model leaf_cnn
 
 writes runs/search-HASH/table.json, the front over the curve of uniform rates, the rates of each layer, and the hypervolume
-of each generation. A search that is stopped and started again goes on after its last generation and ends with the same table.
+of each generation. A search that is stopped and started again goes on after its last generation and ends with the same
+table.
 """
 
 import dataclasses

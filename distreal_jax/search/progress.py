@@ -4,8 +4,8 @@ The search's second objective. It is accuracy: a fall of the loss from its first
 scale that a narrow training leaves behind, is no progress (a table searched for the fall of the loss on digits went from 2 %
 to 27 % of the cost with nothing between, and did not learn under harsh load).
 
-All candidates of a batch are trained in one compiled, masked program, from the same weights, on the same mini-batches and with
-the same draws of filters, so that they differ in their vectors alone.
+All candidates of a batch are trained in one compiled, masked program, from the same weights, on the same mini-batches and
+with the same draws of filters, so that they differ in their vectors alone.
 """
 
 import dataclasses
