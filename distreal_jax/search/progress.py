@@ -165,7 +165,8 @@ class Progress:
             logits, _ = forward(
                 network, params, self._step.others, batch.images, train=True, convolution=self._step.convolution, key=key
             )
-            return (logits.argmax(axis=1) == batch.labels).mean()
+            right = (logits.argmax(axis=1) == batch.labels).mean()
+            return jnp.where(jnp.isfinite(logits).all(), right, -jnp.inf)
 
         def gain(candidate: jax.Array, snapshot: Any, number: jax.Array) -> jax.Array:
             def body(learner: Any, index: jax.Array) -> tuple[Any, None]:

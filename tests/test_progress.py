@@ -1,0 +1,169 @@
+"""The search's proxy of progress: fair between candidates, deterministic, and blind to what it is measured on."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from distreal_jax.data.datasets import synthetic_dataset
+from distreal_jax.errors import InputError
+from distreal_jax.search.progress import Progress, ProgressSettings, describe
+from distreal_jax.step import Batch, Images, split_variables
+from distreal_jax.tracing import TracedNetwork, trace_network
+
+CLASSES, EXAMPLES = 4, 160
+SETTINGS = ProgressSettings(steps=6, batch_size=8, snapshots=(0, 5), held_out=60)
+CANDIDATES = np.array([[1, 1], [6, 8], [3, 4], [6, 2]])
+FULL = 1  # in CANDIDATES
+
+
+class TinyNetwork(nnx.Module):
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.conv = nnx.Conv(1, 6, (2, 2), padding="VALID", rngs=rngs)
+        self.hidden = nnx.Linear(54, 8, rngs=rngs)
+        self.classifier = nnx.Linear(8, CLASSES, rngs=rngs)
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        x = nnx.relu(self.conv(images))
+        return self.classifier(nnx.relu(self.hidden(x.reshape(x.shape[0], -1))))
+
+
+@dataclasses.dataclass
+class Given:
+    network: TracedNetwork
+    params: Any
+    others: Any
+    train: Images
+
+    def progress(
+        self, settings: ProgressSettings = SETTINGS, seed: int = 0, train: Images | None = None, **how: Any
+    ) -> Progress:
+        optimizer = how.pop("optimizer", optax.sgd(0.1))
+        return Progress(self.network, self.params, self.others, train or self.train, optimizer, settings, seed=seed, **how)
+
+
+@pytest.fixture(scope="module")
+def given() -> Given:
+    dataset = synthetic_dataset(num_examples=EXAMPLES, image_shape=(4, 4, 1), num_classes=CLASSES, seed=1)
+    model = TinyNetwork(nnx.Rngs(0))
+    network = trace_network(model, jax.ShapeDtypeStruct((1, 4, 4, 1), jnp.float32))
+    arrays = (dataset.train_images, dataset.train_labels, dataset.mean, dataset.std)
+    return Given(network, *split_variables(model), Images(*map(jnp.asarray, arrays)))
+
+
+@pytest.fixture(scope="module")
+def progress(given: Given) -> Progress:
+    return given.progress()
+
+
+@pytest.fixture(scope="module")
+def measured(progress: Progress) -> np.ndarray:
+    return progress(CANDIDATES, 0)
+
+
+def test_the_full_network_learns_more_than_one_filter(measured: np.ndarray) -> None:
+    assert measured.shape == (4,)
+    assert measured[FULL] == measured.max() > measured[0]
+    assert measured[FULL] > 0
+
+
+def test_progress_repeats_and_other_seeds_and_repeats_draw_other_numbers(
+    given: Given, progress: Progress, measured: np.ndarray
+) -> None:
+    np.testing.assert_array_equal(progress(CANDIDATES, 0), measured)
+    assert np.all(progress(CANDIDATES, 1) != measured)
+    np.testing.assert_array_equal(progress(CANDIDATES, 0), measured)  # whatever was measured between
+    assert np.all(given.progress(dataclasses.replace(SETTINGS, snapshots=(0,)), seed=1)(CANDIDATES, 0) != measured)
+
+
+def test_a_candidates_progress_depends_neither_on_the_others_nor_on_its_place(
+    progress: Progress, measured: np.ndarray
+) -> None:
+    order = np.array([2, 0, 3, 1])
+    np.testing.assert_array_equal(progress(CANDIDATES[order], 0), measured[order])
+    np.testing.assert_array_equal(progress(np.repeat(CANDIDATES[2:3], 4, axis=0), 0), np.repeat(measured[2:3], 4))
+
+
+def test_all_candidates_get_the_same_random_numbers(progress: Progress) -> None:
+    """Else two equal vectors in one batch would differ."""
+    same = progress(np.array([[3, 4]] * 4), 2)
+    assert len(set(same.tolist())) == 1
+
+
+def test_candidates_of_an_odd_number_or_side_by_side_give_the_same(
+    given: Given, progress: Progress, measured: np.ndarray
+) -> None:
+    np.testing.assert_array_equal(progress(CANDIDATES[:3], 0), measured[:3])
+    vmapped = given.progress(dataclasses.replace(SETTINGS, vmapped=2))
+    np.testing.assert_allclose(vmapped(CANDIDATES, 0), measured, rtol=1e-4, atol=1e-5)
+
+
+def test_progress_per_mac_is_relative_to_the_full_networks_cost(given: Given, measured: np.ndarray) -> None:
+    per_mac = given.progress(dataclasses.replace(SETTINGS, unit="mac"))(CANDIDATES, 0)
+    macs = given.network.macs_of_many(CANDIDATES)
+    np.testing.assert_allclose(per_mac, np.maximum(measured * given.network.macs() / macs, -1), rtol=1e-6)
+    assert per_mac[FULL] == measured[FULL]
+
+
+class Watched(Images):
+    """Training data that notes which examples are asked for, by how many at once."""
+
+    asked: dict[int, set[int]]
+
+    def batch(self, index: jax.Array, classes: jax.Array | None = None) -> Batch:
+        jax.debug.callback(lambda chosen: Watched.asked.setdefault(len(chosen), set()).update(chosen.tolist()), index)
+        return super().batch(index, classes)
+
+
+def test_held_out_examples_are_never_trained_on(given: Given) -> None:
+    Watched.asked = {}
+    given.progress(train=Watched(*given.train))(CANDIDATES, 0)
+    jax.effects_barrier()
+    held_out, trained_on = Watched.asked.pop(SETTINGS.held_out), Watched.asked.pop(SETTINGS.batch_size)
+    assert not Watched.asked
+    assert len(held_out) == SETTINGS.held_out and not held_out & trained_on
+    # 5 mini-batches before the snapshot, 6 from each of two snapshots: 136 draws from the 100 others
+    assert 50 < len(trained_on) <= EXAMPLES - SETTINGS.held_out
+
+
+def test_a_candidate_that_diverges_has_lost_everything(given: Given) -> None:
+    diverging = given.progress(optimizer=optax.sgd(1e6))
+    np.testing.assert_array_equal(diverging(CANDIDATES, 0), -1.0)
+
+
+def test_rescaling_changes_narrow_candidates_alone(given: Given, measured: np.ndarray) -> None:
+    rescaled = given.progress(rescale=True)(CANDIDATES, 0)
+    np.testing.assert_allclose(rescaled[FULL], measured[FULL], rtol=1e-5)
+    assert np.all(np.abs(np.delete(rescaled - measured, FULL)) > 1e-4)
+
+
+def test_a_measurement_is_described_by_its_settings() -> None:
+    described = describe(SETTINGS, "digits", 3)
+    assert describe(SETTINGS, "digits", 3) == described
+    assert describe(dataclasses.replace(SETTINGS, steps=7), "digits", 3) != described != describe(SETTINGS, "digits", 4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"steps": 0}, "progress steps is 0; give at least 1"),
+        ({"held_out": 0}, "progress held_out is 0; give at least 1"),
+        ({"snapshots": ()}, "snapshots are (); give at least one number"),
+        ({"snapshots": (-1,)}, "snapshots are (-1,)"),
+        ({"unit": "second"}, "unknown progress unit 'second'; choose from: batch, mac"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError) as error:
+        ProgressSettings(**settings)
+    assert said in str(error.value)
+
+
+def test_something_has_to_be_left_to_train_on(given: Given) -> None:
+    with pytest.raises(InputError, match="160 of 160 training examples can't be held out; hold out fewer"):
+        given.progress(dataclasses.replace(SETTINGS, held_out=EXAMPLES))
