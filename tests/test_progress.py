@@ -132,7 +132,7 @@ def test_held_out_examples_are_never_trained_on(given: Given) -> None:
 
 
 def test_a_candidate_that_diverges_has_lost_everything(given: Given) -> None:
-    diverging = given.progress(optimizer=optax.sgd(1e6))
+    diverging = given.progress(optimizer=optax.sgd(float("inf")))
     np.testing.assert_array_equal(diverging(CANDIDATES, 0), -1.0)
 
 
