@@ -102,7 +102,7 @@ class Fleet:
 
     def round(self, method: Method, execution: Execution, grouping: Grouping | None = None) -> Round:
         grouping = grouping or DEFAULT[execution]
-        step = self.step(method.rescale, MU if method.proximal else 0.0)
+        step = self.step(method.filters == "random", MU if method.proximal else 0.0)
         return self.once(
             (method, execution, grouping),
             lambda: Round(step, method, self.widths(method), optax.sgd(1.0), execution, grouping, SEED),
@@ -190,6 +190,12 @@ def test_the_cases_hold_what_tells_methods_apart(fleet: Fleet) -> None:
         assert any(len(set(row[row >= 0])) > 1 for row in fleet.work(METHODS[name]).entries)
 
 
+def test_methods_that_differ_in_one_choice_differ_in_what_they_learn(fleet: Fleet) -> None:
+    for name, other in (("partial_work", "fedprox"), ("partial_work", "fednova"), ("distreal_uniform", "federated_dropout")):
+        models = (flat(fleet.reference(METHODS[method])) for method in (name, other))
+        assert np.abs(np.subtract(*models)).max() > 1e-4
+
+
 @pytest.mark.parametrize("execution", EXECUTIONS)
 @pytest.mark.parametrize("name", METHODS)
 def test_the_order_of_clients_does_not_matter(fleet: Fleet, name: str, execution: Execution) -> None:
@@ -206,7 +212,7 @@ def test_rates_of_zero_are_fedavg(fleet: Fleet, name: str) -> None:
     if method.proximal or method.decided == "never":
         # mu = 0, and a weakest device that can afford the full network.
         full = np.array([fleet.network.full_widths])
-        program = dataclasses.replace(program, step=fleet.step(method.rescale, 0.0), widths=full)
+        program = dataclasses.replace(program, step=fleet.step(method.filters == "random", 0.0), widths=full)
     work = fleet.work(METHODS["full_resources"])
     assert (work.entries == 0).all() and tuple(program.widths[-1]) == fleet.network.full_widths
     work = work._replace(

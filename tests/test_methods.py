@@ -40,7 +40,7 @@ def test_what_the_papers_say() -> None:
     assert (distreal.rates, distreal.filters, distreal.drawn, distreal.decided) == ("table", "random", "step", "step")
     assert distreal.average == "all" and distreal.unfinished == "upload"
     heterofl = METHODS["heterofl"]
-    assert heterofl.rates == "halving" and heterofl.filters == "first" and heterofl.rescale and heterofl.masked_loss
+    assert heterofl.rates == "halving" and heterofl.filters == "first" and heterofl.masked_loss
     assert METHODS["fjord"].below_cap and METHODS["fedrolex"].filters == "rolling"
     assert METHODS["fedprox"] == dataclasses.replace(
         METHODS["partial_work"], name="fedprox", source=METHODS["fedprox"].source, proximal=True

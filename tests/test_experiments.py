@@ -1,0 +1,330 @@
+"""The scripts as a person runs them: end to end in processes of their own, bad input in one line, help for every option."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from distreal_jax.methods import METHODS
+from distreal_jax.networks import make_network
+from distreal_jax.record.report import MethodResult
+from distreal_jax.record.run_folder import read_metrics
+from distreal_jax.table import DropoutTable
+from distreal_jax.tracing import TracedNetwork, trace_network
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = ["quickstart", "search", "train", "compare"]
+TINY_FLEET = "--devices 6 --devices-per-round 3 --rounds 2 --steps 2 --batch-size 4 --eval-every 1".split()
+TINY_SEARCH = (
+    "--search.population 8 --search.generations 2 --search.repeats 1 --search.final-repeats 2 "
+    "--progress.steps 3 --progress.batch-size 4 --progress.snapshots 0 --progress.held-out 50"
+).split()
+VARIANT = "distreal[filters=first,drawn=round]"
+# Compiles quickly rather than well: what is computed here is thrown away.
+QUICK = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
+PATIENCE = 300.0  # seconds for one process; CI machines are slow
+
+
+def started(script: str, *options: str, flags: str | None = QUICK, programs: Path | None = None) -> "subprocess.Popen[str]":
+    """A script in a process of its own; processes with the same folder of `programs` share what they compile."""
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    environment |= {"XLA_FLAGS": flags} if flags else {}
+    if programs is not None:
+        environment |= {"JAX_COMPILATION_CACHE_DIR": str(programs), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    command = [sys.executable, f"experiments/{script}.py", *options]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
+
+
+def finished(process: "subprocess.Popen[str]") -> str:
+    """What a process that went well printed; on stderr, where no terminal watches, it says nothing."""
+    out, error = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, error
+    assert error == ""
+    return out
+
+
+@pytest.fixture(scope="module")
+def network() -> TracedNetwork:
+    model = make_network("digits_cnn", image_shape=(8, 8, 1), num_classes=10, seed=0)
+    return trace_network(model, jax.ShapeDtypeStruct((1, 8, 8, 1), jnp.float32))
+
+
+@pytest.fixture(scope="module")
+def table(network: TracedNetwork, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tables") / "table.json"
+    DropoutTable.from_widths(network, [[4, 4, 4, 64], [16, 32, 32, 64]]).save(path)
+    return path
+
+
+@dataclasses.dataclass
+class Runs:
+    """One run of each script, all started before the first test, as they leave a core idle while they import."""
+
+    folder: Path
+    processes: dict[str, "subprocess.Popen[str]"]
+    printed: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def of(self, script: str) -> tuple[Path, str]:
+        if script not in self.printed:
+            self.printed[script] = finished(self.processes[script])
+        return self.folder / script, self.printed[script]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def runs(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    folder = tmp_path_factory.mktemp("runs")
+    options = {
+        "quickstart": [*TINY_FLEET, *TINY_SEARCH],
+        "search": TINY_SEARCH,
+        "train": [*TINY_FLEET, "--method", VARIANT, "--table", str(table)],
+        "compare": compare_options(table),
+    }
+    processes = {
+        script: started(
+            script,
+            *options[script],
+            "--out",
+            str(folder / script),
+            flags=None if script == "train" else QUICK,
+            programs=folder / "programs" if script == "compare" else None,
+        )
+        for script in SCRIPTS
+    }
+    yield Runs(folder, processes)
+    for process in processes.values():
+        process.kill()
+        process.communicate()
+
+
+def compare_options(table: Path) -> list[str]:
+    return [
+        *TINY_FLEET,
+        "--methods",
+        "distreal,partial_work",
+        "--seeds",
+        "0,1",
+        "--table",
+        str(table),
+        "--execution",
+        "masked",
+    ]
+
+
+def test_train_leaves_a_record_of_a_method_with_other_choices(runs: Runs) -> None:
+    folder, printed = runs.of("train")
+    assert printed.startswith(f"{VARIANT}: accuracy 0.")
+    metrics = read_metrics(folder / "metrics.jsonl")
+    assert [line["round"] for line in metrics] == [1, 2] and {line["method"] for line in metrics} == {VARIANT}
+    config = json.loads((folder / "config.json").read_text())
+    assert config["settings"]["training"]["rounds"] == 2 and config["sessions"][0]["commit"]
+    (result,) = json.loads((folder / "results.json").read_text())["runs"]
+    assert MethodResult.from_json(result).largest_submodel_accuracy is not None
+    assert is_png(folder / "accuracy.png")
+
+
+def is_png(path: Path) -> bool:
+    return path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_search_leaves_a_table_that_loads_and_its_pictures(runs: Runs, network: TracedNetwork) -> None:
+    folder, printed = runs.of("search")
+    table = DropoutTable.load(folder / "table.json").checked_for(network)
+    assert table.entries[-1].macs <= network.macs() and table.provenance["dataset"] == "digits"
+    assert json.loads((folder / "results.json").read_text())["entries"] == len(table.entries)
+    report = (folder / "report.md").read_text()
+    for picture in ("front.png", "rates.png", "hypervolume.png"):
+        assert is_png(folder / picture) and f"({picture})" in report
+    assert printed.strip() and all(line in report for line in printed.splitlines() if line.startswith("|"))
+
+
+def test_compare_runs_every_method_with_every_seed_and_reports(runs: Runs) -> None:
+    folder, printed = runs.of("compare")
+    results = json.loads((folder / "results.json").read_text())
+    ran = {(run["method"], run["seed"]) for run in results["runs"]}
+    assert ran == {(method, seed) for method in ("distreal", "partial_work") for seed in (0, 1)}
+    assert [summary["method"] for summary in results["summaries"]] == ["distreal", "partial_work"]
+    report = (folder / "report.md").read_text()
+    for method in ("distreal", "partial_work"):
+        assert f"`{method}`" in report and f"`{method}`" in printed
+    for picture in ("accuracy.png", "utilisation.png", "fairness.png"):
+        assert is_png(folder / picture) and f"({picture})" in report
+    # The same world: same clients asked, the same load offered.
+    for seed in (0, 1):
+        of_seed = [run for run in results["runs"] if run["seed"] == seed]
+        offered = [run["macs_spent"] + run["macs_wasted"] + run["macs_idle"] for run in of_seed]
+        assert offered == pytest.approx([offered[0]] * 2) and len({run["client_rounds"] for run in of_seed}) == 1
+
+
+def test_finished_runs_are_not_run_again(runs: Runs, table: Path) -> None:
+    folder, first = runs.of("compare")
+    shutil.rmtree(folder / "partial_work-seed1")
+
+    def written() -> dict[str, tuple[int, bytes]]:
+        files = [path for path in folder.glob("*-seed?/*") if path.name in ("metrics.jsonl", "result.json")]
+        return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+    before = written()
+    assert len(before) == 2 * 3
+    command = [*compare_options(table), "--out", str(folder)]
+    again = finished(started("compare", *command, programs=runs.folder / "programs"))
+    after = written()
+    assert {path: after[path] for path in before} == before
+    assert len(after) == 2 * 4 and again == first
+
+
+def test_quickstart_leaves_report_results_pictures_and_table(runs: Runs) -> None:
+    folder, printed = runs.of("quickstart")
+    methods = ["distreal", "distreal_uniform", "heterofl", "small_network", "partial_work", "full_resources"]
+    summaries = json.loads((folder / "results.json").read_text())["summaries"]
+    assert [summary["method"] for summary in summaries] == methods
+    report = (folder / "report.md").read_text()
+    for picture in ("front.png", "accuracy.png", "utilisation.png", "fairness.png", "rates.png"):
+        assert is_png(folder / picture) and f"({picture})" in report
+    assert DropoutTable.load(folder / "table.json").entries
+    assert all(f"`{method}`" in printed for method in methods) and "report.md" in printed
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
+    """Runs a script in this process, as `python experiments/SCRIPT.py OPTIONS`: status, stdout and stderr."""
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(script: str, *options: str) -> tuple[int, str, str]:
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr(sys, "argv", [f"experiments/{script}.py", *options])
+        status = 0
+        try:
+            runpy.run_path(f"experiments/{script}.py", run_name="__main__")
+        except SystemExit as left:
+            status = left.code if isinstance(left.code, int) else 0
+        return status, *capsys.readouterr()
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+
+
+TABLE = "--table {table}"
+BAD_INPUT = {
+    "unknown data set": ("train", "--method partial_work --dataset digitz", "digitz"),
+    "unknown network": ("train", "--method partial_work --model resnet21", "choose from: digits_cnn, leaf_cnn, resnet20"),
+    "unknown method": ("train", "--method distreel", "choose from: distreal, distreal_uniform"),
+    "unknown method to compare": ("compare", "--methods distreal,fedavg", "unknown method 'fedavg'; choose from: distreal"),
+    "unknown choice": ("compare", "--methods distreal[filters=last]", "choose from: random, first, rolling"),
+    "contradicting choices": ("compare", "--methods distreal_uniform[average=covered]", "give filters=first"),
+    "a method twice": ("compare", "--methods distreal,distreal", "name each method once"),
+    "no seed": ("compare", "--seeds one", "give seeds such as 0,1,2 or 0-4"),
+    "no table": ("train", "--method distreal", "search one with experiments/search.py"),
+    "table that is absent": ("train", "--table nowhere.json", "nowhere.json"),
+    "table of another network": ("train", "--table {other}", "made for another network"),
+    "truncated table": ("train", "--table {truncated}", "is damaged or truncated"),
+    "table of a newer schema": ("compare", "--table {newer}", "made by a newer version"),
+    "edited table": ("compare", "--table {edited}", "make the table again with experiments/search.py"),
+    "rates outside [0, 1)": ("search", "--search.max-rate 1.0", "max_rate"),
+    "search of nothing": ("search", "--search.population 0", "population"),
+    "measurement of nothing": ("quickstart", "--progress.steps 0", "progress steps is 0; give at least 1"),
+    "clients without data": ("train", "--method partial_work --devices 2000", "use fewer clients"),
+    "unknown partition": ("train", "--method partial_work --partition pathological", "choose from: iid, dirichlet"),
+    "partition of no number": ("quickstart", "--partition dirichlet:few", "choose from: iid, dirichlet:ALPHA, natural"),
+    "owners that are not there": ("compare", "--partition natural", "names no natural clients"),
+    "data folder that is absent": (
+        "compare",
+        "--methods partial_work --dataset mnist_writers --data-dir {out}/nowhere",
+        "does not exist; name the folder that holds 'mnist_writers'",
+    ),
+    "availability above 1": ("train", "--method partial_work --availability redrawn:0.1,1.5,3", "(0, 1]"),
+    "availability of 0": ("quickstart", "--availability constant:0", "(0, 1]"),
+    "unknown availability": ("compare", "--availability sometimes", "unknown availability 'sometimes'; give one like"),
+    "no round": ("compare", "--rounds 0", "rounds is 0; give a number above 0"),
+    "no evaluation": ("train", "--method partial_work --eval-every 0", "eval-every is 0; give a number above 0"),
+    "more devices than there are": ("compare", "--devices 5 --table {table}", "10 devices per round of a population of 5"),
+}
+
+
+@pytest.fixture(scope="module")
+def bad_tables(table: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("bad tables")
+    content = table.read_text()
+    larger = make_network("leaf_cnn", image_shape=(28, 28, 1), num_classes=10, seed=0)
+    DropoutTable.full(trace_network(larger, jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.float32))).save(folder / "other.json")
+    (folder / "truncated.json").write_text(content[: len(content) // 2])
+    document = json.loads(content)
+    (folder / "newer.json").write_text(json.dumps(document | {"schema": document["schema"] + 1}))
+    document["entries"][0]["widths"][0] = -3
+    (folder / "edited.json").write_text(json.dumps(document))
+    return {"table": str(table), **{path.stem: str(path) for path in folder.iterdir()}}
+
+
+@pytest.mark.parametrize(("script", "options", "said"), BAD_INPUT.values(), ids=BAD_INPUT)
+def test_bad_input_ends_in_one_line_before_anything_is_written(
+    script: str, options: str, said: str, command: Any, bad_tables: dict[str, str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    filled = [option.format(out=out, **bad_tables) for option in options.split()]
+    status, printed, error = command(script, *filled, "--out", str(out))
+    assert (status, printed) == (2, "")
+    assert error.startswith("error: ") and error.count("\n") == 1 and error.endswith("\n"), error
+    assert said in error
+    assert not out.exists()
+
+
+def test_bad_input_ends_a_process_in_one_line_and_status_2(tmp_path: Path) -> None:
+    process = started("train", "--method", "distreel", "--out", str(tmp_path / "out"), flags=None)
+    out, error = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, out) == (2, "") and re.fullmatch(r"error: unknown method 'distreel'; .*\n", error)
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(command: Any, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    status, _, error = command("train", "--method", "partial_work", *TINY_FLEET, "--out", str(tmp_path))
+    assert status == 2 and error.count("\n") == 1 and "choose a new or an empty folder" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_run_of_other_settings_is_left_alone(command: Any, runs: Runs, table: Path) -> None:
+    folder, _ = runs.of("train")
+    before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != "run.lock"}
+    options = [*TINY_FLEET, "--method", VARIANT, "--table", str(table), "--seed", "1"]
+    status, _, error = command("train", *options, "--out", str(folder))
+    assert status == 2 and error.count("\n") == 1 and "run of other settings (seed" in error
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_says_what_every_option_is(script: str, command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    status, printed, _ = command(script, "--help")
+    assert status == 0
+    options = re.split(r"\n\W*(?=--\w)", printed)[1:]
+    names = [option.split()[0] for option in options]
+    for common in ("--dataset", "--data-dir", "--model", "--partition", "--availability", "--out", "--rounds"):
+        assert common in names, common
+    for option in options:
+        explained = re.sub(r"\(default:.*", "", option, flags=re.DOTALL)
+        assert re.search(r"\s[A-Za-z]?[a-z]{2,}\b", explained), option
+
+
+@pytest.mark.parametrize("script", ["train", "compare"])
+def test_help_names_every_method(script: str, command: Any) -> None:
+    _, printed, _ = command(script, "--help")
+    words = set(re.findall(r"\w+", printed))
+    assert words >= set(METHODS)
+
+
+def test_the_scripts_are_these() -> None:
+    """Whoever adds a script adds its run, its bad input and its help here."""
+    with contextlib.chdir(ROOT):
+        assert {path.stem for path in Path("experiments").glob("*.py")} - {"benchmark"} == set(SCRIPTS)

@@ -1,0 +1,312 @@
+"""A federated run: one world for all methods, what is evaluated and how, and what is counted."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from distreal_jax.availability import make_availability
+from distreal_jax.data.datasets import synthetic_dataset
+from distreal_jax.data.partition import make_partition
+from distreal_jax.errors import InputError
+from distreal_jax.fleet.evaluation import Evaluator
+from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
+from distreal_jax.fleet.world import World, WorldSettings
+from distreal_jax.methods import METHODS, Method, method_named
+from distreal_jax.record.recorded_run import accuracy_per_tier
+from distreal_jax.step import Images, split_variables
+from distreal_jax.table import DropoutTable
+from distreal_jax.tracing import trace_network
+
+CLASSES, DEVICES, SIDE = 3, 8, 4
+TRAINING = TrainingSettings(rounds=8, devices_per_round=4, steps=4, batch_size=5, learning_rate=0.2)
+
+
+class TinyNetwork(nnx.Module):
+    """Filter groups of four filters and five hidden units, with BatchNorm between."""
+
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.conv = nnx.Conv(1, 4, (3, 3), padding="VALID", rngs=rngs)
+        self.norm = nnx.BatchNorm(4, rngs=rngs)
+        self.hidden = nnx.Linear(16, 5, rngs=rngs)
+        self.classifier = nnx.Linear(5, CLASSES, rngs=rngs)
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        x = nnx.relu(self.norm(self.conv(images)))
+        return self.classifier(nnx.relu(self.hidden(x.reshape(x.shape[0], -1))))
+
+
+def world_of(seed: int, load: str = "redrawn:0.1,1,3") -> World:
+    dataset = synthetic_dataset(num_examples=120, image_shape=(SIDE, SIDE, 1), num_classes=CLASSES, seed=0)
+    partition = make_partition("dirichlet", dataset.train_labels, DEVICES, seed=seed, alpha=0.5)
+    model = TinyNetwork(nnx.Rngs(seed))
+    network = trace_network(model, jax.ShapeDtypeStruct((1, SIDE, SIDE, 1), jnp.float32))
+    params, others = split_variables(model)
+    mean, std = jnp.asarray(dataset.mean), jnp.asarray(dataset.std)
+    train = Images(jnp.asarray(dataset.train_images), jnp.asarray(dataset.train_labels), mean, std)
+    # More test examples than are evaluated at once, and no multiple of it.
+    more = np.arange(250) % len(dataset.test_labels)
+    test = Images(jnp.asarray(dataset.test_images[more]), jnp.asarray(dataset.test_labels[more]), mean, std)
+    evaluator = Evaluator(network, others, test, train, np.arange(100), CLASSES)
+    availability = make_availability(load, seed=seed, num_devices=DEVICES)
+    return World(dataset, partition, availability, network, params, others, train, evaluator, seed)
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return world_of(0)
+
+
+@functools.cache
+def digits(seed: int) -> World:
+    return World.make(WorldSettings(devices=20, availability="redrawn:0.1,1,3"), seed)
+
+
+def federation_of(method: Method | str, world: World, training: TrainingSettings = TRAINING) -> Federation:
+    method = method_named(method) if isinstance(method, str) else method
+    searched = DropoutTable.from_widths(world.network, [[1, 5], [2, 5], [4, 5]])
+    return Federation(world, method, table_for(method, world, searched), training, "masked")
+
+
+def flat(tree: Any) -> np.ndarray:
+    return np.concatenate([np.asarray(leaf).ravel() for leaf in jax.tree.leaves(tree)])
+
+
+def test_every_method_sees_the_same_clients_batches_and_load(world: World) -> None:
+    plans = {name: [federation_of(name, world).plan(index) for index in range(3)] for name in METHODS}
+    for index in range(3):
+        reference, work_of_reference = plans["distreal"][index]
+        for name, rounds in plans.items():
+            plan, work = rounds[index]
+            np.testing.assert_array_equal(plan.clients, reference.clients)
+            np.testing.assert_array_equal(work.batches, work_of_reference.batches)
+            if METHODS[name].limited:
+                np.testing.assert_array_equal(plan.work_offered, reference.work_offered)
+            sizes = world.partition.sizes[plan.clients]
+            done = plan.steps_done / TRAINING.steps if METHODS[name].by_steps else 1.0
+            np.testing.assert_allclose(work.weights, np.where(plan.uploads, sizes * done, 0), rtol=1e-6)
+
+
+def test_every_method_starts_from_the_same_weights(world: World) -> None:
+    for name in METHODS:
+        np.testing.assert_array_equal(flat(federation_of(name, world).start().params), flat(world.params))
+
+
+def test_a_world_is_a_function_of_settings_and_seed() -> None:
+    one, again, other = digits(0), World.make(WorldSettings(devices=20, availability="redrawn:0.1,1,3"), 0), digits(1)
+    clients = np.arange(one.devices)
+    assert one.devices == 20
+    for world, same in ((again, True), (other, False)):
+        assert np.array_equal(one.partition.indices, world.partition.indices) == same
+        assert np.array_equal(flat(one.params), flat(world.params)) == same
+        load, load_of_one = (w.availability.during(2, clients).means() for w in (world, one))
+        assert np.array_equal(load, load_of_one) == same
+    np.testing.assert_array_equal(one.evaluator.statistics, other.evaluator.statistics)
+
+
+def test_runs_repeat_and_learn(world: World) -> None:
+    federation = federation_of("distreal_uniform", world)
+
+    def run() -> Any:
+        server = federation.start()
+        for index in range(TRAINING.rounds):
+            _, work = federation.plan(index)
+            server, _ = federation.run_round(server, work, index)
+        return server.params
+
+    params = run()
+    np.testing.assert_array_equal(flat(run()), flat(params))
+    assert federation.round.compilations() == 1
+    assert federation.evaluate(params).accuracy > 0.8 > 0.6 > federation.evaluate(world.params).accuracy
+
+
+def test_evaluation_counts_every_test_example_once(world: World) -> None:
+    accuracy = world.evaluator(world.params)
+    logits, labels = by_hand(world, world.params, [4, 5])
+    right = logits.argmax(axis=1) == labels
+    assert accuracy.accuracy == pytest.approx(right.mean())
+    log_likelihood = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    assert accuracy.loss == pytest.approx(-log_likelihood[np.arange(len(labels)), labels].mean(), rel=1e-4)
+    per_class = [right[labels == label].mean() for label in range(CLASSES)]
+    np.testing.assert_allclose(accuracy.per_class, per_class, rtol=1e-6)
+
+
+def by_hand(world: World, params: Any, widths: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and labels of the test set, in numpy; BatchNorm by the statistics of the training examples."""
+    first, second = widths
+    values = nnx.to_pure_dict(params)
+    kernel, bias = (np.asarray(values["conv"][part])[..., :first] for part in ("kernel", "bias"))
+    scale, shift = (np.asarray(values["norm"][part])[:first] for part in ("scale", "bias"))
+    hidden = np.asarray(values["hidden"]["kernel"]).reshape(2, 2, 4, 5)[:, :, :first, :second].reshape(-1, second)
+
+    def convolved(images: Any) -> np.ndarray:
+        x = (np.asarray(images) / 255.0 - np.asarray(world.train.mean)) / np.asarray(world.train.std)
+        windows = np.lib.stride_tricks.sliding_window_view(x[..., 0], (3, 3), axis=(1, 2))
+        return np.einsum("bhwij,ijf->bhwf", windows, kernel[:, :, 0]) + bias
+
+    statistics = convolved(world.train.images[world.evaluator.statistics])
+    mean, variance = statistics.mean(axis=(0, 1, 2)), statistics.var(axis=(0, 1, 2))
+    x = (convolved(world.evaluator.test.images) - mean) / np.sqrt(variance + 1e-5) * scale + shift
+    x = np.maximum(x, 0).reshape(len(x), -1)
+    x = np.maximum(x @ hidden + np.asarray(values["hidden"]["bias"])[:second], 0)
+    logits = x @ np.asarray(values["classifier"]["kernel"])[:second] + np.asarray(values["classifier"]["bias"])
+    return logits, np.asarray(world.evaluator.test.labels)
+
+
+def test_running_statistics_are_estimated_anew(world: World) -> None:
+    """Devices send parameters alone; whatever running statistics the evaluator was given does not matter."""
+    spoilt = jax.tree.map(lambda leaf: leaf + 100 if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, world.others)
+    evaluator = dataclasses.replace(world.evaluator, others=spoilt)
+    assert evaluator(world.params).loss == world.evaluator(world.params).loss
+
+
+def test_a_sub_models_accuracy_is_that_of_its_first_filters(world: World) -> None:
+    federation = federation_of("distreal[filters=first]", world)
+    logits, labels = by_hand(world, world.params, [2, 5])
+    expected = (logits.argmax(axis=1) == labels).mean()
+    accuracy = federation.evaluate_sub_model(world.params, 1)
+    assert accuracy.accuracy == pytest.approx(expected)
+    log_likelihood = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    assert accuracy.loss == pytest.approx(-log_likelihood[np.arange(len(labels)), labels].mean(), rel=1e-4)
+
+
+def test_a_small_network_is_evaluated_as_such(world: World) -> None:
+    federation = federation_of("small_network", world)
+    assert len(federation.table.entries) == 1
+    widths = federation.table.entries[0].widths
+    assert widths < world.network.full_widths
+    small, full = federation.evaluate(world.params), world.evaluator(world.params)
+    assert small.loss == world.evaluator(world.params, widths).loss != full.loss
+    # Its entry never changes, but with random filters the whole network is trained, and it is that which is evaluated.
+    assert federation_of("small_network[filters=random,average=all]", world).evaluate(world.params).loss == full.loss
+
+
+@pytest.mark.parametrize("name", ["small_network", "distreal[decided=never]"])
+def test_an_entry_that_is_decided_never_is_the_best_that_the_weakest_device_can_afford(name: str) -> None:
+    world = world_of(0, "redrawn:0.4,1,3")
+    (entry,) = federation_of(name, world).table.entries
+    free = dataclasses.replace(method_named(name), decided="round")
+    macs = [candidate.macs for candidate in federation_of(free, world).table.entries]
+    assert len(macs) > 1 and entry.macs == max(cost for cost in macs if cost <= 0.4 * world.network.macs())
+
+
+def test_bytes_are_those_of_what_the_server_can_tell_a_device_needs(world: World) -> None:
+    """Parameters of the network: conv 9f + f, norm 2f, hidden 4fu + u, classifier 3u + 3; 4 bytes each."""
+
+    def size(f: int, u: int) -> int:
+        return 4 * (12 * f + 4 * f * u + u + 3 * u + 3)
+
+    for name in ("distreal", "partial_work", "distreal_uniform[filters=first]"):
+        federation = federation_of(name, world)
+        plan, _ = federation.plan(0)
+        assert federation.bytes_moved(plan) == (size(4, 5) * plan.uploads.sum(), size(4, 5) * 4)
+    for name in ("heterofl", "fjord", "federated_dropout", "small_network"):
+        federation = federation_of(name, world)
+        plan, _ = federation.plan(1)
+        sent = np.array([size(*federation.table.entries[cap].widths) for cap in plan.caps])
+        assert federation.bytes_moved(plan) == (sent[plan.uploads].sum(), sent.sum())
+        assert sent.max() < size(4, 5)
+
+
+def test_devices_that_miss_the_deadline_were_sent_what_was_decided_for_them(world: World) -> None:
+    federation = federation_of("heterofl", world)
+    plans = [federation.plan(index)[0] for index in range(30)]
+    late = [(plan, row) for plan in plans for row in np.flatnonzero(~plan.uploads & (plan.caps > 0))]
+    assert late
+    for plan, row in late:
+        entry = federation.table.entries[plan.caps[row]]
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(world.network.shapes(world.params, entry.widths)))
+        assert federation.bytes_moved(alone(plan, row)) == (0, 4 * parameters)
+
+
+def alone(plan: Any, row: int) -> Any:
+    return dataclasses.replace(plan, **{f.name: getattr(plan, f.name)[row : row + 1] for f in dataclasses.fields(plan)})
+
+
+def test_accuracy_per_tier_weighs_classes_by_what_a_tiers_devices_hold(world: World) -> None:
+    federation = federation_of("distreal", world)
+    accuracy = dataclasses.replace(world.evaluator(world.params), per_class=np.array([0.5, 1.0, np.nan]))
+    means = np.mean([world.availability.during(r, np.arange(DEVICES)).means() for r in range(TRAINING.rounds)], axis=0)
+    weakest, middle, strongest = np.argsort(means)[:3], np.argsort(means)[3:6], np.argsort(means)[6:]
+    expected = []
+    for tier in (weakest, middle, strongest):
+        examples = np.concatenate([world.partition.examples_of(device) for device in tier])
+        first, second, _ = np.bincount(world.dataset.train_labels[examples], minlength=CLASSES)
+        expected.append((0.5 * first + 1.0 * second) / (first + second))
+    tiers = accuracy_per_tier(federation, accuracy)
+    assert list(tiers) == ["weakest third", "middle third", "strongest third"]
+    np.testing.assert_allclose(list(tiers.values()), expected)
+
+
+def test_a_method_with_a_masked_loss_gets_the_classes_that_its_clients_have(world: World) -> None:
+    plan, work = federation_of("heterofl", world).plan(0)
+    assert work.classes is not None and not work.classes.all()
+    for client, classes in zip(plan.clients, work.classes, strict=True):
+        held = set(world.dataset.train_labels[world.partition.examples_of(int(client))].tolist())
+        assert set(np.flatnonzero(classes).tolist()) == held
+    assert federation_of("heterofl[masked_loss=false]", world).plan(0)[1].classes is None
+
+
+def test_settings_reach_the_devices_step(world: World) -> None:
+    training = dataclasses.replace(TRAINING, fedprox_mu=0.3, momentum=0.5)
+    assert federation_of("fedprox", world, training).round.step.proximal == 0.3
+    assert federation_of("partial_work", world, training).round.step.proximal == 0.0
+    for said in (True, False):  # by the settings, unless the method says it
+        training_so = dataclasses.replace(TRAINING, rescale=said)
+        assert federation_of("distreal", world, training_so).round.step.rescale == said
+        assert not federation_of("distreal[filters=first]", world, training_so).round.step.rescale
+        assert not federation_of("distreal[rescale=false]", world, training_so).round.step.rescale
+        assert federation_of("heterofl[rescale=true]", world, training_so).round.step.rescale
+    # 1 + (1 + 0.5) + (1 + 0.5 + 0.25) + ... for so many steps.
+    plan, work = federation_of("fednova", world, training).plan(0)
+    expected = [sum(2 - 0.5**step for step in range(done)) for done in plan.steps_done]
+    np.testing.assert_allclose(work.lengths, expected, rtol=1e-6)
+
+
+def test_equal_weights_are_equal(world: World) -> None:
+    training = dataclasses.replace(TRAINING, client_weights="equal")
+    plan, work = federation_of("distreal", world, training).plan(0)
+    np.testing.assert_array_equal(work.weights, plan.uploads)
+
+
+def test_tables_hold_what_their_method_may_choose_from(world: World) -> None:
+    def widths(name: str) -> list[tuple[int, ...]]:
+        return [entry.widths for entry in federation_of(name, world).table.entries]
+
+    assert widths("distreal") == [(1, 5), (2, 5), (4, 5)]
+    assert widths("partial_work") == widths("full_resources") == [(4, 5)]
+    assert widths("distreal_uniform") == [(1, 5), (2, 5), (3, 5), (4, 5)]
+    # 1/16 to 1 of 4 filters and 5 units, at least one, halves to the even neighbour.
+    assert widths("heterofl") == [(1, 1), (2, 2), (4, 5)]
+    assert len(widths("small_network")) == 1
+    with pytest.raises(InputError, match="distreal needs a dropout table; search one with experiments"):
+        table_for(METHODS["distreal"], world, None)
+    with pytest.raises(InputError, match="made for another network"):
+        table_for(METHODS["distreal"], world, DropoutTable.full(digits(0).network))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"rounds": 0}, "rounds is 0; give a number above 0"),
+        ({"learning_rate": float("nan")}, "learning-rate is nan"),
+        ({"batch_size": -1}, "batch-size is -1"),
+        ({"momentum": 1.0}, "momentum is 1.0; give a number below 1"),
+        ({"weight_decay": -0.1}, "weight-decay is -0.1; give a number of at least 0"),
+        ({"fedprox_mu": -1.0}, "fedprox-mu is -1.0; give a number of at least 0"),
+    ],
+)
+def test_training_settings_that_make_no_sense_are_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError) as error:
+        TrainingSettings(**settings)
+    assert said in str(error.value)
+
+
+def test_more_devices_a_round_than_there_are_is_refused(world: World) -> None:
+    with pytest.raises(InputError, match="9 devices per round of a population of 8; ask fewer"):
+        federation_of("distreal", world, dataclasses.replace(TRAINING, devices_per_round=9))
