@@ -89,7 +89,9 @@ class Gathering:
 
         def by_copies(full: jax.Array, small: jax.Array) -> jax.Array:
             def view(array: jax.Array) -> jax.Array:
-                return array.reshape(*array.shape[:lead], outer, -1, inner, *array.shape[lead + 1 :])
+                # An axis of length 1 would get a layout of its own, and a copy of the whole array with it.
+                split = (-1, inner) if inner > 1 else (-1,)
+                return array.reshape(*array.shape[:lead], outer, *split, *array.shape[lead + 1 :])
 
             parts = view(small)
 
@@ -98,7 +100,7 @@ class Gathering:
                 if others:
                     before = jax.lax.dynamic_slice_in_dim(out, places[position], 1, lead + 1)
                     part, holds = spread_out(part, [axis for axis in others if axis < lead])
-                    part, also = spread_out(part, [axis for axis in others if axis > lead], shift=2)
+                    part, also = spread_out(part, [axis for axis in others if axis > lead], shift=2 if inner > 1 else 1)
                     part = jnp.where(holds & also, part, before)
                 return jax.lax.dynamic_update_slice_in_dim(out, part, places[position], lead + 1)
 
