@@ -142,6 +142,7 @@ class Step(NamedTuple):
 
     @property
     def where(self) -> str:
+        """The layer, for a message."""
         return f"layer {self.layer!r}" if self.layer else "the network's own __call__"
 
 
