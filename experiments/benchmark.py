@@ -1,8 +1,8 @@
 """How fast rounds are on this machine: one JSON line for one choice of workload, width, execution and form.
 
     python experiments/benchmark.py --workload A --keep 0.5
-    python experiments/benchmark.py --workload B --plan True --execution masked
-    python experiments/benchmark.py --workload A --keep 0.5 --compare-pytorch True
+    python experiments/benchmark.py --workload B --plan --execution masked
+    python experiments/benchmark.py --workload A --keep 0.5 --compare-pytorch
 
 A is the CIFAR-10 protocol of the pfl-research benchmarks (conv3x3x32 - conv3x3x64 - maxpool - dense128, 50 clients x 5 steps
 of batch 10), B the LEAF CNN (10 clients x 5 steps of batch 20), resnet20 and densenet40 the CIFAR networks (10 clients x 2
