@@ -216,8 +216,9 @@ def test_executions_agree_on_layers_that_the_experiments_have_not(between):
 
 
 def test_executions_agree_in_the_librarys_form_with_another_optimiser():
+    """LAMB divides by the norm of what its state says of a whole array."""
     example = small()
-    programs = programs_of(example, optimizer=optax.adamw(0.01), convolution="library", rescale=True)
+    programs = programs_of(example, optimizer=optax.lamb(0.01), convolution="library", rescale=True)
     assert_executions_agree(example, programs, kept=kept_of_convolutions(example.network))
 
 

@@ -284,6 +284,18 @@ def transposed():
     )
 
 
+@expect("conv1:5 conv2:6", lambda a, b: 16 * 9 * 3 * a + 4 * 9 * a * b + 4 * b)
+def kernels_centred_over_their_window():
+    def centred(x, kernel):
+        kernel = kernel - kernel.mean(axis=(0, 1), keepdims=True)
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    def run(net, x):
+        return net.out(over_positions(nnx.relu(centred(nnx.relu(centred(x, net.conv1[...])), net.conv2[...]))))
+
+    return Net(run, conv1=kernel(3, 3, 3, 5), conv2=kernel(3, 3, 5, 6), out=dense(6, 4))
+
+
 @expect("conv1:6 conv2:5", lambda a, b: 4 * 3 * 3 * a + 4 * 3 * a * b + 4 * b, SEQUENCE)
 def one_dimensional():
     def run(net, x):
