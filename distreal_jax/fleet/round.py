@@ -20,6 +20,7 @@ from distreal_jax.step import Images, Learner, LocalStep
 from distreal_jax.tracing import draw_filters, draw_masks
 
 Execution = Literal["masked", "compact"]
+Moment = tuple[jax.Array, jax.Array]  # seed and round
 CLIENTS = "clients"  # the axis of the mesh
 
 
@@ -30,7 +31,7 @@ class RoundKeys(NamedTuple):
     layers: jax.Array
 
     @classmethod
-    def of(cls, seed: int, round_index: int | jax.Array) -> "RoundKeys":
+    def of(cls, seed: int | jax.Array, round_index: int | jax.Array) -> "RoundKeys":
         """The keys of a round."""
         root = jax.random.key(seed)
         return cls(*(jax.random.fold_in(jax.random.fold_in(root, role), round_index) for role in range(2)))
@@ -76,7 +77,7 @@ class Round:
       optimizer: The server's optimiser.
       execution: `masked` or `compact`.
       grouping: How clients are shared out.
-      seed: Of the devices' draws.
+      seed: Of the devices' draws; the program is the same for all seeds, so a compilation cache serves them all.
     """
 
     step: LocalStep
@@ -112,7 +113,9 @@ class Round:
         """
         blocks = in_blocks(work, self.grouping)
         items = items_of(blocks.entries, self.grouping, len(self.widths))
-        after: tuple[Server, RoundResult] = self._compiled(server, images, blocks, items, np.uint32(round_index))
+        after: tuple[Server, RoundResult] = self._compiled(
+            server, images, blocks, items, (np.uint32(self.seed), np.uint32(round_index))
+        )
         return after
 
     def compilations(self) -> int:
@@ -128,7 +131,7 @@ class Round:
         return jax.jit(self._round, donate_argnums=0)
 
     def _round(
-        self, server: Server, images: Images, work: ClientWork, items: Items, round_index: jax.Array
+        self, server: Server, images: Images, work: ClientWork, items: Items, moment: Moment
     ) -> tuple[Server, RoundResult]:
         everywhere, shared_out = PartitionSpec(), PartitionSpec(CLIENTS)
         sums: Sums = jax.shard_map(
@@ -137,23 +140,23 @@ class Round:
             in_specs=(everywhere, everywhere, shared_out, shared_out, everywhere),
             out_specs=everywhere,
             check_vma=False,
-        )(server.params, images, work, items, round_index)
+        )(server.params, images, work, items, moment)
         clients = jnp.maximum(sums.clients, 1.0)
         return server_step(server, sums, self.optimizer), RoundResult(sums.loss / clients, sums.clients, sums.left_out)
 
-    def _sums(self, params: Any, images: Images, work: ClientWork, items: Items, round_index: jax.Array) -> Sums:
+    def _sums(self, params: Any, images: Images, work: ClientWork, items: Items, moment: Moment) -> Sums:
         """The sums over the clients of one device's blocks, then over all devices."""
 
         def add_block(sums: Sums, block: tuple[ClientWork, Items]) -> tuple[Sums, None]:
-            return sums + self._train_block(params, images, *block, round_index), None
+            return sums + self._train_block(params, images, *block, moment), None
 
         sums, _ = jax.lax.scan(add_block, no_clients(params, covered=self.method.average == "covered"), (work, items))
         total: Sums = jax.lax.psum(sums, CLIENTS)
         return total
 
-    def _train_block(self, params: Any, images: Images, work: ClientWork, items: Items, round_index: jax.Array) -> Sums:
+    def _train_block(self, params: Any, images: Images, work: ClientWork, items: Items, moment: Moment) -> Sums:
         block = self.grouping.block
-        keys = RoundKeys.of(self.seed, round_index)
+        keys, (_, round_index) = RoundKeys.of(*moment), moment
         programs = [_vmapped(program, self.grouping.chunk) for program in self._programs(params, images, keys, round_index)]
         whole = self.grouping.chunk == block
 
