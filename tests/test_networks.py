@@ -17,6 +17,7 @@ from distreal_jax.networks import NETWORKS, make_network
 
 USUAL_SHAPE = {
     "digits_cnn": (8, 8, 1),
+    "small_cnn": (28, 28, 1),
     "leaf_cnn": (28, 28, 1),
     "resnet20": (32, 32, 3),
     "densenet40": (32, 32, 3),
@@ -64,6 +65,15 @@ def count_leaf_cnn() -> HandCount:
     return count
 
 
+def count_small_cnn() -> HandCount:
+    count = HandCount()
+    count.conv(28, 3, 1, 16, bias=True)
+    count.conv(14, 3, 16, 32, bias=True)
+    count.dense(7 * 7 * 32, 128)
+    count.dense(128, 10)
+    return count
+
+
 def count_resnet20() -> HandCount:
     count = HandCount()
     count.conv(32, 3, 3, 16)
@@ -100,6 +110,7 @@ def count_densenet40() -> HandCount:
 
 HAND_COUNTS = {
     "digits_cnn": count_digits_cnn,
+    "small_cnn": count_small_cnn,
     "leaf_cnn": count_leaf_cnn,
     "resnet20": count_resnet20,
     "densenet40": count_densenet40,
@@ -143,13 +154,19 @@ def observed_macs(network: nnx.Module, image_shape: tuple[int, int, int]) -> int
 
 
 def test_every_network_is_counted_here():
-    assert set(HAND_COUNTS) == set(USUAL_SHAPE) == set(NETWORKS) == {"digits_cnn", "leaf_cnn", "resnet20", "densenet40"}
+    assert (
+        set(HAND_COUNTS)
+        == set(USUAL_SHAPE)
+        == set(NETWORKS)
+        == {"digits_cnn", "small_cnn", "leaf_cnn", "resnet20", "densenet40"}
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "parameters", "macs"),
     [
         ("digits_cnn", 47_530, 484_992),
+        ("small_cnn", 16 * 10 + 32 * (16 * 9 + 1) + 128 * (32 * 49 + 1) + 10 * 129, 1_218_048),
         ("leaf_cnn", 1_663_370, 12_273_152),
         ("resnet20", 272_474, 40_813_184),
         ("densenet40", 176_122, 72_365_352),
@@ -260,7 +277,7 @@ def test_digits_cnn_learns_the_digits():
 @pytest.mark.parametrize(
     ("wrong", "line"),
     [
-        ({"name": "vgg"}, "unknown network 'vgg'; choose from: digits_cnn, leaf_cnn, resnet20, densenet40"),
+        ({"name": "vgg"}, "unknown network 'vgg'; choose from: digits_cnn, small_cnn, leaf_cnn, resnet20, densenet40"),
         ({"image_shape": (8, 8)}, r"image shape \(8, 8\) is not \(height, width, channels\)"),
         ({"image_shape": (8, 8, 0)}, r"image shape \(8, 8, 0\) is not"),
         ({"image_shape": (2, 8, 1)}, "leaf_cnn needs images of at least 4x4, these are 2x8; choose from: digits_cnn"),
