@@ -30,7 +30,8 @@ SCRIPTS = ["quickstart", "search", "train", "compare"]
 TINY_FLEET = "--devices 6 --devices-per-round 3 --rounds 2 --steps 2 --batch-size 4 --eval-every 1".split()
 TINY_SEARCH = (
     "--search.population 8 --search.generations 2 --search.repeats 1 --search.final-repeats 2 "
-    "--progress.steps 3 --progress.batch-size 4 --progress.snapshots 0 --progress.held-out 50"
+    "--progress.rounds 1 --progress.devices 2 --progress.steps 2 "
+    "--progress.batch-size 4 --progress.held-out 50"
 ).split()
 VARIANT = "distreal[filters=first,drawn=round]"
 # Compiles quickly rather than well: what is computed here is thrown away.
@@ -221,7 +222,11 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 TABLE = "--table {table}"
 BAD_INPUT = {
     "unknown data set": ("train", "--method partial_work --dataset digitz", "digitz"),
-    "unknown network": ("train", "--method partial_work --model resnet21", "choose from: digits_cnn, leaf_cnn, resnet20"),
+    "unknown network": (
+        "train",
+        "--method partial_work --model resnet21",
+        "choose from: digits_cnn, small_cnn, leaf_cnn",
+    ),
     "unknown method": ("train", "--method distreel", "choose from: distreal, distreal_uniform"),
     "unknown method to compare": ("compare", "--methods distreal,fedavg", "unknown method 'fedavg'; choose from: distreal"),
     "unknown choice": ("compare", "--methods distreal[filters=last]", "choose from: random, first, rolling"),

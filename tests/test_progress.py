@@ -17,7 +17,7 @@ from distreal_jax.step import Batch, Images, split_variables
 from distreal_jax.tracing import TracedNetwork, trace_network
 
 CLASSES, EXAMPLES = 4, 160
-SETTINGS = ProgressSettings(steps=6, batch_size=8, snapshots=(0, 5), held_out=60)
+SETTINGS = ProgressSettings(rounds=1, devices=2, steps=3, batch_size=8, snapshots=(0, 5), held_out=60)
 CANDIDATES = np.array([[1, 1], [6, 8], [3, 4], [6, 2]])
 FULL = 1  # in CANDIDATES
 
@@ -127,8 +127,23 @@ def test_held_out_examples_are_never_trained_on(given: Given) -> None:
     held_out, trained_on = Watched.asked.pop(SETTINGS.held_out), Watched.asked.pop(SETTINGS.batch_size)
     assert not Watched.asked
     assert len(held_out) == SETTINGS.held_out and not held_out & trained_on
-    # 5 mini-batches before the snapshot, 6 from each of two snapshots: 136 draws from the 100 others
+    # 5 mini-batches before the snapshot, 3 of each of 2 devices from each of two snapshots: 136 draws from the 100 others
     assert 50 < len(trained_on) <= EXAMPLES - SETTINGS.held_out
+
+
+def test_a_short_training_is_that_of_a_federation(given: Given) -> None:
+    """Where all examples are alike nothing is random: the mean of devices is a device, two rounds are a longer one."""
+    mean, std = given.train.mean, given.train.std
+    images = given.train.images
+    alike = Images(jnp.broadcast_to(images[:1], images.shape), jnp.zeros_like(given.train.labels), mean, std)
+
+    def trained(rounds: int, devices: int, steps: int) -> Any:
+        settings = dataclasses.replace(SETTINGS, rounds=rounds, devices=devices, steps=steps)
+        return given.progress(settings, train=alike).trained(np.array([6, 8]), 0)
+
+    reference = trained(1, 1, 6)
+    for rounds, devices, steps in ((1, 3, 6), (2, 1, 3), (3, 2, 2)):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), trained(rounds, devices, steps), reference)
 
 
 def test_a_candidate_that_diverges_has_lost_everything(given: Given) -> None:
