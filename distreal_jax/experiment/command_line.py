@@ -48,7 +48,7 @@ class OutputSettings:
     wandb_project: str = "distreal_jax"
 
 
-def run_command(main: Callable[[Options], None], options: type[Options]) -> None:
+def run_command(main: Callable[[Options], None], options: type[Options] | Options) -> None:
     """Parses the command line into `options` and runs `main` with it.
 
     Bad input ends in one line on stderr and exit status 2. Ctrl-C, and the signal by which a cluster stops a job, end in one
@@ -56,18 +56,23 @@ def run_command(main: Callable[[Options], None], options: type[Options]) -> None
 
     Args:
       main: The experiment.
-      options: A dataclass.
+      options: A dataclass, or an instance of one whose values are the defaults (a config).
     """
     signal.signal(signal.SIGTERM, _stop)
     try:
         use_every_core()
-        main(tyro.cli(options, config=PARSING))
+        given = tyro.cli(options, config=PARSING) if isinstance(options, type) else _overridden(options)
+        main(given)
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
     except KeyboardInterrupt as stopped:
         sys.stderr.write(f"\nstopped; to go on from the last checkpoint: {shlex.join(sys.orig_argv)}\n")
         sys.exit(128 + (stopped.args[0] if stopped.args else signal.SIGINT))
+
+
+def _overridden(config: Options) -> Options:
+    return tyro.cli(type(config), default=config, config=PARSING)
 
 
 def _stop(number: int, _: FrameType | None) -> NoReturn:

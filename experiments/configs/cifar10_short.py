@@ -1,0 +1,24 @@
+"""What does a short run of ResNet-20 on CIFAR-10 say, as far as two CPU cores go?
+
+    python -m experiments.configs.cifar10_short --data-dir ../shared/tfds
+
+20 devices, 5 a round, 5 mini-batches of 10, 40 rounds: the first thousand client-steps of a training that takes a hundred
+times as many, so that accuracies are those of its beginning. Mild load, 3 seeds.
+"""
+
+from distreal_jax.experiment import run_command
+from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.world import WorldSettings
+from distreal_jax.record.recorded_run import RecordSettings
+from experiments.compare import Options, main
+
+CONFIG = Options(
+    seeds="0-2",
+    methods="distreal,distreal_uniform,heterofl,partial_work,full_resources",
+    world=WorldSettings("cifar10", model="resnet20", devices=20, availability="redrawn:0.1,1,3"),
+    training=TrainingSettings(rounds=40, devices_per_round=5, steps=5, batch_size=10),
+    record=RecordSettings(eval_every=10),
+)
+
+if __name__ == "__main__":
+    run_command(main, CONFIG)

@@ -1,0 +1,23 @@
+"""Do the answers of fashion_mnist_harsh hold where most devices have one or two classes?
+
+    python -m experiments.configs.fashion_mnist_skewed --data-dir ../shared/tfds
+
+Fashion-MNIST, Dirichlet 0.1, harsh load, the strongest methods, 5 seeds.
+"""
+
+from distreal_jax.experiment import run_command
+from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.world import WorldSettings
+from distreal_jax.record.recorded_run import RecordSettings
+from experiments.compare import Options, main
+
+CONFIG = Options(
+    seeds="0-4",
+    methods="distreal,distreal_uniform,heterofl,fjord,partial_work,full_resources",
+    world=WorldSettings("fashion_mnist", model="small_cnn", partition="dirichlet:0.1", availability="redrawn:0.02,0.2,3"),
+    training=TrainingSettings(rounds=60),
+    record=RecordSettings(eval_every=4),
+)
+
+if __name__ == "__main__":
+    run_command(main, CONFIG)

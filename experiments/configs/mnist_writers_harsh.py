@@ -1,0 +1,25 @@
+"""Do the answers hold on a natural partition, one device for each writer?
+
+    python -m experiments.configs.mnist_writers_harsh --data-dir ../shared/data
+
+MNIST by writer, all its writers, 10 a round, harsh load, the table that was searched on Fashion-MNIST, 5 seeds.
+"""
+
+from distreal_jax.experiment import run_command
+from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.world import WorldSettings
+from distreal_jax.record.recorded_run import RecordSettings
+from experiments.compare import Options, main
+
+CONFIG = Options(
+    seeds="0-4",
+    methods="distreal,distreal_uniform,heterofl,fjord,fedrolex,partial_work,full_resources",
+    world=WorldSettings(
+        "mnist_writers", model="small_cnn", partition="natural", devices=0, availability="redrawn:0.02,0.2,3"
+    ),
+    training=TrainingSettings(rounds=60),
+    record=RecordSettings(eval_every=4),
+)
+
+if __name__ == "__main__":
+    run_command(main, CONFIG)

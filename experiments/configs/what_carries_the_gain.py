@@ -1,0 +1,35 @@
+"""What carries DISTREAL's gain: random filters, drawn for each mini-batch, rescaled, one vector per layer, or the pace?
+
+    python -m experiments.configs.what_carries_the_gain --data-dir ../shared/tfds
+
+DISTREAL and variants that differ in one choice each, in the world of fashion_mnist_harsh, 5 seeds.
+"""
+
+from distreal_jax.experiment import run_command
+from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.world import WorldSettings
+from distreal_jax.record.recorded_run import RecordSettings
+from experiments.compare import Options, main
+
+CONFIG = Options(
+    seeds="0-4",
+    methods=",".join(
+        (
+            "distreal",
+            "distreal_uniform",
+            "distreal_uniform[dense=true]",
+            "distreal[filters=first]",
+            "distreal[filters=rolling]",
+            "distreal[drawn=round]",
+            "distreal[decided=round]",
+            "distreal[rescale=false]",
+            "distreal[pace=remaining]",
+        )
+    ),
+    world=WorldSettings("fashion_mnist", model="small_cnn", availability="redrawn:0.02,0.2,3"),
+    training=TrainingSettings(rounds=60),
+    record=RecordSettings(eval_every=4),
+)
+
+if __name__ == "__main__":
+    run_command(main, CONFIG)
