@@ -15,12 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import optax
 from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from distreal_jax.step import ConvolutionForm, Images, forward
 from distreal_jax.tracing import TracedNetwork
 from distreal_jax.tracing.interception import Call
 
 STATISTICS_EXAMPLES = 1000  # chosen by us: a larger draw changes no digit that we print
+_EXAMPLES = "examples"  # the axis of the mesh: test examples are shared out over devices
 _AT_ONCE = 200  # test examples in a batch, chosen by us: their patches still fit into a cache
 
 
@@ -64,14 +66,28 @@ class Evaluator:
     def __call__(self, params: Any, widths: Sequence[int] | None = None) -> Accuracy:
         """Accuracy of the full model, or of the sub-model of the first `widths` filters; compiled once for each."""
         kept = self.network.checked_widths(widths)
-        count = len(self.test.labels)
-        batches = -(-count // _AT_ONCE)
+        count, at_once = len(self.test.labels), _AT_ONCE * self._mesh.size
+        batches = -(-count // at_once) * self._mesh.size
         order = np.arange(batches * _AT_ONCE).reshape(batches, _AT_ONCE)
-        right, examples, loss = jax.device_get(
-            self._compiled(kept, params, self.others, self.test, self.train, self.statistics, order % count, order < count)
-        )
+        replicated = self._on_every_device(params)
+        right, examples, loss = jax.device_get(self._compiled(kept, replicated, *self._data, order % count, order < count))
         with np.errstate(invalid="ignore"):
             return Accuracy(float(right.sum() / count), float(loss / count), right / examples)
+
+    @functools.cached_property
+    def _mesh(self) -> Mesh:
+        return Mesh(np.array(jax.devices()), (_EXAMPLES,))
+
+    def _on_every_device(self, tree: Any) -> Any:
+        return jax.device_put(tree, NamedSharding(self._mesh, PartitionSpec()))
+
+    @functools.cached_property
+    def _data(self) -> tuple[Any, Images, jax.Array]:
+        """Other variables, test set and the images for statistics, put where they are used once and for all."""
+        data: tuple[Any, Images, jax.Array] = self._on_every_device(
+            (self.others, self.test, self.train.batch(jnp.asarray(self.statistics)).images)
+        )
+        return data
 
     @functools.cached_property
     def _compiled(self) -> Any:
@@ -83,27 +99,39 @@ class Evaluator:
         params: Any,
         others: Any,
         test: Images,
-        train: Images,
-        statistics: jax.Array,
+        for_statistics: jax.Array,
         order: jax.Array,
         valid: jax.Array,
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Of each class the examples that are right and all examples, [classes]; and the sum of losses."""
         kept = [jnp.arange(width) for width in widths]
         params, others = self.network.take(params, kept), self.network.take(others, kept)
-        run = functools.partial(forward, self.network, params, convolution=self.convolution)
+        run = functools.partial(forward, self.network, convolution=self.convolution)
         if jax.tree.leaves(nnx.filter_state(others, nnx.BatchStat)):
-            _, others = run(others, train.batch(statistics).images, train=True, around=_of_this_batch_alone)
+            _, others = run(params, others, for_statistics, train=True, around=_of_this_batch_alone)
 
-        def count(batch: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
-            index, is_example = batch
-            images, labels, _ = test.batch(index)
-            logits, _ = run(others, images, train=False)
-            loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-            classes = jax.nn.one_hot(labels, self.num_classes) * is_example[:, None]
-            right = logits.argmax(axis=1) == labels
-            return (classes * right[:, None]).sum(axis=0), classes.sum(axis=0), jnp.where(is_example, loss, 0.0).sum()
+        def share(params: Any, others: Any, test: Images, order: jax.Array, valid: jax.Array) -> Any:
+            def count(batch: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+                index, is_example = batch
+                images, labels, _ = test.batch(index)
+                logits, _ = run(params, others, images, train=False)
+                loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+                classes = jax.nn.one_hot(labels, self.num_classes) * is_example[:, None]
+                right = logits.argmax(axis=1) == labels
+                return (classes * right[:, None]).sum(axis=0), classes.sum(axis=0), jnp.where(is_example, loss, 0.0).sum()
 
-        return jax.tree.map(lambda leaf: leaf.sum(axis=0), jax.lax.map(count, (order, valid)))
+            counts = jax.tree.map(lambda leaf: leaf.sum(axis=0), jax.lax.map(count, (order, valid)))
+            return jax.lax.psum(counts, _EXAMPLES)
+
+        everywhere, shared_out = PartitionSpec(), PartitionSpec(_EXAMPLES)
+        counts: tuple[jax.Array, jax.Array, jax.Array] = jax.shard_map(
+            share,
+            mesh=self._mesh,
+            in_specs=(everywhere, everywhere, everywhere, shared_out, shared_out),
+            out_specs=everywhere,
+            check_vma=False,
+        )(params, others, test, order, valid)
+        return counts
 
 
 def _of_this_batch_alone(_: str, module: nnx.Module, call: Call) -> Call:
