@@ -4,12 +4,16 @@ Warnings are errors too; the exceptions and their reasons are in pyproject.toml.
 """
 
 import os
+import tempfile
 
 # Read by the libraries when they are imported, so it has to be set before.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2".strip()
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["WANDB_MODE"] = "offline"
+# The scripts that tests run as processes share compiled programs, of these tests alone.
+_COMPILED = tempfile.TemporaryDirectory(prefix="distreal_jax-compiled-")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _COMPILED.name)
 
 import hypothesis
 import jax

@@ -1,7 +1,9 @@
 """How the scripts meet a person: options with help, errors in one line and exit status 2, all cores in use."""
 
+import contextlib
 import dataclasses
 import os
+import platform
 import re
 import reprlib
 import shlex
@@ -61,6 +63,7 @@ def run_command(main: Callable[[Options], None], options: type[Options] | Option
     signal.signal(signal.SIGTERM, _stop)
     try:
         use_every_core()
+        keep_compiled_programs()
         given = tyro.cli(options, config=PARSING) if isinstance(options, type) else _overridden(options)
         main(given)
     except InputError as error:
@@ -88,6 +91,20 @@ def use_every_core() -> None:
     if "XLA_FLAGS" not in os.environ:
         os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+
+
+def keep_compiled_programs() -> None:
+    """Keeps compiled programs on disk, where nothing else is asked for: a repetition or another seed starts at once.
+
+    They lie in ~/.cache/distreal_jax/HOST (or under XDG_CACHE_HOME), a folder for each host: machines that share a home may
+    have other processors. JAX_COMPILATION_CACHE_DIR names another place, and JAX_ENABLE_COMPILATION_CACHE=false keeps none.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distreal_jax" / platform.node()
+    with contextlib.suppress(OSError):  # without a home to write to, programs are compiled anew
+        folder.mkdir(parents=True, exist_ok=True)
+        jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 def open_folder(output: OutputSettings, name: str, options: Any, **decided: Any) -> RunFolder:
