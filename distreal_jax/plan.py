@@ -83,14 +83,7 @@ def plan_round(
     devices = np.asarray(clients, dtype=np.int64)
     segments = availability.during(round_index, devices) if method.limited else unchanging(np.ones(len(devices)))
     clock = _Clock(segments, steps)
-    if method.decided == "never":
-        assured = availability.minimum if method.limited else 1.0
-        cap = _largest_within(ascending, np.full(len(devices), assured))
-    elif method.decided == "round":
-        cap = _largest_within(ascending, segments.values[:, 0])
-    else:
-        cap = np.full(len(devices), len(ascending) - 1)
-
+    cap = _caps(method, ascending, availability, segments)
     entries = np.full((len(devices), steps), -1, dtype=np.int32)
     finish_times = np.full((len(devices), steps), np.inf)
     done = np.zeros(len(devices))
@@ -108,12 +101,44 @@ def plan_round(
         entries[:, step] = np.where(running, entry, -1)
         finish_times[:, step] = np.where(running, clock.at(after)[0], np.inf)
         done = np.where(running, after, done)
+    return _accounted(method, devices, cap, entries, finish_times, done, clock.offered)
 
+
+def _caps(method: Method, costs: Floats, availability: Availability, segments: Segments) -> Integers:
+    """The dearest entry that each client may run in the round, as its method decides on it, [clients]."""
+    clients = len(segments.values)
+    if method.decided == "never":
+        return _largest_within(costs, np.full(clients, availability.minimum if method.limited else 1.0))
+    if method.decided == "round":
+        return _largest_within(costs, segments.values[:, 0])
+    return np.full(clients, len(costs) - 1)
+
+
+def _accounted(
+    method: Method,
+    devices: Integers,
+    cap: Integers,
+    entries: npt.NDArray[np.int32],
+    finish_times: Floats,
+    done: Floats,
+    offered: Floats,
+) -> RoundPlan:
+    """What is uploaded, and what became of the work that the devices could have done; arguments [clients, ...].
+
+    Args:
+      method: Says what an unfinished device uploads.
+      devices: That take part.
+      cap: The dearest entry of each.
+      entries: That each ran in time; -1 from the deadline on.
+      finish_times: When each mini-batch ends.
+      done: Work in the mini-batches that were done in time.
+      offered: Work that was possible.
+    """
     steps_done = np.count_nonzero(entries >= 0, axis=1).astype(np.int32)
-    deadline_hits = np.less(steps_done, steps)
+    deadline_hits = np.less(steps_done, entries.shape[1])
     uploads = ~deadline_hits if method.unfinished == "discard" else np.greater(steps_done, 0)
-    spent = np.where(uploads, np.minimum(done, clock.offered), 0.0)
-    wasted = np.where(deadline_hits, clock.offered - spent, 0.0)
+    spent = np.where(uploads, np.minimum(done, offered), 0.0)
+    wasted = np.where(deadline_hits, offered - spent, 0.0)
     return RoundPlan(
         clients=devices,
         caps=cap.astype(np.int32),
@@ -122,10 +147,10 @@ def plan_round(
         steps_done=steps_done,
         finish_times=finish_times,
         deadline_hits=deadline_hits,
-        work_offered=clock.offered,
+        work_offered=offered,
         work_spent=spent,
         work_wasted=wasted,
-        work_idle=np.where(deadline_hits, 0.0, clock.offered - spent),
+        work_idle=np.where(deadline_hits, 0.0, offered - spent),
     )
 
 

@@ -4,7 +4,9 @@ Warnings are errors too; the exceptions and their reasons are in pyproject.toml.
 """
 
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
 
 # Read by the libraries when they are imported, so it has to be set before.
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -12,8 +14,7 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_p
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["WANDB_MODE"] = "offline"
 # The scripts that tests run as processes share compiled programs, of these tests alone.
-_COMPILED = tempfile.TemporaryDirectory(prefix="distreal_jax-compiled-")
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _COMPILED.name)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="distreal_jax-compiled-")
 
 import hypothesis
 import jax
@@ -33,3 +34,10 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
 def two_devices() -> None:
     """Tests of sharding mean something only where there is more than one device."""
     assert len(jax.devices()) == 2, "the tests need two CPU devices; jax was imported before tests/conftest.py"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_programs() -> Iterator[None]:
+    """What the processes of this session compiled goes when it ends."""
+    yield
+    shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)

@@ -22,9 +22,10 @@ from distreal_jax.experiment import parsed_list, parsed_seeds
 from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.fleet.world import WorldSettings, partition_of
 from distreal_jax.methods import CHOICES, METHODS, methods_named
+from distreal_jax.record.method_result import MethodResult
+from distreal_jax.record.metrics import read_metrics
 from distreal_jax.record.recorded_run import RecordSettings
-from distreal_jax.record.report import MethodResult
-from distreal_jax.record.run_folder import RunFolder, read_metrics
+from distreal_jax.record.run_folder import RunFolder
 from distreal_jax.search import SearchSettings
 from distreal_jax.search.progress import ProgressSettings
 
@@ -189,7 +190,7 @@ RESULT = MethodResult(
     clients_left_out=0,
     bytes_up=1e6,
     bytes_down=2e6,
-    accuracy_per_tier={"weakest third": 0.5},
+    accuracy_per_tier={"weakest third": 0.5, "strongest third": float("nan")},
     accuracy_per_class=(0.5, float("nan")),
 )
 

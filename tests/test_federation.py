@@ -241,6 +241,8 @@ def test_accuracy_per_tier_weighs_classes_by_what_a_tiers_devices_hold(world: Wo
     tiers = accuracy_per_tier(federation, accuracy)
     assert list(tiers) == ["weakest third", "middle third", "strongest third"]
     np.testing.assert_allclose(list(tiers.values()), expected)
+    untested = accuracy_per_tier(federation, dataclasses.replace(accuracy, per_class=np.full(CLASSES, np.nan)))
+    assert np.isnan(list(untested.values())).all() and list(untested) == list(tiers)
 
 
 def test_a_method_with_a_masked_loss_gets_the_classes_that_its_clients_have(world: World) -> None:

@@ -14,6 +14,7 @@ from distreal_jax.errors import InputError
 from distreal_jax.methods import METHODS
 from distreal_jax.record import pictures
 from distreal_jax.record.pictures import Front
+from distreal_jax.record.pictures.look import label_ends, style_of
 
 TIMES = [0.0, 10.0, 20.0, 30.0]
 PICTURES: dict[str, Callable[[Path], None]] = {
@@ -105,11 +106,11 @@ def test_a_picture_that_cant_be_written_ends_in_one_line(tmp_path: Path) -> None
 
 
 def test_every_method_looks_like_no_other_and_the_same_everywhere() -> None:
-    looks = {(style.colour, style.marker) for style in map(pictures._style, METHODS)}
+    looks = {(style.colour, style.marker) for style in map(style_of, METHODS)}
     assert len(looks) == len(METHODS)
-    assert len({pictures._style(method).label for method in METHODS}) == len(METHODS)
-    assert pictures._style("my_method") == pictures._style("my_method")
-    assert pictures._style("my_method").label == "my method"
+    assert len({style_of(method).label for method in METHODS}) == len(METHODS)
+    assert style_of("my_method") == style_of("my_method")
+    assert style_of("my_method").label == "my method"
 
 
 @pytest.mark.parametrize("ends", [[0.5] * 10, [0.0, 0.0, 1.0, 1.0], [0.3], list(np.linspace(0, 1, 10))])
@@ -117,7 +118,7 @@ def test_the_names_at_the_ends_of_lines_do_not_overlap(ends: list[float]) -> Non
     figure = Figure(figsize=(8.4, 4.6), dpi=100, layout="constrained")
     axes = figure.subplots()
     axes.set(xlim=(0, 1), ylim=(-0.05, 1.05))
-    pictures._label_ends(axes, [(method, 1.0, y, " 0.500") for method, y in zip(METHODS, ends, strict=False)])
+    label_ends(axes, [(method, 1.0, y, " 0.500") for method, y in zip(METHODS, ends, strict=False)])
     figure.draw_without_rendering()
     texts = sorted(
         (text.get_window_extent() for text in axes.texts if isinstance(text, Annotation)), key=lambda extent: extent.y0

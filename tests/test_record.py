@@ -19,15 +19,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distreal_jax.errors import InputError
+from distreal_jax.record.files import write_atomically
+from distreal_jax.record.json_values import json_value, settings_hash
+from distreal_jax.record.metrics import read_metrics
+from distreal_jax.record.provenance import source_commit
 from distreal_jax.record.report import Section, write_report
-from distreal_jax.record.run_folder import (
-    RunFolder,
-    json_value,
-    read_metrics,
-    settings_hash,
-    source_commit,
-    write_atomically,
-)
+from distreal_jax.record.run_folder import RunFolder
 
 SETTINGS = {"method": "distreal", "rounds": 50, "data": {"name": "digits", "alpha": 0.3}}
 VALUES = st.recursive(

@@ -236,13 +236,14 @@ def test_resume_is_bitwise_after_a_kill_in_the_middle_of_an_evaluation(network, 
 
 
 @pytest.mark.parametrize("remaining", [0, 10, 500, -3])
-def test_a_truncated_checkpoint_falls_back_to_the_one_before(network, tmp_path, remaining):
+def test_a_truncated_checkpoint_falls_back_to_the_one_before_and_says_so_in_one_line(network, tmp_path, capsys, remaining):
     checkpoint = tmp_path / "search.json"
     run_until(3, checkpoint, network)
     checkpoint.write_bytes(checkpoint.read_bytes()[:remaining])
     reports = []
-    with pytest.warns(UserWarning, match="damaged or truncated.*going on from the checkpoint before it"):
-        resumed = search(network, noisy_value, SMALL, checkpoint=checkpoint, on_generation=reports.append)
+    resumed = search(network, noisy_value, SMALL, checkpoint=checkpoint, on_generation=reports.append)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{checkpoint} is damaged") and line.endswith("going on from the checkpoint before it")
     assert resumed == search(network, noisy_value, SMALL) and reports[0].index == 3
     assert len(list(tmp_path.iterdir())) == 2  # the last checkpoint and the one before it
 

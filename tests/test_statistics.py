@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distreal_jax.errors import InputError
-from distreal_jax.record.report import MethodResult, comparison_table, level, quantity, signed, summarise
+from distreal_jax.record.method_result import MethodResult
+from distreal_jax.record.report import comparison_table, level, quantity, signed
 from distreal_jax.record.statistics import (
     Interval,
     area_under_curve,
@@ -18,6 +19,7 @@ from distreal_jax.record.statistics import (
     restricted_times,
     time_to_target,
 )
+from distreal_jax.record.summary import summarise
 
 ACCURACY = st.floats(0, 1, width=32)
 SEVERAL = st.lists(ACCURACY, min_size=2, max_size=8)
@@ -177,6 +179,15 @@ def test_a_class_without_test_examples_stays_without_an_accuracy() -> None:
     content = json.loads(json.dumps(result(accuracy_per_class=(0.5, math.nan)).to_json(), allow_nan=False))
     seen, missing = MethodResult.from_json(content).accuracy_per_class
     assert seen == 0.5 and math.isnan(missing)
+
+
+def test_a_tier_without_an_accuracy_is_null_in_the_file_and_stays_without_one() -> None:
+    text = json.dumps(result(accuracy_per_tier={"weak": math.nan, "strong": 0.7}).to_json(), allow_nan=False)
+    assert '"accuracy_per_tier": {"weak": null, "strong": 0.7}' in text
+    read = MethodResult.from_json(json.loads(text))
+    assert list(read.accuracy_per_tier) == ["weak", "strong"]
+    assert math.isnan(read.accuracy_per_tier["weak"]) and read.accuracy_per_tier["strong"] == 0.7
+    assert read.to_json() == json.loads(text)
 
 
 @pytest.mark.parametrize(

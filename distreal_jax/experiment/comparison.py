@@ -13,10 +13,12 @@ from distreal_jax.fleet.federation import Federation, TrainingSettings, table_fo
 from distreal_jax.fleet.round import Execution
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import Method
+from distreal_jax.record.method_result import MethodResult
 from distreal_jax.record.pictures import accuracy_picture, fairness_picture, utilisation_picture
 from distreal_jax.record.recorded_run import TIERS, RecordSettings, recorded_run
-from distreal_jax.record.report import MethodResult, Section, comparison_table, summarise
+from distreal_jax.record.report import Section, comparison_table
 from distreal_jax.record.run_folder import RunFolder
+from distreal_jax.record.summary import summarise
 from distreal_jax.record.tracking import open_tracker
 from distreal_jax.table import DropoutTable
 

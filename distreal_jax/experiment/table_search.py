@@ -5,16 +5,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from distreal_jax.fleet.federation import UNIFORM_RATES, TrainingSettings
 from distreal_jax.fleet.world import World
 from distreal_jax.record.pictures import Front, front_picture, hypervolume_picture, rates_heatmap
+from distreal_jax.record.provenance import provenance
 from distreal_jax.record.report import Section, markdown_table
-from distreal_jax.record.run_folder import RunFolder, provenance
-from distreal_jax.search import SearchSettings, search
-from distreal_jax.search.evaluation import Generation
+from distreal_jax.record.run_folder import RunFolder
+from distreal_jax.search import SearchSettings, SearchSpace, search
+from distreal_jax.search.evaluation import EvaluatedVectors, Generation, measured_entry
 from distreal_jax.search.progress import Progress, ProgressSettings, describe
 from distreal_jax.table import DropoutTable, TableEntry
 
@@ -81,9 +81,7 @@ def search_table(
             settings,
             checkpoint=folder.path / "search_checkpoint.json",
             on_generation=told,
-            measures=describe(
-                progress_settings, training.local_optimizer.__qualname__, training, world.dataset.name, world.seed
-            ),
+            measures=describe(progress_settings, training, world.dataset.name, world.seed),
         )
     source = {**provenance(), "dataset": world.dataset.name, "progress": dataclasses.asdict(progress_settings)}
     table = found.to_table(world.network, source, most_entries)
@@ -95,23 +93,11 @@ def search_table(
 
 def measured_uniform(world: World, measured: Progress, settings: SearchSettings) -> tuple[TableEntry, ...]:
     """The uniform vectors, on the repeats on which the searched front was measured in the end."""
+    space = SearchSpace(world.network, settings.max_rate)
     widths = [entry.widths for entry in DropoutTable.uniform(world.network, UNIFORM_RATES).entries]
-    size = settings.population
-    padded = np.array([*widths, *[widths[-1]] * (-len(widths) % size)], dtype=np.int32)
     repeats = range(settings.repeats, settings.repeats + settings.final_repeats)
-    values = np.stack(
-        [
-            np.concatenate(
-                [measured(padded[i : i + settings.population], repeat) for i in range(0, len(padded), settings.population)]
-            )
-            for repeat in repeats
-        ]
-    )[:, : len(widths)]
-    errors = values.std(axis=0, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.zeros(len(widths))
-    return tuple(
-        TableEntry(tuple(kept), world.network.macs(kept), float(mean), float(error))
-        for kept, mean, error in zip(widths, values.mean(axis=0), errors, strict=True)
-    )
+    progress = EvaluatedVectors(space, measured, settings).measure(widths, repeats).tolist()
+    return tuple(measured_entry(space, kept, of_repeats) for kept, of_repeats in zip(widths, progress, strict=True))
 
 
 def table_section(found: TableSearch) -> Section:

@@ -3,6 +3,10 @@
 The last stop of the line: nothing here decides how anything is trained.
 """
 
+from distreal_jax.record.files import write_atomically
+from distreal_jax.record.json_values import settings_hash
+from distreal_jax.record.method_result import MethodResult
+from distreal_jax.record.metrics import read_metrics
 from distreal_jax.record.pictures import (
     Front,
     accuracy_picture,
@@ -15,8 +19,9 @@ from distreal_jax.record.pictures import (
     seconds_picture,
     utilisation_picture,
 )
-from distreal_jax.record.report import MethodResult, MethodSummary, Section, comparison_table, summarise, write_report
-from distreal_jax.record.run_folder import RunFolder, provenance, read_metrics, settings_hash, write_atomically
+from distreal_jax.record.provenance import provenance
+from distreal_jax.record.report import Section, comparison_table, write_report
+from distreal_jax.record.run_folder import RunFolder
 from distreal_jax.record.statistics import (
     Interval,
     area_under_curve,
@@ -26,6 +31,7 @@ from distreal_jax.record.statistics import (
     paired_bootstrap,
     time_to_target,
 )
+from distreal_jax.record.summary import MethodSummary, summarise
 from distreal_jax.record.tracking import Tracker, open_tracker
 
 __all__ = [

@@ -1,6 +1,7 @@
 """A federated run that leaves a record: metrics, checkpoints and a result, and goes on where it was stopped."""
 
 import dataclasses
+import math
 import sys
 from typing import Any
 
@@ -16,8 +17,9 @@ from distreal_jax.fleet.round import RoundResult
 from distreal_jax.plan import RoundPlan
 from distreal_jax.record.checkpoint import Checkpoints
 from distreal_jax.record.interruption import uninterrupted
-from distreal_jax.record.report import MethodResult
-from distreal_jax.record.run_folder import RunFolder, json_value, settings_hash
+from distreal_jax.record.json_values import json_value, settings_hash
+from distreal_jax.record.method_result import MethodResult
+from distreal_jax.record.run_folder import RunFolder
 from distreal_jax.record.tracking import Tracker
 
 TIERS = ("weakest third", "middle third", "strongest third")
@@ -214,7 +216,8 @@ def accuracy_per_tier(federation: Federation, accuracy: Accuracy) -> dict[str, f
 
     Devices are ranked by their mean availability and cut into thirds. A tier's accuracy is that of each class, weighted by
     how often the tier's devices have the class: what a fresh draw of their examples would give where devices differ in
-    their labels. (With a natural partition they differ in style as well, which this does not see.)
+    their labels. (With a natural partition they differ in style as well, which this does not see.) A tier that holds only
+    classes without test examples has none: NaN.
     """
     world = federation.world
     devices: Integers = np.arange(min(world.devices, 10_000))
@@ -226,5 +229,6 @@ def accuracy_per_tier(federation: Federation, accuracy: Accuracy) -> dict[str, f
         if len(members):
             examples = np.concatenate([world.partition.examples_of(int(device)) for device in members])
             counts = np.bincount(world.dataset.train_labels[examples], minlength=world.dataset.num_classes)
-            shares[name] = float(np.nansum(counts * accuracy.per_class) / counts[~np.isnan(accuracy.per_class)].sum())
+            tested = counts[~np.isnan(accuracy.per_class)].sum()
+            shares[name] = float(np.nansum(counts * accuracy.per_class) / tested) if tested else math.nan
     return shares

@@ -6,6 +6,7 @@ the host to a process of W&B's own, so that a round does not wait for it.
 """
 
 import contextlib
+import functools
 import os
 import secrets
 import sys
@@ -16,7 +17,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from distreal_jax.errors import InputError
-from distreal_jax.record.run_folder import json_value, write_atomically
+from distreal_jax.record.files import write_atomically
+from distreal_jax.record.json_values import json_value
 
 if TYPE_CHECKING:
     import wandb
@@ -68,32 +70,15 @@ def open_tracker(
     # W&B's reports about itself wait ten seconds for a dead service when the program ends, and write their own errors.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
 
-    def start(mode: Literal["offline", "online"]) -> "wandb.Run":
-        import wandb
-
-        quiet = wandb.Settings(
-            silent=True,
-            console="off",
-            init_timeout=init_seconds if mode == "online" else INIT_SECONDS,
-            finish_timeout=finish_seconds,
-            finish_timeout_raises=True,
-        )
-        wandb.setup(settings=quiet)
-        # wandb.init would ask a person at a terminal for an account, and wait for the answer
-        if mode == "online" and not wandb.login(prompt=False, verify=False):
-            raise ConnectionError("no account on this machine; `wandb login` sets one up")
-        return wandb.init(
-            mode=mode,
-            project=project,
-            name=name,
-            config=json_value(config),
-            dir=folder,
-            id=_run_id(folder),
-            resume="allow" if mode == "online" else None,
-            reinit="create_new",
-            settings=quiet,
-        )
-
+    start = functools.partial(
+        _start,
+        project=project,
+        name=name,
+        config=config,
+        folder=folder,
+        init_seconds=init_seconds,
+        finish_seconds=finish_seconds,
+    )
     if mode == "online" and not _GAVE_UP.is_set():
         try:
             return Tracker(start("online"))
@@ -177,6 +162,43 @@ class Tracker:
             if not self._told:
                 self._told = True
                 _say(f"W&B failed ({_line(error)}); the run goes on, and its own files have everything")
+
+
+def _start(
+    mode: Literal["offline", "online"],
+    *,
+    project: str,
+    name: str,
+    config: Mapping[str, Any],
+    folder: Path,
+    init_seconds: float,
+    finish_seconds: float,
+) -> "wandb.Run":
+    """The folder's run, or whatever W&B raises where it can't have one."""
+    import wandb
+
+    quiet = wandb.Settings(
+        silent=True,
+        console="off",
+        init_timeout=init_seconds if mode == "online" else INIT_SECONDS,
+        finish_timeout=finish_seconds,
+        finish_timeout_raises=True,
+    )
+    wandb.setup(settings=quiet)
+    # wandb.init would ask a person at a terminal for an account, and wait for the answer
+    if mode == "online" and not wandb.login(prompt=False, verify=False):
+        raise ConnectionError("no account on this machine; `wandb login` sets one up")
+    return wandb.init(
+        mode=mode,
+        project=project,
+        name=name,
+        config=json_value(config),
+        dir=folder,
+        id=_run_id(folder),
+        resume="allow" if mode == "online" else None,
+        reinit="create_new",
+        settings=quiet,
+    )
 
 
 def _run_id(folder: Path) -> str:

@@ -7,10 +7,12 @@ the seed and its own index. The checkpoint before it is kept, for a machine that
 import dataclasses
 import os
 import reprlib
-import warnings
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from distreal_jax.document import DamagedDocumentError, plain_json, read_document, write_document
 from distreal_jax.errors import InputError
@@ -56,7 +58,7 @@ def save_checkpoint(path: Path, identity: Mapping[str, Any], checkpoint: Checkpo
 
 
 def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> Checkpoint | None:
-    """Reads the checkpoint at `path`, or the one before it, with a warning, if that is damaged. None: there is none yet.
+    """Reads the checkpoint at `path`, or the one before it if that is damaged, which stderr says. None: there is none yet.
 
     Raises:
       InputError: It is of another search, or of a newer version, or all there is of it is damaged; no file is changed.
@@ -75,7 +77,7 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> Checkpoint | Non
         return None
     checkpoint = _read(_previous(path), expected)
     if damage is not None:
-        warnings.warn(f"{damage}; going on from the checkpoint before it", stacklevel=2)
+        tqdm.write(f"{damage}; going on from the checkpoint before it", file=sys.stderr)  # above a bar that is on the screen
     # the damaged file must not become the one that the next checkpoint keeps
     os.replace(_previous(path), path)
     return checkpoint

@@ -73,7 +73,7 @@ class EvaluatedVectors:
     def entries(self, count: int | None = None) -> tuple[TableEntry, ...]:
         """The first `count` vectors evaluated (None: all), in that order."""
         chosen = list(self.measured.items())[:count]
-        return tuple(_entry(self._space, widths, measured) for widths, measured in chosen)
+        return tuple(measured_entry(self._space, widths, measured) for widths, measured in chosen)
 
     def generation(self, index: int, count: int, reference: tuple[float, float]) -> "Generation":
         """What the first `count` evaluated vectors amount to."""
@@ -187,10 +187,17 @@ def measured_afresh(
     candidates = list(dict.fromkeys([*best, *seeds, full]))
     measured = vectors.measure(candidates, range(settings.repeats, settings.repeats + settings.final_repeats))
     front = front_to_full([space.cost(widths) for widths in candidates], measured, candidates.index(full))
-    return tuple(_entry(space, candidates[i], measured[i].tolist()) for i in front)
+    return tuple(measured_entry(space, candidates[i], measured[i].tolist()) for i in front)
 
 
-def _entry(space: SearchSpace, widths: Widths, measured: Sequence[float]) -> TableEntry:
+def measured_entry(space: SearchSpace, widths: Widths, measured: Sequence[float]) -> TableEntry:
+    """A vector as an entry of a table: its MACs, and its progress at several repeats as mean and standard error.
+
+    Args:
+      space: What was searched.
+      widths: The vector.
+      measured: Its progress, [repeats]; with one repeat there is no standard error.
+    """
     stderr = None if len(measured) < 2 else float(np.std(measured, ddof=1) / np.sqrt(len(measured)))
     return TableEntry(widths, space.macs(widths), float(np.mean(measured)), stderr)
 

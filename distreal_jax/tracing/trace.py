@@ -19,7 +19,7 @@ from distreal_jax.tracing.interception import path_name
 from distreal_jax.tracing.labels import PINNED, AxisLabels, pinned
 from distreal_jax.tracing.layout import AxisLayout, LengthOfAxis
 from distreal_jax.tracing.network import FilterGroup, Path, TracedNetwork, leaf_path
-from distreal_jax.tracing.rules import Value
+from distreal_jax.tracing.site import Value
 from distreal_jax.tracing.walk import MASKABLE, Members, Walk, jaxpr_of, shape_of
 
 _NORMALISATIONS = (nnx.BatchNorm, nnx.InstanceNorm, *MASKABLE)
@@ -44,36 +44,9 @@ def trace_network(model: nnx.Module, example_input: jax.Array | jax.ShapeDtypeSt
     if not getattr(example_input, "ndim", 0) or 0 in example_input.shape:
         raise InputError("example_input holds no example; give an array with a leading batch axis, such as [1, 28, 28, 1]")
     graphdef, state = nnx.split(model)
-    paths = [leaf_path(key) for key, _ in jax.tree_util.tree_flatten_with_path(state)[0]]
     modules = {path_name(path): module for path, module in nnx.iter_modules(model)}
     example = jax.ShapeDtypeStruct(example_input.shape, example_input.dtype)
-
-    try:
-        closed, output_shape = jaxpr_of(graphdef, state, example)
-    except InputError:
-        raise
-    except Exception as error:  # whatever a network of the user's may raise
-        raise InputError(
-            f"the network does not run on one {example.dtype} array of shape {example.shape} ({in_one_line(error)}); "
-            "give an example_input as its __call__ takes it"
-        ) from error
-    walk = Walk(modules)
-    variables = [walk.new_variable(shape_of(atom)) for atom in closed.jaxpr.invars[: len(paths)]]
-    inputs = [Value(tuple(pinned(length) for length in example.shape), weight=False)]
-    outputs = walk.run(closed.jaxpr, [*variables, *inputs], "")
-    for value in outputs:
-        for labels in value.labels:
-            walk.ties.pin(labels)
-    for labels, refusal in walk.seen.refusals:
-        if walk.ties.droppable(labels):
-            raise refusal
-    if not output_shape or output_shape[0] != example.shape[0]:
-        raise InputError(
-            f"the network maps an input of shape {example.shape} to an output of shape {output_shape}; "
-            "give an example_input with a leading batch axis that the output keeps"
-        )
-
-    parameters = dict(zip(paths, variables, strict=True))
+    walk, parameters = _walked(modules, graphdef, state, example)
     groups, members = _filter_groups(walk, parameters, modules)
     layouts = {
         path: tuple(_layout(walk, axis, members, groups, path) for axis in value.labels)
@@ -84,13 +57,7 @@ def trace_network(model: nnx.Module, example_input: jax.Array | jax.ShapeDtypeSt
         filter_groups=groups,
         layouts=layouts,
         consumed=_consumed(walk, parameters),
-        products=tuple(
-            (
-                product.constant,
-                tuple(LengthOfAxis.of_elements(walk.members_along(axis, members), len(groups)) for axis in product.axes),
-            )
-            for product in walk.seen.products
-        ),
+        products=_products(walk, members, len(groups)),
         normalised_over={
             layer: _layout(walk, labels, members, groups, (layer,))
             for layer, labels in walk.seen.normalised_over.items()
@@ -100,6 +67,48 @@ def trace_network(model: nnx.Module, example_input: jax.Array | jax.ShapeDtypeSt
     )
     refuse_hard_coded_counts(network, state, example, walk, members)
     return network
+
+
+def _walked(
+    modules: dict[str, nnx.Module], graphdef: Any, state: Any, example: jax.ShapeDtypeStruct
+) -> tuple[Walk, dict[Path, Value]]:
+    """A walk over the whole network, whose inputs and outputs are pinned, and the labels of the network's variables."""
+    try:
+        closed, output_shape = jaxpr_of(graphdef, state, example)
+    except InputError:
+        raise
+    except Exception as error:  # whatever a network of the user's may raise
+        raise InputError(
+            f"the network does not run on one {example.dtype} array of shape {example.shape} ({in_one_line(error)}); "
+            "give an example_input as its __call__ takes it"
+        ) from error
+    walk = Walk(modules)
+    paths = [leaf_path(key) for key, _ in jax.tree_util.tree_flatten_with_path(state)[0]]
+    variables = [walk.new_variable(shape_of(atom)) for atom in closed.jaxpr.invars[: len(paths)]]
+    inputs = [Value(tuple(pinned(length) for length in example.shape), weight=False)]
+    for value in walk.run(closed.jaxpr, [*variables, *inputs], ""):
+        for labels in value.labels:
+            walk.ties.pin(labels)
+    for labels, refusal in walk.seen.refusals:
+        if walk.ties.droppable(labels):
+            raise refusal
+    if not output_shape or output_shape[0] != example.shape[0]:
+        raise InputError(
+            f"the network maps an input of shape {example.shape} to an output of shape {output_shape}; "
+            "give an example_input with a leading batch axis that the output keeps"
+        )
+    return walk, dict(zip(paths, variables, strict=True))
+
+
+def _products(walk: Walk, members: Members, groups: int) -> tuple[tuple[int, tuple[LengthOfAxis, ...]], ...]:
+    """The network's convolutions and dots as products of the lengths of their axes at any widths."""
+    return tuple(
+        (
+            product.constant,
+            tuple(LengthOfAxis.of_elements(walk.members_along(axis, members), groups) for axis in product.axes),
+        )
+        for product in walk.seen.products
+    )
 
 
 def _filter_groups(

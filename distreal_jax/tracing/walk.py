@@ -12,7 +12,8 @@ from jax.extend import core
 from distreal_jax.errors import InputError
 from distreal_jax.tracing.interception import Around, Call, intercept_calls
 from distreal_jax.tracing.labels import AxisLabels, Ties, ValueLabels, anything, pinned
-from distreal_jax.tracing.rules import Observations, Site, Value, apply_rule
+from distreal_jax.tracing.rules import apply_rule
+from distreal_jax.tracing.site import Observations, Site, Value
 
 # Layers with statistics over channels that can be told which of these count.
 MASKABLE = (nnx.LayerNorm, nnx.RMSNorm, nnx.GroupNorm)

@@ -1,0 +1,128 @@
+"""What one method did with one seed, as it is kept in `result.json` and compared with others."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Self
+
+from distreal_jax.document import Fields
+from distreal_jax.errors import InputError
+from distreal_jax.record.json_values import json_value
+from distreal_jax.record.statistics import final_accuracy
+
+
+@dataclasses.dataclass(frozen=True)
+class MethodResult:
+    """What one method did with one seed. Methods with the same seed saw the same world.
+
+    Attributes:
+      method: Its name, as on the command line.
+      seed: Of data split, clients, initial weights and load.
+      times: Simulated seconds at the evaluations, [evaluations], not decreasing.
+      accuracies: Test accuracy of the full model at those times, [evaluations], 0 to 1.
+      rounds: Rounds done at those times, [evaluations].
+      macs: Multiply-accumulates computed by all devices up to those times, useful or not, [evaluations].
+      macs_spent: In mini-batches that are done and uploaded, all devices and rounds; so are the next two.
+      macs_wasted: In mini-batches that the deadline cut, or in work that was not uploaded.
+      macs_idle: What the devices could have computed in their rounds and did not.
+      client_rounds: Rounds times the clients of each: how often a device was asked to train.
+      deadline_hits: How many of these were cut short by the deadline.
+      clients_left_out: How many uploads the server refused (no data, or not finite).
+      bytes_up: From devices to the server.
+      bytes_down: From the server to devices.
+      accuracy_per_tier: Name of the device tier, weakest first -> accuracy on the data of its devices; NaN for a tier that
+        holds only classes without test examples.
+      accuracy_per_class: Accuracy of each class, [classes]; NaN for one without test examples.
+      largest_submodel_accuracy: Of the largest sub-model that was trained; None where the method doesn't nest models.
+    """
+
+    method: str
+    seed: int
+    times: tuple[float, ...]
+    accuracies: tuple[float, ...]
+    rounds: tuple[float, ...]
+    macs: tuple[float, ...]
+    macs_spent: float
+    macs_wasted: float
+    macs_idle: float
+    client_rounds: int
+    deadline_hits: int
+    clients_left_out: int
+    bytes_up: float
+    bytes_down: float
+    accuracy_per_tier: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    accuracy_per_class: tuple[float, ...] = ()
+    largest_submodel_accuracy: float | None = None
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.times), len(self.accuracies), len(self.rounds), len(self.macs)}
+        if len(lengths) > 1 or not self.times:
+            raise InputError(
+                f"the result of {self.method} with seed {self.seed} needs times, accuracies, rounds and macs of each"
+                f" evaluation, at least one; got lists of {sorted(lengths)}"
+            )
+
+    @property
+    def final(self) -> float:
+        """Mean accuracy of the last three evaluations."""
+        return final_accuracy(self.accuracies)
+
+    def to_json(self) -> dict[str, Any]:
+        """A mapping that JSON can hold and `from_json` reads back; it has None for NaN."""
+        mapping: dict[str, Any] = json_value(self)
+        return mapping
+
+    @classmethod
+    def from_json(cls, content: Any, source: str = "results") -> Self:
+        """The result that `to_json` wrote.
+
+        Args:
+          content: As read from JSON.
+          source: What an error calls it, such as the file's name.
+
+        Raises:
+          InputError: A field is missing, unknown or not what it has to be; it is named.
+        """
+        fields = Fields(source, _with_nan(content), "run the comparison again")
+        result = cls(
+            method=fields.text("method"),
+            seed=fields.whole("seed", least=0),
+            times=fields.numbers("times"),
+            accuracies=fields.numbers("accuracies"),
+            rounds=fields.numbers("rounds"),
+            macs=fields.numbers("macs"),
+            **{name: _required(fields, name, source) for name in ("macs_spent", "macs_wasted", "macs_idle")},
+            client_rounds=fields.whole("client_rounds", least=0),
+            deadline_hits=fields.whole("deadline_hits", least=0),
+            clients_left_out=fields.whole("clients_left_out", least=0),
+            **{name: _required(fields, name, source) for name in ("bytes_up", "bytes_down")},
+            accuracy_per_tier=fields.named_numbers("accuracy_per_tier"),
+            accuracy_per_class=fields.numbers("accuracy_per_class"),
+            largest_submodel_accuracy=fields.number("largest_submodel_accuracy"),
+        )
+        fields.finish()
+        return result
+
+
+def _with_nan(content: Any) -> Any:
+    """JSON has no NaN: the null of a class or a tier without accuracy becomes it again."""
+    if not isinstance(content, Mapping):
+        return content
+    per_class, per_tier = content.get("accuracy_per_class"), content.get("accuracy_per_tier")
+    restored: dict[str, Any] = {}
+    if isinstance(per_class, list):
+        restored["accuracy_per_class"] = [_nan_for_none(accuracy) for accuracy in per_class]
+    if isinstance(per_tier, Mapping):
+        restored["accuracy_per_tier"] = {tier: _nan_for_none(accuracy) for tier, accuracy in per_tier.items()}
+    return {**content, **restored}
+
+
+def _nan_for_none(value: Any) -> Any:
+    return math.nan if value is None else value
+
+
+def _required(fields: Fields, name: str, source: str) -> float:
+    value = fields.number(name)
+    if value is None:
+        raise InputError(f"{source}: {name} is null, expected a number; run the comparison again")
+    return value

@@ -1,0 +1,144 @@
+"""How every picture looks: its fonts, the style of each method, names at the ends of lines, and PNG files.
+
+A method has the same colour, marker and line in every picture. Colours are told apart by the colour-blind (Okabe and Ito,
+2008, with Tol's muted set beyond its eight), and marker or label says the same again.
+"""
+
+import contextlib
+import dataclasses
+import io
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from distreal_jax.errors import InputError
+from distreal_jax.record.files import write_atomically
+
+_DOTS_PER_INCH = 150
+_LOOK: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 11.0,
+    "axes.titlesize": 12.0,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": False,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "lines.linewidth": 2.0,
+    "lines.markersize": 6.0,
+}
+GREY = "#666666"
+
+
+@dataclasses.dataclass(frozen=True)
+class Style:
+    """How a method looks in every picture.
+
+    Attributes:
+      label: What it is called.
+      colour: Of its line and marker, as `#rrggbb`.
+      marker: Of its points; "": none.
+      line: Matplotlib's line style.
+    """
+
+    label: str
+    colour: str
+    marker: str
+    line: str = "-"
+
+
+_STYLES = {
+    "distreal": Style("DISTREAL", "#D55E00", "o"),
+    "distreal_uniform": Style("DISTREAL, uniform rates", "#E69F00", "s"),
+    "federated_dropout": Style("Federated Dropout", "#CC79A7", "v"),
+    "heterofl": Style("HeteroFL", "#0072B2", "^"),
+    "fjord": Style("FjORD", "#56B4E9", "D"),
+    "fedrolex": Style("FedRolex", "#332288", "P"),
+    "small_network": Style("small network", "#999933", "X"),
+    "drop_stragglers": Style("stragglers dropped", "#882255", "<"),
+    "partial_work": Style("partial work", "#009E73", ">"),
+    "full_resources": Style("full resources", "#000000", "", "--"),
+}
+_OTHER_COLOURS = ("#117733", "#AA4499", "#661100", "#44AA99", "#6699CC", "#888888")
+_OTHER_MARKERS = ("p", "h", "*", "d", "8")
+
+
+def style_of(method: str) -> Style:
+    """A method's style; where it has none of its own, one made from its name, so that it too is the same everywhere."""
+    if method in _STYLES:
+        return _STYLES[method]
+    number = zlib.crc32(method.encode())
+    colour, marker = _OTHER_COLOURS[number % len(_OTHER_COLOURS)], _OTHER_MARKERS[number % len(_OTHER_MARKERS)]
+    return Style(method.replace("_", " "), colour, marker, "-.")
+
+
+@contextlib.contextmanager
+def picture(path: Path, width: float, height: float) -> Iterator[Figure]:
+    """A figure, `width` by `height` inches, that is written when the block ends."""
+    with matplotlib.rc_context(_LOOK):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure
+        png = io.BytesIO()
+        figure.savefig(png, format="png", dpi=_DOTS_PER_INCH)
+    write_atomically(Path(path), png.getvalue())
+
+
+def in_percent(axes: Axes, axis: str) -> None:
+    """Marks the fractions along an axis, `x` or `y`, in percent."""
+    getattr(axes, f"{axis}axis").set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
+
+
+def label_ends(axes: Axes, ends: Sequence[tuple[str, float, float, str]]) -> None:
+    """Names each line (method, x, y of its end, words after its name) to the right, moved apart where they would overlap."""
+    axes.figure.draw_without_rendering()  # type: ignore[union-attr]
+    left, right = axes.get_xlim()
+    bottom, top = axes.get_ylim()
+    points = axes.get_window_extent().height * 72 / axes.figure.dpi
+    spacing = 13.5 / points * (top - bottom)  # a line of 9.5 points and its leading
+    order = sorted(range(len(ends)), key=lambda index: ends[index][2])
+    places = np.array([ends[index][2] for index in order])
+    for _ in range(500):
+        gaps = np.diff(places)
+        close = np.flatnonzero(gaps < 0.999 * spacing)
+        if not close.size:
+            break
+        push = (spacing - gaps[close]) / 2
+        np.subtract.at(places, close, push)
+        np.add.at(places, close + 1, push)
+        places += max(bottom - places[0], 0.0)
+        places -= max(places[-1] - top, 0.0)
+    for index, place in zip(order, places, strict=True):
+        method, x, y, words = ends[index]
+        style = style_of(method)
+        mark_x = right + 0.05 * (right - left)
+        axes.plot([x, mark_x], [y, place], color=style.colour, linewidth=0.7, clip_on=False)
+        axes.plot([mark_x], [place], color=style.colour, marker=style.marker or "_", clip_on=False)
+        axes.annotate(
+            f"{style.label}{words}", (mark_x, place), (8, 0), textcoords="offset points", color=style.colour,
+            fontsize=9.5, va="center", annotation_clip=False,
+        )  # fmt: skip
+    axes.set(xlim=(left, right), ylim=(bottom, top))
+
+
+def check_lengths(what: str, *lists: Sequence[object]) -> None:
+    """Refuses lists that can't be drawn together.
+
+    Raises:
+      InputError: They are empty, or of different lengths.
+    """
+    lengths = {len(items) for items in lists}
+    if len(lengths) > 1 or 0 in lengths:
+        raise InputError(
+            f"the {what} can't be drawn: its lists have lengths {[len(items) for items in lists]}, not one above 0"
+        )

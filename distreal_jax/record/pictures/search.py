@@ -1,0 +1,124 @@
+"""The pictures of a search: its front, its hypervolume, and the rates of the table that it found."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from distreal_jax.record.pictures.look import check_lengths, in_percent, picture, style_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Front:
+    """Dropout vectors in the plane of the search.
+
+    Attributes:
+      macs_fraction: Cost as a fraction of the full network's, [vectors].
+      progress: What the search maximises, [vectors].
+      standard_error: Of `progress` over repeats, [vectors]; None: not drawn.
+    """
+
+    macs_fraction: Sequence[float]
+    progress: Sequence[float]
+    standard_error: Sequence[float] | None = None
+
+
+def front_picture(path: Path, *, searched: Front, uniform: Front, title: str, progress: str = "progress") -> None:
+    """The searched Pareto front over the curve of uniform rates.
+
+    Args:
+      path: The PNG file.
+      searched: The front.
+      uniform: The same rate in all layers, for several rates.
+      title: Of the picture.
+      progress: What progress is measured in.
+
+    Raises:
+      InputError: Nothing to draw, lists of different lengths, or the file can't be written; as all pictures.
+    """
+    curves = ((uniform, "distreal_uniform", "one rate for all layers"), (searched, "distreal", "searched, a rate per layer"))
+    with picture(path, 7.2, 4.4) as figure:
+        axes = figure.subplots()
+        for front, method, label in curves:
+            errors = front.standard_error if front.standard_error is not None else np.zeros(len(front.progress)).tolist()
+            check_lengths("front", front.macs_fraction, front.progress, errors)
+            order = np.argsort(front.macs_fraction)
+            x, y, error = (np.asarray(values)[order] for values in (front.macs_fraction, front.progress, errors))
+            style = style_of(method)
+            axes.errorbar(x, y, error, color=style.colour, marker=style.marker, capsize=2.5, elinewidth=1, label=label)
+        axes.set(
+            title=title, xlabel="MACs of a training step, relative to the full network", ylabel=progress, xlim=(0, None)
+        )
+        in_percent(axes, "x")
+        axes.grid(True)
+        axes.legend(loc="lower right")
+
+
+def hypervolume_picture(
+    path: Path,
+    history: Mapping[str, Sequence[float]],
+    title: str = "Progress of the search",
+    x_label: str = "generation",
+) -> None:
+    """Dominated hypervolume over the generations of a search, and of those it is compared with.
+
+    Args:
+      path: The PNG file.
+      history: Name of the search -> hypervolume after each generation, [generations].
+      title: Of the picture.
+      x_label: What is counted.
+    """
+    check_lengths("search", list(history))
+    with picture(path, 7.2, 4.0) as figure:
+        axes = figure.subplots()
+        styles = zip(("#D55E00", "#0072B2", "#009E73", "#CC79A7"), ("o", "s", "^", "D"), strict=True)
+        for (name, values), (colour, marker) in zip(history.items(), styles, strict=False):
+            check_lengths(name, values)
+            marks = {"marker": marker, "markevery": max(len(values) // 12, 1)}
+            axes.plot(range(len(values)), values, color=colour, label=name, **marks)  # type: ignore[arg-type]
+        axes.set(title=title, xlabel=x_label, ylabel="dominated hypervolume")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(True)
+        if len(history) > 1:
+            axes.legend(loc="lower right")
+
+
+def rates_heatmap(
+    path: Path,
+    rates: Sequence[Sequence[float]],
+    group_names: Sequence[str],
+    macs_fraction: Sequence[float],
+    title: str = "Dropout rate of each layer in the table",
+) -> None:
+    """The dropout table: a row per entry, cheapest at the top, a column per filter group.
+
+    Args:
+      path: The PNG file.
+      rates: Dropout rates, [entries, groups].
+      group_names: After the layers that create the filters, [groups].
+      macs_fraction: Cost of each entry as a fraction of the full network's, [entries].
+      title: Of the picture.
+    """
+    check_lengths("table", rates, macs_fraction)
+    check_lengths("table's first entry", rates[0], group_names)
+    order = np.argsort(macs_fraction)
+    grid = np.asarray(rates, dtype=np.float64)[order]
+    with picture(path, float(np.clip(2.6 + 0.42 * len(group_names), 5, 14)), 2.4 + 0.26 * min(len(grid), 24)) as figure:
+        axes = figure.subplots()
+        image = axes.imshow(grid, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+        shown = range(0, len(grid), -(-len(grid) // 24))
+        axes.set_yticks(shown, [f"{100 * macs_fraction[order[row]]:.3g} %" for row in shown])
+        axes.set_xticks(range(len(group_names)), group_names, rotation=90 if len(group_names) > 8 else 30, fontsize=9)
+        if len(group_names) <= 8:
+            for label in axes.get_xticklabels():
+                label.set(ha="right", rotation_mode="anchor")
+        if grid.size <= 150:
+            for (row, column), rate in np.ndenumerate(grid):
+                axes.text(column, row, f"{rate:.2f}", ha="center", va="center", fontsize=8.5,
+                          color="black" if rate > 0.55 else "white")  # fmt: skip
+        axes.set(title=title, xlabel="filter group", ylabel="MACs of the entry,\nrelative to the full network")
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+        figure.colorbar(image, label="dropout rate", pad=0.02)

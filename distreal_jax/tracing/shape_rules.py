@@ -1,0 +1,142 @@
+"""How the primitives that move elements and compute nothing carry labels along: transposing, joining, cutting, reshaping."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from distreal_jax.tracing.labels import ANY, AxisLabels, ValueLabels, anything, pinned
+from distreal_jax.tracing.site import Site
+
+
+def _broadcast(site: Site) -> ValueLabels:
+    (shape,) = site.out_shapes
+    out = [anything(length) for length in shape]
+    for axis, target in enumerate(site.params["broadcast_dimensions"]):
+        if len(site.operands[0].labels[axis]) == shape[target]:
+            out[target] = site.operands[0].labels[axis]
+    return tuple(out)
+
+
+def _transpose(site: Site) -> ValueLabels:
+    return tuple(site.operands[0].labels[axis] for axis in site.params["permutation"])
+
+
+def _squeeze(site: Site) -> ValueLabels:
+    return tuple(labels for axis, labels in enumerate(site.operands[0].labels) if axis not in site.params["dimensions"])
+
+
+def _concatenate(site: Site) -> ValueLabels:
+    joined = site.params["dimension"]
+    operands = [operand.labels for operand in site.operands]
+    return tuple(
+        np.concatenate([labels[axis] for labels in operands])
+        if axis == joined
+        else site.ties.tie_axes([labels[axis] for labels in operands])
+        for axis in range(len(operands[0]))
+    )
+
+
+def _slice(site: Site) -> ValueLabels:
+    starts, limits = site.params["start_indices"], site.params["limit_indices"]
+    strides = site.params["strides"] or (1,) * len(starts)
+    return tuple(
+        labels[start:limit:stride]
+        for labels, start, limit, stride in zip(site.operands[0].labels, starts, limits, strides, strict=True)
+    )
+
+
+def _split(site: Site) -> tuple[ValueLabels, ...]:
+    axis, sizes = site.params["axis"], site.params["sizes"]
+    labels = site.operands[0].labels
+    parts = np.split(labels[axis], np.cumsum(sizes)[:-1])
+    return tuple((*labels[:axis], part, *labels[axis + 1 :]) for part in parts)
+
+
+def _pad(site: Site) -> ValueLabels:
+    out = []
+    for labels, (low, high, interior) in zip(site.operands[0].labels, site.params["padding_config"], strict=True):
+        if low == high == interior == 0:
+            out.append(labels)
+        elif interior or low < 0 or high < 0 or not site.ties.droppable(labels):
+            site.refuse(labels, "cuts or spreads channels that may be dropped", "pad channels at their ends only")
+            out.append(pinned(low + high + max(0, len(labels) + (len(labels) - 1) * interior)))
+        else:
+            out.append(np.concatenate([anything(low), labels, anything(high)]))
+    return tuple(out)
+
+
+def _reverse(site: Site) -> ValueLabels:
+    return tuple(
+        labels[::-1] if axis in site.params["dimensions"] else labels for axis, labels in enumerate(site.operands[0].labels)
+    )
+
+
+def _reshape(site: Site) -> ValueLabels:
+    labels = site.operands[0].labels
+    (shape,) = site.out_shapes
+    out = [anything(length) for length in shape]
+    for before, after in _matching_axes([len(axis) for axis in labels], shape):
+        merged = _merge(site, [labels[axis] for axis in before])
+        for axis, split in zip(after, _unmerge(site, merged, [shape[axis] for axis in after]), strict=True):
+            out[axis] = split
+    return tuple(out)
+
+
+def _matching_axes(before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+    """The finest pairing of axes before a reshape with axes after it, by equal products; axes of length 1 are left out."""
+    remaining = [[axis for axis, length in enumerate(lengths) if length != 1] for lengths in (before, after)]
+    pairs: list[tuple[list[int], list[int]]] = []
+    while remaining[0] and remaining[1]:
+        left, right = [remaining[0].pop(0)], [remaining[1].pop(0)]
+        while (left_size := math.prod(before[i] for i in left)) != (right_size := math.prod(after[j] for j in right)):
+            if left_size < right_size:
+                left.append(remaining[0].pop(0))
+            else:
+                right.append(remaining[1].pop(0))
+        pairs.append((left, right))
+    return pairs
+
+
+def _merge(site: Site, axes: Sequence[AxisLabels]) -> AxisLabels:
+    droppable = [index for index, labels in enumerate(axes) if site.ties.droppable(labels)]
+    for index in droppable[1:]:
+        site.refuse(axes[index], "flattens two axes of filters into one", "flatten positions and one axis of channels only")
+    lengths = [len(labels) for labels in axes]
+    if not droppable:
+        varies = any(np.any(labels != ANY) for labels in axes)
+        return pinned(math.prod(lengths)) if varies else anything(math.prod(lengths))
+    kept = droppable[0]
+    shape = [1] * len(axes)
+    shape[kept] = lengths[kept]
+    return np.broadcast_to(axes[kept].reshape(shape), lengths).reshape(-1)
+
+
+def _unmerge(site: Site, labels: AxisLabels, lengths: Sequence[int]) -> list[AxisLabels]:
+    if not site.ties.droppable(labels):
+        fill = anything if np.all(labels == ANY) else pinned
+        return [fill(length) for length in lengths]
+    table = site.ties.roots(labels).reshape(lengths)
+    for axis in range(len(lengths)):
+        line = np.moveaxis(table, axis, 0).reshape(lengths[axis], -1)
+        if np.all(line == line[:, :1]):  # the exact inverse of a flatten
+            return [line[:, 0] if other == axis else pinned(length) for other, length in enumerate(lengths)]
+    # Channels are split into blocks (GroupNorm): a block is dropped or kept as a whole.
+    first = next(axis for axis, length in enumerate(lengths) if length != 1)
+    blocks = labels.reshape(lengths[first], -1)
+    tied = np.array([site.ties.tie_all(block) for block in blocks], dtype=np.int64)
+    return [tied if axis == first else pinned(length) for axis, length in enumerate(lengths)]
+
+
+SHAPE_RULES: dict[str, Callable[[Site], Any]] = {
+    "broadcast_in_dim": _broadcast,
+    "transpose": _transpose,
+    "squeeze": _squeeze,
+    "concatenate": _concatenate,
+    "slice": _slice,
+    "split": _split,
+    "pad": _pad,
+    "rev": _reverse,
+    "reshape": _reshape,
+}

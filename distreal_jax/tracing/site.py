@@ -1,0 +1,66 @@
+"""One equation of a jaxpr as a rule sees it: the labels of its operands, and what is noted on the way."""
+
+import dataclasses
+from typing import Any
+
+from distreal_jax.errors import InputError
+from distreal_jax.tracing.labels import AxisLabels, Ties, ValueLabels
+
+
+@dataclasses.dataclass(frozen=True)
+class Value:
+    """What is known of one value: its labels, and whether it depends on parameters alone (and not on the input)."""
+
+    labels: ValueLabels
+    weight: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Product:
+    """A convolution or a dot: its multiply-accumulates are `constant` times the lengths of `axes`."""
+
+    constant: int
+    axes: tuple[AxisLabels, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Creation:
+    """Channels that a layer creates: the output axis of the kernel."""
+
+    labels: AxisLabels
+    layer: str
+    convolutional: bool
+
+
+class Observations:
+    """What the walk over the jaxpr collects on its way, beside the ties."""
+
+    def __init__(self) -> None:
+        self.products: list[Product] = []
+        self.creations: list[Creation] = []
+        self.contracted: list[AxisLabels] = []
+        self.normalised_over: dict[str, AxisLabels] = {}
+        self.refusals: list[tuple[AxisLabels, InputError]] = []
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """One equation, with what a rule needs to know about it."""
+
+    primitive: str
+    params: dict[str, Any]
+    operands: tuple[Value, ...]
+    out_shapes: tuple[tuple[int, ...], ...]
+    layer: str  # path of the innermost module that is being called, "" outside all
+    masks_statistics: bool  # that module can be told which channels count in its statistics (Flax's `mask=`)
+    ties: Ties
+    seen: Observations
+
+    def refuse(self, labels: AxisLabels, why: str, remedy: str) -> None:
+        """Notes that the equation can't be followed if any of the labels turns out to be droppable in the end.
+
+        Whether it does is known only after the walk: the classes that a final softmax reduces over are pinned last.
+        """
+        where = f"layer {self.layer!r}" if self.layer else "the network's own __call__"
+        error = InputError(f"can't trace {where}: primitive {self.primitive!r} {why}; {remedy}")
+        self.seen.refusals.append((labels, error))
