@@ -56,8 +56,8 @@ class TableEntry:
       macs: Multiply-accumulates of one example's forward pass.
       progress: Progress of a short training with this vector, in the unit of the search; None: not measured.
       progress_stderr: Standard error of `progress` over repeated measurements.
-      flops: Floating-point operations of the compiled training step, by XLA's count.
-      seconds: Seconds of a training step, by the name of the device they were measured on.
+      flops: Floating-point operations of a compiled training step, by XLA's count; None: not counted.
+      seconds: Median seconds of a training step, by the name of the device they were measured on.
     """
 
     widths: tuple[int, ...]
@@ -233,8 +233,26 @@ class DropoutTable:
         """The best entry that fits the budget: the dearest, as none is dominated. The cheapest entry if none fits."""
         return self.entries[self.select_index(budget_macs)]
 
+    def select_share(self, share: float, unit: str = "macs") -> TableEntry:
+        """The best entry whose cost is at most this share of the full network's; the cheapest entry if none is.
+
+        Args:
+          share: Of `full_macs`, or of `full_seconds` on the device.
+          unit: As for `costs`.
+
+        Raises:
+          InputError: As `costs`, or the share is NaN.
+        """
+        if math.isnan(share):
+            raise InputError("the share is NaN, expected a fraction of the full network's cost; check what it came from")
+        costs = self.costs(unit)
+        fitting = np.flatnonzero(costs <= share)
+        return self.entries[fitting[-1] if fitting.size else costs.argmin()]
+
     def costs(self, unit: str = "macs") -> np.ndarray:
-        """[entries] float64: each entry's cost as a fraction of the full network's.
+        """[entries] float64: each entry's cost as a fraction of the full network's, whose own is 1 in any unit.
+
+        Seconds need not increase from entry to entry, nor stay below 1: see `undominated`.
 
         Args:
           unit: `macs`, or `seconds:<device>` for the seconds measured on that device.
@@ -247,12 +265,40 @@ class DropoutTable:
         kind, _, device = unit.partition(":")
         if kind != "seconds" or not device:
             raise InputError(f"unknown unit of cost {unit!r}; choose macs or seconds:<device>")
-        if device not in self.full_seconds or any(device not in entry.seconds for entry in self.entries):
+        narrower = [entry.seconds for entry in self.entries if entry.widths != self.group_filters]
+        if narrower and not all(device in seconds for seconds in (self.full_seconds, *narrower)):
             measured = ", ".join(sorted(self.full_seconds)) or "none"
             raise InputError(
                 f"the table has no seconds of {device!r} (devices measured: {measured}); run experiments/profile_device.py"
             )
-        return np.array([entry.seconds[device] / self.full_seconds[device] for entry in self.entries])
+        return np.array(
+            [
+                1.0 if entry.widths == self.group_filters else entry.seconds[device] / self.full_seconds[device]
+                for entry in self.entries
+            ]
+        )
+
+    def undominated(self, unit: str = "macs") -> Self:
+        """The entries worth choosing at their cost in this unit, which then increases from entry to entry.
+
+        In MACs these are all of them. Measured seconds need not follow MACs: an entry goes if a better one, or the full
+        network, is as fast or faster.
+
+        Args:
+          unit: As for `costs`.
+
+        Raises:
+          InputError: As `costs`, or every entry is slower than the full network.
+        """
+        kept, least = list[TableEntry](), math.nextafter(1.0, 2.0)
+        for entry, cost in zip(reversed(self.entries), reversed(self.costs(unit)), strict=True):
+            if cost < least:
+                kept, least = [entry, *kept], cost
+        if not kept:
+            raise InputError(
+                f"by {unit} every entry of the table is slower than the full network; add the full network to it"
+            )
+        return dataclasses.replace(self, entries=tuple(kept))
 
     def dropout_rates(self) -> np.ndarray:
         """[entries, groups] float64: the fraction of each group's filters that an entry drops."""
@@ -268,6 +314,15 @@ class DropoutTable:
             for entry, measured in zip(self.entries, seconds, strict=True)
         )
         return dataclasses.replace(self, entries=entries, full_seconds={**self.full_seconds, device: float(full_seconds)})
+
+    def with_flops(self, flops: Sequence[float]) -> Self:
+        """The same table with the floating-point operations of a compiled training step: [entries]."""
+        if len(flops) != len(self.entries):
+            raise InputError(f"{len(flops)} counts of flops for {len(self.entries)} entries; count each entry")
+        counted = zip(self.entries, flops, strict=True)
+        return dataclasses.replace(
+            self, entries=tuple(dataclasses.replace(entry, flops=float(count)) for entry, count in counted)
+        )
 
     def checked_for(self, network: "TracedNetwork") -> Self:
         """The table itself, if it was made for this network.

@@ -120,6 +120,70 @@ def test_costs_are_fractions_of_the_full_network_on_the_table_or_not():
         measured.costs("flops")
 
 
+def test_the_full_network_costs_1_in_any_unit():
+    assert DropoutTable.full(NETWORK).costs("seconds:cpu").tolist() == [1.0]
+    assert searched_table().with_seconds("cpu", [0.1, 0.3, 0.4], full_seconds=0.4).costs("seconds:cpu")[-1] == 1.0
+    with pytest.raises(InputError, match="no seconds of 'cpu'"):
+        searched_table().costs("seconds:cpu")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "kept"),
+    [
+        ([0.1, 0.2, 0.4], [31, 99, 225]),
+        ([0.2, 0.2, 0.4], [99, 225]),  # as fast and better
+        ([0.1, 0.5, 0.4], [31, 225]),  # slower than the full network
+        ([0.5, 0.6, 0.4], [225]),
+    ],
+)
+def test_an_entry_that_a_better_one_matches_in_seconds_is_not_worth_choosing(seconds, kept):
+    table = searched_table().with_seconds("cpu", seconds, full_seconds=0.4)
+    assert [entry.macs for entry in table.undominated("seconds:cpu").entries] == kept
+    assert table.undominated() == table
+
+
+def test_without_the_full_network_an_entry_slower_than_it_is_dropped_all_the_same():
+    table = DropoutTable.uniform(NETWORK, [0.5, 0.75])
+    assert [
+        entry.macs for entry in table.with_seconds("cpu", [0.3, 0.5], full_seconds=0.4).undominated("seconds:cpu").entries
+    ] == [48]
+    with pytest.raises(InputError, match=r"every entry .* slower than the full network; add the full network"):
+        table.with_seconds("cpu", [0.5, 0.6], full_seconds=0.4).undominated("seconds:cpu")
+
+
+@pytest.mark.parametrize(("share", "macs"), [(2, 225), (1, 225), (0.95, 99), (0.75, 99), (0.7, 31), (0.25, 31), (0.1, 31)])
+def test_selection_by_seconds_takes_what_the_seconds_say(share, macs):
+    table = searched_table().with_seconds("cpu", [1.0, 3.0, 4.0], full_seconds=4.0)
+    assert table.select_share(share, "seconds:cpu").macs == macs
+
+
+def test_selection_by_seconds_skips_a_slow_entry_and_falls_back_to_the_fastest():
+    table = searched_table().with_seconds("cpu", [0.3, 0.1, 0.4], full_seconds=0.4)
+    assert [table.select_share(share, "seconds:cpu").macs for share in (1.0, 0.8, 0.1)] == [225, 99, 99]
+    assert [table.select_share(share).macs for share in (1.0, 99 / 225, 0.1)] == [225, 99, 31]
+    with pytest.raises(InputError, match="NaN"):
+        table.select_share(float("nan"))
+
+
+def test_columns_of_cost_survive_a_file_and_leave_each_other_alone(tmp_path):
+    table = searched_table().with_seconds("a", [1, 2, 3], full_seconds=3).with_seconds("b", [5, 4, 3], full_seconds=3)
+    table = table.with_flops([10, 20, 30]).with_seconds("a", [2, 3, 4], full_seconds=4)
+    table.save(tmp_path / "table.json")
+    read = DropoutTable.load(tmp_path / "table.json")
+    assert read == table
+    assert [entry.seconds for entry in read.entries] == [{"a": 2, "b": 5}, {"a": 3, "b": 4}, {"a": 4, "b": 3}]
+    assert [entry.flops for entry in read.entries] == [10, 20, 30] and read.full_seconds == {"a": 4, "b": 3}
+    with pytest.raises(InputError, match="2 measured seconds for 3 entries"):
+        table.with_seconds("a", [1, 2], full_seconds=3)
+    with pytest.raises(InputError, match="2 counts of flops for 3 entries"):
+        table.with_flops([1, 2])
+    for wrong in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(InputError, match=r"entries\[1\]: seconds and flops have to be finite and above 0"):
+            table.with_flops([1, wrong, 3])
+        with pytest.raises(InputError, match="above 0"):
+            table.with_seconds("a", [1, 2, 3], full_seconds=wrong)
+
+
 def test_dropout_rates_are_what_is_missing_from_the_full_network():
     assert searched_table().dropout_rates().tolist() == [[0.75, 0.875, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 0.0]]
 
@@ -265,7 +329,11 @@ def _first_entry(**fields):
         (_first_entry(progress=0.25), r"entries\[1\].progress is 0.2, dominated by the 0.25 of the cheaper entries\[0\]"),
         (_first_entry(progress_stderr=-0.1), r"entries\[0\].progress_stderr is -0.1"),
         (_first_entry(flops=0), r"entries\[0\]: seconds and flops"),
+        (_first_entry(flops="many"), r"entries\[0\].flops is 'many', expected a finite number"),
         (_first_entry(seconds={"cpu": 0}), r"entries\[0\]: seconds and flops"),
+        (_first_entry(seconds={"cpu": None}), r"entries\[0\].seconds.cpu is None, expected a finite number"),
+        (_first_entry(seconds=[0.1]), r"entries\[0\].seconds is .*expected a JSON object"),
+        (lambda document: document["entries"][0].pop("flops"), r"field entries\[0\].flops is missing"),
         (_first_entry(progress=0.15), "changed after it was written"),
         (lambda document: document["provenance"].update(seed=1), "changed after it was written"),
     ],

@@ -86,15 +86,16 @@ class TrainingSettings:
 
 
 def table_for(method: Method, world: World, searched: DropoutTable | None) -> DropoutTable:
-    """The table that a method's devices choose from.
+    """The table that a method's devices choose from: what is worth choosing at its cost in the world's unit.
 
     Args:
       method: The method.
-      world: Its network and load.
+      world: Its network, its load, and the unit of cost.
       searched: The searched table, for methods that need one.
 
     Raises:
-      InputError: The method needs a searched table and none is given, or it was made for another network.
+      InputError: The method needs a searched table and none is given, or it was made for another network; or cost is counted
+        in seconds that were not measured.
     """
     network = world.network
     if method.rates == "table":
@@ -103,13 +104,18 @@ def table_for(method: Method, world: World, searched: DropoutTable | None) -> Dr
         table = searched.checked_for(network)
     elif method.rates == "full":
         table = DropoutTable.full(network)
+    elif world.cost != "macs":
+        raise InputError(
+            f"{method.name} makes a table of {method.rates} rates, of which no seconds were measured; leave --cost out, or "
+            "choose a method of the given table or of the full network"
+        )
     else:
         rates = HALVING_RATES if method.rates == "halving" else UNIFORM_RATES
         table = DropoutTable.uniform(network, rates, dense=method.dense)
+    table = table.undominated(world.cost)
     if method.decided != "never":
         return table
-    fixed = table.select(world.availability.minimum * network.macs())
-    return DropoutTable.from_widths(network, [fixed.widths], provenance=table.provenance)
+    return dataclasses.replace(table, entries=(table.select_share(world.availability.minimum, world.cost),))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,7 +185,8 @@ class Federation:
         clients = sample_clients(world.seed, round_index, world.devices, training.devices_per_round)
         plan = plan_round(
             self.method,
-            self.table.costs(),
+            # Who has all resources runs the dearest entry, whatever it costs.
+            self.table.costs(self.world.cost if self.method.limited else "macs"),
             world.availability,
             clients,
             round_index=round_index,

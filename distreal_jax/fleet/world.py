@@ -29,11 +29,13 @@ class WorldSettings:
     Attributes:
       dataset: digits (needs no network), mnist_writers, or any image classification set of tensorflow-datasets.
       data_dir: Folder with the data; digits needs none.
-      model: digits_cnn, leaf_cnn, resnet20 or densenet40.
+      model: digits_cnn, small_cnn, leaf_cnn, resnet20 or densenet40.
       partition: How examples are shared out: iid, dirichlet:ALPHA, or natural (by the set's own clients).
       devices: Devices in the population; 0 with natural: all clients of the set.
       availability: Load, such as redrawn:0.1,1,3 (uniform in [0.1, 1], redrawn 3 times a round on average), constant:0.5,
         tiers:1,0.5,0.25, markov:1,0.5,0.1,2, planetlab, phones or trace:FILE,round_seconds=600.
+      cost: What devices choose an entry by, and what a round's work is counted in: macs, or seconds:DEVICE where
+        experiments/profile_device.py has measured the table on DEVICE.
     """
 
     dataset: str = "digits"
@@ -42,6 +44,7 @@ class WorldSettings:
     partition: str = "dirichlet:0.3"
     devices: int = 100
     availability: str = "redrawn:0.1,1,3"
+    cost: str = "macs"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +60,7 @@ class World:
     train: Images
     evaluator: Evaluator
     seed: int
+    cost: str = "macs"  # `DropoutTable.costs`: what work is counted in
 
     @property
     def devices(self) -> int:
@@ -65,15 +69,21 @@ class World:
 
     @classmethod
     def make(
-        cls, settings: WorldSettings, seed: int, dataset: Dataset | None = None, model: nnx.Module | None = None
+        cls,
+        settings: WorldSettings,
+        seed: int,
+        dataset: Dataset | None = None,
+        model: nnx.Module | None = None,
+        availability: Availability | None = None,
     ) -> "World":
         """Loads, splits and traces.
 
         Args:
           settings: What to make.
           seed: Of the split, the load and the first weights.
-          dataset: The data set if it is loaded already.
+          dataset: The data set if it is loaded already, or one of one's own, in place of the one that the settings name.
           model: A network of one's own, in place of the one that the settings name.
+          availability: A load of one's own, in place of the one that the settings name.
 
         Raises:
           InputError: Any of the settings is no good, in one line.
@@ -84,9 +94,10 @@ class World:
         if model is None:
             model = make_network(settings.model, image_shape=dataset.image_shape, num_classes=dataset.num_classes, seed=seed)
         partition = partition_of(settings, dataset, seed)
-        availability = make_availability(
-            settings.availability, seed=seed, num_devices=partition.num_clients, data_dir=settings.data_dir
-        )
+        if availability is None:
+            availability = make_availability(
+                settings.availability, seed=seed, num_devices=partition.num_clients, data_dir=settings.data_dir
+            )
         network = trace_network(model, jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32))
         params, others = split_variables(model)
         mean, std = jnp.asarray(dataset.mean), jnp.asarray(dataset.std)
@@ -95,7 +106,7 @@ class World:
         count = len(dataset.train_labels)
         statistics = np.random.default_rng(0).permutation(count)[:STATISTICS_EXAMPLES]
         evaluator = Evaluator(network, others, test, train, statistics, dataset.num_classes)
-        return cls(dataset, partition, availability, network, params, others, train, evaluator, seed)
+        return cls(dataset, partition, availability, network, params, others, train, evaluator, seed, settings.cost)
 
 
 def partition_of(settings: WorldSettings, dataset: Dataset, seed: int) -> Partition:

@@ -1,0 +1,174 @@
+"""What a training step really costs with each table entry: seconds on the device at hand, and FLOPs by XLA's count.
+
+Measured is the compact step as a round runs it (filters drawn anew in each step, the same optimiser, batch size and form of
+convolutions, inside a loop over a client's steps), for one client on one device.
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from jax.sharding import SingleDeviceSharding
+from tqdm import tqdm
+
+from distreal_jax.data.sampling import batch_indices
+from distreal_jax.errors import InputError
+from distreal_jax.fleet.federation import Federation
+from distreal_jax.fleet.round import RoundKeys
+from distreal_jax.step import Images, Learner
+from distreal_jax.table import DropoutTable
+from distreal_jax.tracing import draw_filters
+
+LocalTraining = Callable[[Learner, Images, Any, Any], tuple[Learner, jax.Array]]
+
+
+@dataclasses.dataclass(frozen=True)
+class ProfileSettings:
+    """How long is measured. The defaults are chosen by us.
+
+    Attributes:
+      repetitions: Samples of each entry, which take turns.
+      sample_seconds: About how long a sample lasts, at least the steps of one client's round; some hundred times what it
+        takes to start a program.
+    """
+
+    repetitions: int = 20
+    sample_seconds: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.repetitions < 1:
+            raise InputError(f"repetitions is {self.repetitions}; give at least 1")
+        if not 0 < self.sample_seconds < math.inf:
+            raise InputError(f"sample-seconds is {self.sample_seconds:g}; give a time above 0, such as 0.1")
+
+
+@dataclasses.dataclass(frozen=True)
+class StepProfile:
+    """What a training step costs with each entry of a table.
+
+    Attributes:
+      samples: Seconds of a step, float64 [entries, repetitions].
+      flops: Floating-point operations of a step, float64 [entries].
+      full_samples: Of the full network, [repetitions].
+      full_flops: Of the full network.
+    """
+
+    samples: npt.NDArray[np.float64]
+    flops: npt.NDArray[np.float64]
+    full_samples: npt.NDArray[np.float64]
+    full_flops: float
+
+    @property
+    def seconds(self) -> npt.NDArray[np.float64]:
+        """Median seconds of a step, [entries]."""
+        return np.median(self.samples, axis=1)
+
+    @property
+    def quartiles(self) -> npt.NDArray[np.float64]:
+        """The quarter of the samples below and the quarter above lie outside these, [entries, 2]."""
+        return np.quantile(self.samples, (0.25, 0.75), axis=1).T
+
+    def added_to(self, table: DropoutTable, device: str) -> DropoutTable:
+        """The table with the columns of this profile; seconds are those of `device`."""
+        return table.with_seconds(device, self.seconds.tolist(), float(np.median(self.full_samples))).with_flops(
+            self.flops.tolist()
+        )
+
+
+def profile_steps(federation: Federation, settings: ProfileSettings) -> StepProfile:
+    """Measures the training step of each entry of a federation's table, and of the full network.
+
+    A sample trains one client for as many rounds' mini-batches as fill its time, and waits for the device once, at its end.
+    The entries take turns, so that whatever else the machine does falls on all of them alike.
+
+    FLOPs are what XLA's cost analysis says of the program that is timed; it counts the body of a loop once, which is one
+    step. It does not count exponentials and logarithms, nor the moving of data (gathering a sub-network, writing it back),
+    nor, where a convolution is left to XLA, its positions in the padding. A GPU's program hands products to cuBLAS and cuDNN
+    in calls whose cost it does not know (https://github.com/jax-ml/jax/issues/16008), so what is counted is always the
+    program as compiled for the CPU.
+
+    Args:
+      federation: Its network, data, table, training and form of convolutions are measured; its load does not matter.
+      settings: How long is measured.
+
+    Raises:
+      InputError: JAX is kept from using the CPU.
+    """
+    world, table, device = federation.world, federation.table, jax.devices()[0]
+    every = [entry.widths for entry in table.entries]
+    if every[-1] != world.network.full_widths:
+        every.append(world.network.full_widths)
+    steps, batch_size, client = federation.training.steps, federation.training.batch_size, np.zeros(1, dtype=np.uint32)
+    batches = batch_indices(world.seed, 0, client, world.partition, steps=steps, batch_size=batch_size)
+    start = jax.device_put(federation.round.step.start(world.params), device)
+    arguments = jax.device_put((world.train, client[0], batches[0]), device)
+    timers, flops = [], []
+    # Without a terminal there are no bars.
+    for widths in tqdm(every, "compile", unit="entry", leave=False, disable=None):
+        training = _local_training(federation, widths)
+        program = _compiled(training, (start, *arguments), device)
+        counted = program if device.platform == "cpu" else _compiled(training, (start, *arguments), _cpu())
+        flops.append(float(counted.cost_analysis()["flops"]))
+        timers.append(_Timer(program, start, arguments, steps, settings.sample_seconds))
+    turns = tqdm(range(settings.repetitions), "measure", unit="repetition", leave=False, disable=None)
+    samples = np.array([[timer.seconds_of_step() for timer in timers] for _ in turns]).T
+    count = len(table.entries)
+    return StepProfile(samples[:count], np.array(flops[:count]), samples[-1], flops[-1])
+
+
+class _Timer:
+    """Times one compiled program."""
+
+    def __init__(
+        self, program: Callable[..., Any], learner: Learner, arguments: tuple[Any, ...], steps: int, sample_seconds: float
+    ) -> None:
+        self._program, self._learner, self._arguments = program, learner, arguments
+        self._steps, self._calls = steps, 1
+        self.seconds_of_step()  # a first run warms up
+        self._calls = math.ceil(sample_seconds / (self.seconds_of_step() * steps))
+
+    def seconds_of_step(self) -> float:
+        """One sample; the device is waited for once, at the end."""
+        # A program gives the learner's buffers away, as in a round; what is trained goes back to the start for each sample.
+        learner = jax.block_until_ready(jax.tree.map(jnp.array, self._learner))
+        begun = time.perf_counter()
+        for _ in range(self._calls):
+            learner, _ = self._program(learner, *self._arguments)
+        jax.block_until_ready(learner)
+        return (time.perf_counter() - begun) / (self._calls * self._steps)
+
+
+def _local_training(federation: Federation, widths: Sequence[int]) -> LocalTraining:
+    """A client's steps of a round at one entry: (learner, images, client, batches [steps, batch]) to (learner, losses)."""
+    step, network, method = federation.round.step, federation.world.network, federation.method
+
+    def train(learner: Learner, images: Images, client: jax.Array, batches: jax.Array) -> tuple[Learner, jax.Array]:
+        keys = RoundKeys.of(federation.world.seed, 0)
+
+        def body(learner: Learner, numbered: tuple[jax.Array, jax.Array]) -> tuple[Learner, jax.Array]:
+            number, index = numbered
+            kept = draw_filters(method.filters, keys.filter_key(method, client, number), 0, network, widths)
+            return step.compact(learner, learner.params, images.batch(index), keys.layer_key(client, number), kept)
+
+        return jax.lax.scan(body, learner, (jnp.arange(len(batches)), batches))
+
+    return train
+
+
+def _compiled(training: LocalTraining, arguments: tuple[Any, ...], device: jax.Device) -> Any:
+    placed = SingleDeviceSharding(device)
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed), arguments)
+    return jax.jit(training, donate_argnums=0).lower(*shapes).compile()
+
+
+def _cpu() -> jax.Device:
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError as error:
+        raise InputError("FLOPs are counted on the CPU, which JAX may not use; add cpu to JAX_PLATFORMS") from error

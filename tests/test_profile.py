@@ -1,0 +1,170 @@
+"""Claims about what an entry costs on a device: what is measured and kept, and that devices choose by it where asked to."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from distreal_jax.errors import InputError
+from distreal_jax.experiment import OutputSettings
+from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
+from distreal_jax.fleet.profile import ProfileSettings
+from distreal_jax.fleet.world import World, WorldSettings
+from distreal_jax.methods import METHODS, method_named
+from distreal_jax.table import DropoutTable
+from experiments import profile_device
+
+WORLD = WorldSettings(partition="iid", devices=4, availability="constant:0.5")
+TRAINING = TrainingSettings(devices_per_round=2, steps=3, batch_size=10)
+NARROW, MIDDLE, FULL = (2, 2, 2, 4), (8, 16, 16, 64), (16, 32, 32, 64)
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World.make(WORLD, seed=0)
+
+
+class Profiled(NamedTuple):
+    """What the script left and printed, for a table that lacks the full network."""
+
+    given: bytes
+    path: Path
+    folder: Path
+    printed: str
+
+
+@pytest.fixture(scope="module")
+def profiled(world: World, tmp_path_factory: pytest.TempPathFactory) -> Profiled:
+    folder, patch = tmp_path_factory.mktemp("profile"), pytest.MonkeyPatch()
+    path = folder / "given.json"
+    DropoutTable.from_widths(world.network, [NARROW, MIDDLE], progress=[0.1, 0.2], provenance={"seed": 3}).save(path)
+    given, lines = path.read_bytes(), []
+    patch.setattr("builtins.print", lambda text: lines.append(text))
+    profile_device.main(
+        profile_device.Options(
+            table=str(path),
+            device_name="bench",
+            profile=ProfileSettings(repetitions=3, sample_seconds=0.001),
+            world=WORLD,
+            training=TRAINING,
+            output=OutputSettings(out=folder / "out"),
+        )
+    )
+    patch.undo()
+    return Profiled(given, path, folder / "out", "\n".join(lines))
+
+
+def test_every_entry_gets_seconds_and_flops(profiled: Profiled, world: World) -> None:
+    table = DropoutTable.load(profiled.folder / "table.json").checked_for(world.network)
+    assert [entry.widths for entry in table.entries] == [NARROW, MIDDLE]
+    assert all(entry.seconds["bench"] > 0 and entry.flops > 0 for entry in table.entries)
+    assert table.full_seconds["bench"] > 0
+    assert table.costs("seconds:bench").tolist() == [
+        entry.seconds["bench"] / table.full_seconds["bench"] for entry in table.entries
+    ]
+
+
+def test_flops_are_those_of_one_step_however_many_are_timed(profiled: Profiled, world: World) -> None:
+    table = DropoutTable.load(profiled.folder / "table.json")
+    results = json.loads((profiled.folder / "results.json").read_text())
+    narrow, middle, full = *(entry.flops for entry in table.entries), results["full_flops"]
+    assert narrow < middle < full
+    # Forward, and two products of the same size backward, each MAC a multiplication and an addition.
+    assert 1 <= middle / (6 * TRAINING.batch_size * world.network.macs(MIDDLE)) < 1.2
+    assert 1 <= full / (6 * TRAINING.batch_size * world.network.macs()) < 1.2
+
+
+def test_what_the_table_said_before_stays_and_the_given_file_too(profiled: Profiled) -> None:
+    assert profiled.path.read_bytes() == profiled.given
+    table = DropoutTable.load(profiled.folder / "table.json")
+    assert [entry.progress for entry in table.entries] == [0.1, 0.2] and table.provenance["seed"] == 3
+    source = table.provenance["seconds:bench"]
+    assert source["commit"] and source["versions"] and source["training"]["batch_size"] == TRAINING.batch_size
+
+
+def test_the_report_has_a_line_for_each_entry_and_the_picture(profiled: Profiled) -> None:
+    report = (profiled.folder / "report.md").read_text()
+    rows = [line.split("|")[1:-1] for line in profiled.printed.splitlines() if line.startswith("| ")]
+    assert [row[0].strip() for row in rows] == ["entry", "0", "1"]
+    assert all("|".join(row) in report for row in rows)
+    assert rows[1][1].strip() == f"{DropoutTable.load(profiled.path).costs()[0]:.1%}"
+    assert (profiled.folder / "seconds.png").read_bytes().startswith(b"\x89PNG") and "(seconds.png)" in report
+    samples = np.array(json.loads((profiled.folder / "results.json").read_text())["samples"])
+    assert samples.shape == (2, 3) and (samples > 0).all()
+    assert '--cost "seconds:bench"' in profiled.printed
+
+
+@pytest.mark.parametrize("settings", [{"repetitions": 0}, {"sample_seconds": 0.0}, {"sample_seconds": float("nan")}])
+def test_measuring_nothing_is_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=r"; give at least 1|; give a time above 0"):
+        ProfileSettings(**settings)
+
+
+def measured(world: World, seconds: list[float]) -> DropoutTable:
+    """Three entries, of 1 %, 27 % and 100 % of the MACs; the full network takes 10 s."""
+    table = DropoutTable.from_widths(world.network, [NARROW, MIDDLE, FULL])
+    return table.with_seconds("pi", seconds, full_seconds=10.0)
+
+
+def by_seconds(world: World, method: str, seconds: list[float]) -> Federation:
+    world = dataclasses.replace(world, cost="seconds:pi")
+    chosen = method_named(method)
+    return Federation(world, chosen, table_for(chosen, world, measured(world, seconds)), TRAINING)
+
+
+def widths_run(federation: Federation) -> set[tuple[int, ...]]:
+    """Widths of the mini-batches of a round, in which every device has half of its resources."""
+    plan, _ = federation.plan(0)
+    return {federation.table.entries[entry].widths for entry in plan.entries[plan.entries >= 0]}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "widths"),
+    [
+        ([3.0, 6.0, 10.0], NARROW),  # 6 of 10 seconds are more than half
+        ([3.0, 5.0, 10.0], MIDDLE),
+        ([3.0, 2.0, 10.0], MIDDLE),  # the narrow entry is slower than a better one
+        ([3.0, 11.0, 10.0], NARROW),  # the middle one is slower than the full network
+    ],
+)
+def test_devices_choose_by_seconds_where_the_world_counts_seconds(
+    world: World, seconds: list[float], widths: tuple[int, ...]
+) -> None:
+    assert widths_run(by_seconds(world, "distreal", seconds)) == {widths}
+
+
+def test_devices_choose_by_macs_unless_told_otherwise(world: World) -> None:
+    table = table_for(METHODS["distreal"], world, measured(world, [3.0, 6.0, 10.0]))
+    assert widths_run(Federation(world, METHODS["distreal"], table, TRAINING)) == {MIDDLE}
+
+
+def test_an_entry_for_ever_is_the_best_that_the_weakest_device_has_the_seconds_for(world: World) -> None:
+    for seconds, widths in ([3.0, 6.0, 10.0], NARROW), ([3.0, 5.0, 10.0], MIDDLE):
+        federation = by_seconds(world, "distreal[decided=never]", seconds)
+        assert [entry.widths for entry in federation.table.entries] == [widths] and widths_run(federation) == {widths}
+
+
+def test_work_is_counted_in_seconds_of_the_full_network(world: World) -> None:
+    plan, _ = by_seconds(world, "distreal", [3.0, 6.0, 10.0]).plan(0)
+    # Three mini-batches of 3 seconds each, where the full network's takes 10; offered is half of three of those.
+    assert plan.work_spent.tolist() == pytest.approx([3 * 0.3] * 2)
+    assert plan.work_idle.tolist() == pytest.approx([1.5 - 3 * 0.3] * 2)
+
+
+def test_the_full_network_needs_no_measurement(world: World) -> None:
+    federation = by_seconds(world, "partial_work", [3.0, 6.0, 10.0])
+    assert federation.table.costs("seconds:pi").tolist() == [1.0] and widths_run(federation) == {FULL}
+
+
+def test_methods_whose_tables_were_not_measured_are_refused(world: World) -> None:
+    for method in ("distreal_uniform", "heterofl", "small_network"):
+        with pytest.raises(InputError, match=f"{method} makes a table .* of which no seconds were measured"):
+            by_seconds(world, method, [3.0, 6.0, 10.0])
+    elsewhere = dataclasses.replace(world, cost="seconds:phone")
+    with pytest.raises(InputError, match=r"no seconds of 'phone' \(devices measured: pi\)"):
+        table_for(METHODS["distreal"], elsewhere, measured(world, [3.0, 6.0, 10.0]))
+    with pytest.raises(InputError, match="unknown unit of cost 'joules'"):
+        table_for(METHODS["partial_work"], dataclasses.replace(world, cost="joules"), None)
