@@ -148,7 +148,8 @@ class SearchResult:
             raise InputError("the table is for another network than the one that was searched; give that one")
         costs = np.array([entry.macs for entry in self.front], dtype=np.float64)
         progress = np.array([_known(entry.progress) for entry in self.front])
-        entries = [self.front[i] for i in thinned(costs, progress, most_entries or costs.size)]
+        # By the logarithm: what a device loses to the gap below its resources, it loses relative to them.
+        entries = [self.front[i] for i in thinned(np.log(costs), progress, most_entries or costs.size)]
         outcome = {
             "settings": dataclasses.asdict(self.settings),
             "evaluated": len(self.evaluated),
@@ -182,7 +183,7 @@ def measured_afresh(
     """
     evaluated = list(vectors.measured)
     costs, progress = [space.cost(widths) for widths in evaluated], [vectors.progress(widths) for widths in evaluated]
-    best = [evaluated[i] for i in best_points(costs, progress, settings.population)]
+    best = [evaluated[i] for i in best_points(np.log(costs), progress, settings.population)]
     full = tuple(int(width) for width in space.network.full_widths)
     candidates = list(dict.fromkeys([*best, *seeds, full]))
     measured = vectors.measure(candidates, range(settings.repeats, settings.repeats + settings.final_repeats))

@@ -6,6 +6,7 @@ Objectives are the MACs of a forward pass, to be low, and the progress of a shor
 
 import contextlib
 import dataclasses
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ _MATING_ROUNDS = 8  # chosen by us: how often a population mates for children no
 
 
 class _Fitness(base.Fitness):  # type: ignore[misc]  # DEAP is untyped
-    """(cost, progress): the first is to be low, the second high."""
+    """(logarithm of the cost, progress): the first is to be low, the second high."""
 
     weights = (-1.0, 1.0)
 
@@ -157,7 +158,8 @@ def _first_generation(space: SearchSpace, settings: SearchSettings) -> list[_Ind
 
 def _selected(pool: Sequence[_Individual], space: SearchSpace, vectors: EvaluatedVectors, count: int) -> list[_Individual]:
     for individual in pool:
-        individual.fitness.values = (space.cost(individual.widths), vectors.progress(individual.widths))
+        # The logarithm orders costs as they are, and spreads a front evenly over octaves of a device's resources.
+        individual.fitness.values = (math.log(space.cost(individual.widths)), vectors.progress(individual.widths))
     selected: list[_Individual] = tools.selNSGA2(list(pool), min(count, len(pool)))
     return selected
 
