@@ -83,7 +83,12 @@ def search_table(
             on_generation=told,
             measures=describe(progress_settings, training, world.dataset.name, world.seed),
         )
-    source = {**provenance(), "dataset": world.dataset.name, "progress": dataclasses.asdict(progress_settings)}
+    source = {
+        **provenance(),
+        "dataset": world.dataset.name,
+        "training": dataclasses.asdict(training),
+        "progress": dataclasses.asdict(progress_settings),
+    }
     table = found.to_table(world.network, source, most_entries)
     uniform = measured_uniform(world, measured, settings)
     table.save(folder.path / name)
