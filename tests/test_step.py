@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
+from distreal_jax.errors import InputError
 from distreal_jax.networks import make_network
 from distreal_jax.step import Batch, Learner, LocalStep, MaskedNetwork, cross_entropy, forward, split_variables
 from distreal_jax.step.forms import in_form
@@ -220,6 +221,14 @@ def test_executions_agree_in_the_librarys_form_with_another_optimiser():
     example = small()
     programs = programs_of(example, optimizer=optax.lamb(0.01), convolution="library", rescale=True)
     assert_executions_agree(example, programs, kept=kept_of_convolutions(example.network))
+
+
+def test_an_optimiser_whose_state_does_not_follow_the_parameters_is_refused():
+    example = example_of(lambda: make_network("digits_cnn", image_shape=(8, 8, 1), num_classes=CLASSES, seed=0), (8, 8, 1))
+    factored = LocalStep(example.network, optax.adafactor(0.1, min_dim_size_to_factor=8), example.others)
+    with pytest.raises(InputError, match="keeps state of other shapes than the parameters', such as Adafactor's"):
+        factored.start(example.params)
+    LocalStep(example.network, optax.adam(0.1), example.others).start(example.params)
 
 
 def test_masks_that_keep_everything_give_ordinary_training():

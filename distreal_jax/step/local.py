@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from distreal_jax.errors import InputError
 from distreal_jax.step.forms import ConvolutionForm
 from distreal_jax.step.forward import forward
 from distreal_jax.step.images import Batch
@@ -49,8 +50,14 @@ class LocalStep:
     proximal: float = 0.0
 
     def start(self, params: Any) -> Learner:
-        """A device's state when it has just received the global parameters."""
-        return Learner(params, self.optimizer.init(params))
+        """A device's state when it has just received the global parameters.
+
+        Raises:
+          InputError: The optimiser's state doesn't follow the shapes of the parameters, so a sub-network has no share of it.
+        """
+        learner = Learner(params, self.optimizer.init(params))
+        self._check_state(params)
+        return learner
 
     def ordinary(self, learner: Learner, anchor: Any, batch: Batch, key: jax.Array) -> tuple[Learner, jax.Array]:
         """One step of the full network; returns the new learner and the mini-batch's mean loss."""
@@ -90,6 +97,16 @@ class LocalStep:
         anchor = self.network.take(anchor, kept) if self.proximal else None
         updated, loss = self._update(small, anchor, batch, key, self.network.take(self.others, kept), widths)
         return self.network.put(learner, updated, kept), loss
+
+    def _check_state(self, params: Any) -> None:
+        kept = [jnp.arange(1) for _ in self.network.full_widths]
+        taken = jax.eval_shape(lambda params: self.network.take(self.optimizer.init(params), kept), params)
+        fresh = jax.eval_shape(lambda params: self.optimizer.init(self.network.take(params, kept)), params)
+        if jax.tree.map(jnp.shape, taken) != jax.tree.map(jnp.shape, fresh):
+            raise InputError(
+                "the devices' optimiser keeps state of other shapes than the parameters', such as Adafactor's factors, which"
+                " dropped filters have no share of; take one that keeps a value for each parameter, such as SGD or Adam"
+            )
 
     def _keeps_all(self, kept: Kept) -> bool:
         return tuple(len(chosen) for chosen in kept) == self.network.full_widths
