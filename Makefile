@@ -19,8 +19,9 @@ DATA_DIR ?= data
 demo: .venv/ready-to-run
 	$(BIN)/python experiments/quickstart.py --out runs/quickstart
 
+# Test files are shared out over processes; loadfile keeps what a file compiles once in one of them.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: .venv/ready-to-test
 	$(BIN)/ruff check
