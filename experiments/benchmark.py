@@ -6,17 +6,22 @@
 
 A is the CIFAR-10 protocol of the pfl-research benchmarks (conv3x3x32 - conv3x3x64 - maxpool - dense128, 50 clients x 5 steps
 of batch 10), B the LEAF CNN (10 clients x 5 steps of batch 20), resnet20 and densenet40 the CIFAR networks (10 clients x 2
-steps of batch 20). --compare-pytorch times the same work as a plain loop over clients in PyTorch, by turns with ours in one
-run; torch is no requirement of the project. Machines are noisy: compare ratios from one run.
+steps of batch 20). --compare-full, --compare-masked and --compare-pytorch (a plain loop over clients, one model copied for
+each; torch is no requirement of the project) time something else by turns in the same run: machines are noisy, so quote
+ratios from one run.
 """
 
 import dataclasses
 import json
 import resource
+import signal
 import statistics
 import time
 from collections.abc import Callable
 from typing import Any, Literal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
 
 import jax
 import jax.numpy as jnp
@@ -79,6 +84,10 @@ class Options:
     """Clients that are vmapped; 0: the platform's default."""
     rounds: int = 7
     """Rounds that are timed, after one that compiles and one that warms up."""
+    compare_full: bool = False
+    """Time the full network as well, by turns with what is asked for."""
+    compare_masked: bool = False
+    """Time the masked execution of the same work as well, by turns."""
     compare_pytorch: bool = False
     """Time a PyTorch loop as well, full and physically built at the width, round about with ours."""
 
@@ -109,11 +118,11 @@ def network_of(name: str, workload: Workload) -> tuple[nnx.Module, TracedNetwork
     return model, trace_network(model, jax.ShapeDtypeStruct((1, *workload.image_shape), jnp.float32))
 
 
-def table_of(options: Options, network: TracedNetwork) -> DropoutTable:
+def table_of(options: Options, network: TracedNetwork, keep: float) -> DropoutTable:
     """One entry at the width asked for, or the 12 of a DISTREAL round."""
     if options.plan:
         return DropoutTable.uniform(network, [1 - level / 12 for level in range(1, 13)])
-    return DropoutTable.from_widths(network, [[max(1, round(count * options.keep)) for count in network.full_widths]])
+    return DropoutTable.from_widths(network, [[max(1, round(count * keep)) for count in network.full_widths]])
 
 
 def work_of(options: Options, workload: Workload, table: DropoutTable, round_index: int) -> ClientWork:
@@ -128,45 +137,68 @@ def work_of(options: Options, workload: Workload, table: DropoutTable, round_ind
     return client_work(plan, generator.integers(0, 1000, shape, dtype=np.int32), np.ones(clients), by_steps=False)
 
 
+class OurRounds:
+    """The workload's rounds as this project runs them, at some widths and in some execution."""
+
+    def __init__(self, options: Options, keep: float, execution: Execution) -> None:
+        self.workload = workload = WORKLOADS[options.workload]
+        clients = options.clients or workload.clients
+        model, self.network = network_of(options.workload, workload)
+        params, others = split_variables(model)
+        self.table = table_of(options, self.network, keep)
+        data = synthetic_dataset(
+            num_examples=1000, image_shape=workload.image_shape, num_classes=workload.num_classes, seed=0
+        )
+        self.images = Images(*(jnp.asarray(a) for a in (data.train_images, data.train_labels, data.mean, data.std)))
+        grouping = default_grouping(execution, jax.default_backend(), clients, len(jax.devices()))
+        if options.block or options.chunk:
+            block = options.block or options.chunk
+            by_entry = execution == "compact"
+            grouping = Grouping(block, (options.chunk or block) if by_entry else block, by_entry, len(jax.devices()))
+        step = LocalStep(self.network, optax.sgd(0.1), others, convolution=options.convolution)
+        self.widths = np.array([entry.widths for entry in self.table.entries])
+        self.program = Round(step, METHODS["distreal"], self.widths, optax.sgd(1.0), execution, grouping, 0)
+        self.server = self.program.start(jax.tree.map(jnp.array, params))
+        self.works = [work_of(options, workload, self.table, index) for index in range(options.rounds + 2)]
+
+    def seconds_of(self, index: int) -> float:
+        """Seconds of a round for each client-step."""
+        begin = time.perf_counter()
+        self.server, _ = jax.block_until_ready(self.program.run(self.server, self.images, self.works[index], index))
+        return (time.perf_counter() - begin) / int((self.works[index].entries >= 0).sum())
+
+    def macs_per_step(self) -> float:
+        """Of the steps of the rounds that are timed, forward and backward, on average."""
+        used = np.concatenate([work.entries[work.entries >= 0] for work in self.works[2:]])
+        return 3.0 * self.workload.batch_size * float(self.network.macs_of_many(self.widths)[used].mean())
+
+
 def main(options: Options) -> None:
     """Times rounds and prints the JSON line."""
     if not 0 < options.keep <= 1:
         raise InputError(f"keep is {options.keep}; give a fraction above 0 and at most 1")
-    workload = WORKLOADS[options.workload]
-    clients = options.clients or workload.clients
-    model, network = network_of(options.workload, workload)
-    params, others = split_variables(model)
-    table = table_of(options, network)
-    data = synthetic_dataset(num_examples=1000, image_shape=workload.image_shape, num_classes=workload.num_classes, seed=0)
-    images = Images(*(jnp.asarray(a) for a in (data.train_images, data.train_labels, data.mean, data.std)))
-    platform = jax.default_backend()
-    grouping = default_grouping(options.execution, platform, clients, len(jax.devices()))
-    if options.block or options.chunk:
-        block = options.block or options.chunk
-        by_entry = options.execution == "compact"
-        grouping = Grouping(block, (options.chunk or block) if by_entry else block, by_entry, len(jax.devices()))
-    step = LocalStep(network, optax.sgd(0.1), others, convolution=options.convolution)
-    widths = np.array([entry.widths for entry in table.entries])
-    program = Round(step, METHODS["distreal"], widths, optax.sgd(1.0), options.execution, grouping, 0)
-    server = program.start(jax.tree.map(jnp.array, params))
-    works = [work_of(options, workload, table, index) for index in range(options.rounds + 2)]
-
+    ours = OurRounds(options, options.keep, options.execution)
     begin = time.perf_counter()
-    server, _ = jax.block_until_ready(program.run(server, images, works[0], 0))
+    ours.seconds_of(0)
     compile_seconds = time.perf_counter() - begin
-    server, _ = jax.block_until_ready(program.run(server, images, works[1], 1))
-    loops = pytorch_loops(options, workload, network) if options.compare_pytorch else {}
-    seconds: dict[str, list[float]] = {name: [] for name in ("ours", *loops)}
-    for index, work in enumerate(works[2:], start=2):
-        begin = time.perf_counter()
-        server, _ = jax.block_until_ready(program.run(server, images, work, index))
-        seconds["ours"].append((time.perf_counter() - begin) / (work.entries >= 0).sum())
-        for name, loop in loops.items():
-            seconds[name].append(loop())
-    macs = network.macs_of_many(widths)
-    used = np.concatenate([work.entries[work.entries >= 0] for work in works[2:]])
-    macs_of_step = 3.0 * workload.batch_size * float(macs[used].mean())
+    ours.seconds_of(1)
+    others: dict[str, Callable[[int], float]] = {}
+    if options.compare_full:
+        others["full"] = OurRounds(dataclasses.replace(options, plan=False), 1.0, "compact").seconds_of
+    if options.compare_masked:
+        others["masked"] = OurRounds(options, options.keep, "masked").seconds_of
+    for compared in others.values():
+        compared(0)
+    if options.compare_pytorch:
+        others |= pytorch_loops(options, ours.workload, ours.network)
+    seconds: dict[str, list[float]] = {name: [] for name in ("ours", *others)}
+    for index in range(2, options.rounds + 2):
+        seconds["ours"].append(ours.seconds_of(index))
+        for name, compared in others.items():
+            seconds[name].append(compared(index))
+    grouping, macs_of_step = ours.program.grouping, ours.macs_per_step()
     rates = {name: [1 / value for value in values] for name, values in seconds.items()}
+    peak, achieved = matmul_peak(grouping.shards), 2e-9 * macs_of_step * statistics.median(rates["ours"])
     print(
         json.dumps(
             {
@@ -175,21 +207,23 @@ def main(options: Options) -> None:
                 "plan": options.plan,
                 "execution": options.execution,
                 "convolution": options.convolution,
-                "clients": clients,
+                "clients": len(ours.works[0].clients),
                 "block": grouping.block,
                 "chunk": grouping.chunk,
                 "shards": grouping.shards,
                 "client_steps_per_second": spread(rates["ours"]),
                 "macs_per_step": macs_of_step,
-                "share_of_full_macs": macs_of_step / (3.0 * workload.batch_size * network.macs()),
-                "gflop_per_second": round(2e-9 * macs_of_step * statistics.median(rates["ours"]), 2),
+                "share_of_full_macs": macs_of_step / (3.0 * ours.workload.batch_size * ours.network.macs()),
+                "gflop_per_second": round(achieved, 2),
+                "matmul_peak_gflop_per_second": round(peak, 1),
+                "share_of_peak": round(achieved / peak, 3),
                 "compile_seconds": round(compile_seconds, 2),
-                "compilations": program.compilations(),
+                "compilations": ours.program.compilations(),
                 "peak_memory_mib": peak_memory_mib(),
-                **{f"{name}_steps_per_second": spread(rates[name]) for name in loops},
+                **{f"{name}_steps_per_second": spread(rates[name]) for name in others},
                 **{
                     f"over_{name}": spread([o / t for o, t in zip(rates["ours"], rates[name], strict=True)])
-                    for name in loops
+                    for name in others
                 },
                 "device": f"{len(jax.devices())} x {jax.devices()[0].device_kind}",
                 "versions": provenance()["versions"],
@@ -203,6 +237,23 @@ def spread(values: list[float]) -> dict[str, float]:
     return {name: round(f(values), 3) for name, f in (("median", statistics.median), ("min", min), ("max", max))}
 
 
+def matmul_peak(shards: int) -> float:
+    """GFLOP/s of a large float32 product on each of the devices that train, at the same time: what the hardware can do."""
+    size, times = 2048, []
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:shards]), ("devices",))
+    matrices = jax.device_put(
+        np.ones((shards, size, size), np.float32), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("devices"))
+    )
+    alone = jax.sharding.PartitionSpec("devices")
+    product = jax.jit(jax.shard_map(lambda m: (m[0] @ m[0])[None], mesh=mesh, in_specs=alone, out_specs=alone))
+    jax.block_until_ready(product(matrices))
+    for _ in range(5):
+        begin = time.perf_counter()
+        jax.block_until_ready(product(matrices))
+        times.append(time.perf_counter() - begin)
+    return shards * 2e-9 * size**3 / min(times)
+
+
 def peak_memory_mib() -> int:
     """Peak memory of the accelerator, or of the process on a CPU, in MiB."""
     statistics_of_device = jax.devices()[0].memory_stats() or {}
@@ -210,7 +261,7 @@ def peak_memory_mib() -> int:
     return int(peak / 2**20) if peak else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
-def pytorch_loops(options: Options, workload: Workload, network: TracedNetwork) -> dict[str, Callable[[], float]]:
+def pytorch_loops(options: Options, workload: Workload, network: TracedNetwork) -> dict[str, Callable[[int], float]]:
     """Loops over clients in PyTorch, each returning seconds per client-step; the model is copied for each client."""
     try:
         import torch
@@ -234,14 +285,14 @@ def pytorch_loops(options: Options, workload: Workload, network: TracedNetwork) 
         head = [nn.Flatten(), nn.Linear(flat, hidden), nn.ReLU(), nn.Linear(hidden, workload.num_classes)]
         return nn.Sequential(*body, *head).to(device)
 
-    def loop_of(widths: list[int]) -> Callable[[], float]:
+    def loop_of(widths: list[int]) -> Callable[[int], float]:
         height, width, channels = workload.image_shape
         server, client = model_at(widths), model_at(widths)
         clients = min(options.clients or workload.clients, 10)
         images = torch.randn(clients, workload.steps, workload.batch_size, channels, height, width, device=device)
         labels = torch.randint(workload.num_classes, (clients, workload.steps, workload.batch_size), device=device)
 
-        def loop() -> float:
+        def loop(_: int) -> float:
             begin = time.perf_counter()
             total = {name: torch.zeros_like(value) for name, value in server.state_dict().items()}
             for number in range(clients):
@@ -257,7 +308,7 @@ def pytorch_loops(options: Options, workload: Workload, network: TracedNetwork) 
                 torch.cuda.synchronize()
             return (time.perf_counter() - begin) / (clients * workload.steps)
 
-        loop()
+        loop(0)
         return loop
 
     full = list(network.full_widths)
