@@ -32,6 +32,9 @@ class RoundPlan:
       steps_done: Mini-batches done by the deadline, uploaded or not, int32 [clients].
       finish_times: When each mini-batch ends, float64 [clients, steps], in fractions of the round; inf where it doesn't.
       deadline_hits: Whether the deadline came before a client had done all its steps, bool [clients].
+      begun: The table entry of each mini-batch that is begun before the deadline, whether or not it counts, int32
+        [clients, steps]; -1 where none is.
+      work: What is done of each by the deadline, float64 [clients, steps].
       work_offered: What a client could have done, float64 [clients]. It is spent, wasted or idle, and nothing else.
       work_spent: In mini-batches that are done and uploaded, float64 [clients].
       work_wasted: In a mini-batch that the deadline cut, or in anything that is not uploaded, float64 [clients].
@@ -45,6 +48,8 @@ class RoundPlan:
     steps_done: npt.NDArray[np.int32]
     finish_times: Floats
     deadline_hits: npt.NDArray[np.bool_]
+    begun: npt.NDArray[np.int32]
+    work: Floats
     work_offered: Floats
     work_spent: Floats
     work_wasted: Floats
@@ -84,8 +89,8 @@ def plan_round(
     segments = availability.during(round_index, devices) if method.limited else unchanging(np.ones(len(devices)))
     clock = _Clock(segments, steps)
     cap = _caps(method, ascending, availability, segments)
-    entries = np.full((len(devices), steps), -1, dtype=np.int32)
-    finish_times = np.full((len(devices), steps), np.inf)
+    entries, begun = (np.full((len(devices), steps), -1, dtype=np.int32) for _ in range(2))
+    finish_times, work = np.full((len(devices), steps), np.inf), np.zeros((len(devices), steps))
     done = np.zeros(len(devices))
     running = np.ones(len(devices), dtype=bool)
     for step in range(steps):
@@ -97,11 +102,13 @@ def plan_round(
         elif method.below_cap:
             entry = np.floor((cap + 1) * uniforms(seed, "plan/below_cap", devices, round_index, step)).astype(np.int64)
         after = done + ascending[entry]
+        begun[:, step] = np.where(running & (done < clock.offered), entry, -1)
+        work[:, step] = np.where(running, np.clip(clock.offered - done, 0.0, ascending[entry]), 0.0)
         running &= after <= clock.offered + TOLERANCE
         entries[:, step] = np.where(running, entry, -1)
         finish_times[:, step] = np.where(running, clock.at(after)[0], np.inf)
         done = np.where(running, after, done)
-    return _accounted(method, devices, cap, entries, finish_times, done, clock.offered)
+    return _accounted(method, devices, cap, entries, finish_times, begun, work, done, clock.offered)
 
 
 def _caps(method: Method, costs: Floats, availability: Availability, segments: Segments) -> Integers:
@@ -120,6 +127,8 @@ def _accounted(
     cap: Integers,
     entries: npt.NDArray[np.int32],
     finish_times: Floats,
+    begun: npt.NDArray[np.int32],
+    work: Floats,
     done: Floats,
     offered: Floats,
 ) -> RoundPlan:
@@ -131,6 +140,8 @@ def _accounted(
       cap: The dearest entry of each.
       entries: That each ran in time; -1 from the deadline on.
       finish_times: When each mini-batch ends.
+      begun: Entry of each that was begun.
+      work: Done in each.
       done: Work in the mini-batches that were done in time.
       offered: Work that was possible.
     """
@@ -147,6 +158,8 @@ def _accounted(
         steps_done=steps_done,
         finish_times=finish_times,
         deadline_hits=deadline_hits,
+        begun=begun,
+        work=work,
         work_offered=offered,
         work_spent=spent,
         work_wasted=wasted,

@@ -1,12 +1,10 @@
 """The dropout table: the vectors of per-layer dropout rates that every device stores, from the cheapest to the full network.
 
 Before each mini-batch a device looks at what it can spend now and takes the best entry that fits (Rapp et al., AAAI 2022).
-What is stored and costed is the number of filters kept in each filter group; a rate is what is missing from all of them.
 """
 
 import bisect
 import dataclasses
-import itertools
 import math
 import reprlib
 from collections.abc import Mapping, Sequence
@@ -17,55 +15,15 @@ import numpy as np
 
 from distreal_jax.document import plain_json
 from distreal_jax.errors import InputError
+from distreal_jax.table_entry import TableEntry, check_entry, check_order, costed_entries, kept_filters, relative_seconds
 from distreal_jax.table_file import read_table, table_file, write_table
 
 if TYPE_CHECKING:
     from distreal_jax.tracing import TracedNetwork
 
+__all__ = ["DropoutTable", "TableEntry"]
+
 _REMEDY = "make the table again with experiments/search.py"
-
-
-def kept_filters(filters: Sequence[int] | np.ndarray, rates: Sequence[float] | np.ndarray) -> np.ndarray:
-    """The integer widths that realise dropout rates: filters times one minus the rate, rounded, but at least one filter.
-
-    Halves are rounded to the even neighbour, as Python's `round` and IEEE 754 do: half of 3 filters is 2, half of 5 is 2.
-
-    Args:
-      filters: [groups], the number of filters of each group.
-      rates: [..., groups], each in [0, 1).
-
-    Returns:
-      [..., groups] int32, each between 1 and the group's filters.
-
-    Raises:
-      InputError: A rate is outside [0, 1).
-    """
-    fractions = np.asarray(rates, dtype=np.float64)
-    wrong = fractions[~((fractions >= 0) & (fractions < 1))]
-    if wrong.size:
-        raise InputError(f"dropout rate {wrong.flat[0]:g} is outside [0, 1); give rates of at least 0 and below 1")
-    return np.maximum(1, np.rint(np.asarray(filters) * (1 - fractions))).astype(np.int32)
-
-
-@dataclasses.dataclass(frozen=True)
-class TableEntry:
-    """One dropout vector, what it costs and what it achieves.
-
-    Attributes:
-      widths: [groups], filters kept in each filter group.
-      macs: Multiply-accumulates of one example's forward pass.
-      progress: Progress of a short training with this vector, in the unit of the search; None: not measured.
-      progress_stderr: Standard error of `progress` over repeated measurements.
-      flops: Floating-point operations of a compiled training step, by XLA's count; None: not counted.
-      seconds: Median seconds of a training step, by the name of the device they were measured on.
-    """
-
-    widths: tuple[int, ...]
-    macs: int
-    progress: float | None = None
-    progress_stderr: float | None = None
-    flops: float | None = None
-    seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,38 +63,11 @@ class DropoutTable:
                 "the filters of a group and the MACs of the full network are at least 1; trace the network again"
             )
         for index, entry in enumerate(self.entries):
-            self._check_entry(f"entries[{index}]", entry)
-        if any(not _is_positive(value) for value in self.full_seconds.values()):
+            check_entry(f"entries[{index}]", entry, self.group_names, self.group_filters, self.full_macs)
+        if not all(0 < value < math.inf for value in self.full_seconds.values()):
             raise InputError(f"full_seconds is {reprlib.repr(self.full_seconds)}; seconds have to be above 0: measure again")
-        for index, (cheaper, dearer) in enumerate(itertools.pairwise(self.entries), start=1):
-            if dearer.macs <= cheaper.macs:
-                raise InputError(
-                    f"entries[{index}].macs is {dearer.macs}, the entry before it has {cheaper.macs}; "
-                    "MACs have to increase from entry to entry: sort them, or drop one of equal cost"
-                )
-        known = [(index, entry.progress) for index, entry in enumerate(self.entries) if entry.progress is not None]
-        for (before, less), (index, more) in itertools.pairwise(known):
-            if more <= less:
-                raise InputError(
-                    f"entries[{index}].progress is {more!r}, dominated by the {less!r} of the cheaper entries[{before}]; "
-                    "keep only entries on the Pareto front"
-                )
+        check_order(self.entries)
         object.__setattr__(self, "provenance", plain_json(dict(self.provenance), "the provenance"))
-
-    def _check_entry(self, name: str, entry: TableEntry) -> None:
-        if len(entry.widths) != len(self.group_filters):
-            raise InputError(f"{name}.widths has {len(entry.widths)} widths for {len(self.group_filters)} filter groups")
-        for group, width, filters in zip(self.group_names, entry.widths, self.group_filters, strict=True):
-            if not 1 <= width <= filters:
-                raise InputError(f"{name}.widths keeps {width} filters of {group!r}, expected 1 to {filters}")
-        if not 1 <= entry.macs <= self.full_macs:
-            raise InputError(f"{name}.macs is {entry.macs}, expected 1 to the full network's {self.full_macs}")
-        if entry.progress is not None and not math.isfinite(entry.progress):
-            raise InputError(f"{name}.progress is {entry.progress}, expected a finite number")
-        if entry.progress_stderr is not None and not 0 <= entry.progress_stderr < math.inf:
-            raise InputError(f"{name}.progress_stderr is {entry.progress_stderr}, expected a finite number of at least 0")
-        if not all(map(_is_positive, [*entry.seconds.values(), *([] if entry.flops is None else [entry.flops])])):
-            raise InputError(f"{name}: seconds and flops have to be finite and above 0; measure them again")
 
     @classmethod
     def from_widths(
@@ -160,25 +91,11 @@ class DropoutTable:
         Raises:
           InputError: Widths outside 1 to the group's filters, two entries of equal cost, or one that is dominated.
         """
-        filters = tuple(group.filters for group in network.filter_groups)
-        rows = [tuple(int(width) for width in row) for row in widths]
-        for name, values in (("progress", progress), ("progress_stderr", progress_stderr)):
-            if values is not None and len(values) != len(rows):
-                raise InputError(f"{len(values)} values of {name} for {len(rows)} entries; give one for each")
-        entries = {
-            row: TableEntry(
-                row,
-                network.macs(row),
-                None if progress is None else float(progress[index]),
-                None if progress_stderr is None else float(progress_stderr[index]),
-            )
-            for index, row in reversed(list(enumerate(rows)))
-        }
         return cls(
             network.signature(),
             tuple(group.name for group in network.filter_groups),
-            filters,
-            tuple(sorted(entries.values(), key=lambda entry: entry.macs)),
+            tuple(group.filters for group in network.filter_groups),
+            costed_entries(network, widths, progress, progress_stderr),
             provenance or {},
             network.macs(),
         )
@@ -265,18 +182,7 @@ class DropoutTable:
         kind, _, device = unit.partition(":")
         if kind != "seconds" or not device:
             raise InputError(f"unknown unit of cost {unit!r}; choose macs or seconds:<device>")
-        narrower = [entry.seconds for entry in self.entries if entry.widths != self.group_filters]
-        if narrower and not all(device in seconds for seconds in (self.full_seconds, *narrower)):
-            measured = ", ".join(sorted(self.full_seconds)) or "none"
-            raise InputError(
-                f"the table has no seconds of {device!r} (devices measured: {measured}); run experiments/profile_device.py"
-            )
-        return np.array(
-            [
-                1.0 if entry.widths == self.group_filters else entry.seconds[device] / self.full_seconds[device]
-                for entry in self.entries
-            ]
-        )
+        return relative_seconds(self.entries, self.group_filters, self.full_seconds, device)
 
     def undominated(self, unit: str = "macs") -> Self:
         """The entries worth choosing at their cost in this unit, which then increases from entry to entry.
@@ -342,7 +248,3 @@ class DropoutTable:
                     f"entries[{index}].macs is {entry.macs}, the network counts {network.macs(entry.widths)}; {_REMEDY}"
                 )
         return self
-
-
-def _is_positive(value: float) -> bool:
-    return 0 < value < math.inf

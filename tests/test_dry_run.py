@@ -13,6 +13,7 @@ from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS
 from distreal_jax.record import RunFolder
 from distreal_jax.record.recorded_run import RecordSettings, recorded_run
+from distreal_jax.table import DropoutTable
 from experiments import compare, train
 
 TRAINING = TrainingSettings(rounds=3, devices_per_round=2, steps=3)
@@ -39,9 +40,9 @@ def test_a_forecast_is_what_the_run_counts(federation: Federation, tmp_path: Pat
 
 
 def test_seconds_of_a_mini_batch_lie_on_the_line_through_those_measured() -> None:
-    speed = Speed(compile_seconds=5, evaluate_seconds=1, costs=(0.2, 1.0), seconds=(0.1, 0.5))
+    speed = Speed(compile_seconds=5, evaluate_seconds=1, macs=(0.2, 1.0), seconds=(0.1, 0.5))
     np.testing.assert_allclose(speed.of_mini_batches([0.2, 0.6, 1.0]), [0.1, 0.3, 0.5])
-    alike = Speed(compile_seconds=5, evaluate_seconds=1, costs=(1.0, 1.0), seconds=(0.5, 0.5))
+    alike = Speed(compile_seconds=5, evaluate_seconds=1, macs=(1.0, 1.0), seconds=(0.5, 0.5))
     np.testing.assert_allclose(alike.of_mini_batches([0.2, 1.0]), [0.5, 0.5])
 
 
@@ -52,6 +53,15 @@ def test_a_dry_run_tells_entries_deadlines_macs_bytes_and_time(federation: Feder
         assert re.search(rf"\|\s+{count}\s+\|", text)
     assert f"{plan.counted.deadline_hits} of 6" in text
     assert "About " in text and " to compile 1 programs" in text and "1 evaluations" in text
+
+
+def test_a_dry_run_shows_what_devices_choose_by(federation: Federation) -> None:
+    assert "mean share of MACs" in dry_run([federation], RecordSettings())
+    world, method = dataclasses.replace(federation.world, cost="seconds:pi 5"), METHODS["distreal"]
+    table = DropoutTable.uniform(world.network, [0.0, 0.5]).with_seconds("pi 5", [6.0, 10.0], full_seconds=10.0)
+    text = dry_run([dataclasses.replace(federation, world=world, method=method, table=table)], RecordSettings())
+    assert "Devices choose by seconds on pi 5" in text and "mean share of seconds on pi 5" in text
+    assert re.search(r"\| 0 +\| 60\.0% +\|", text) and "share of MACs" not in text
 
 
 @pytest.mark.parametrize("script", [train, compare])

@@ -8,12 +8,16 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from distreal_jax.availability import make_availability
+from distreal_jax.availability.segments import Integers, Segments
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import OutputSettings
+from distreal_jax.experiment.comparison import table_settings
 from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
 from distreal_jax.fleet.profile import ProfileSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS, method_named
+from distreal_jax.record.recorded_run import Counted
 from distreal_jax.table import DropoutTable
 from experiments import profile_device
 
@@ -152,6 +156,70 @@ def test_work_is_counted_in_seconds_of_the_full_network(world: World) -> None:
     # Three mini-batches of 3 seconds each, where the full network's takes 10; offered is half of three of those.
     assert plan.work_spent.tolist() == pytest.approx([3 * 0.3] * 2)
     assert plan.work_idle.tolist() == pytest.approx([1.5 - 3 * 0.3] * 2)
+
+
+def counted(federation: Federation) -> Counted:
+    """What the first round counts for: two devices, each with time for one and a half mini-batches of the full network."""
+    counted, (plan, _) = Counted(), federation.plan(0)
+    counted.add(federation, plan)
+    return counted
+
+
+def test_macs_are_those_of_the_entries_that_ran_whatever_the_devices_choose_by(world: World) -> None:
+    trained = 2 * 3 * TRAINING.batch_size  # devices; forward and backward; examples
+    narrow, full = trained * world.network.macs(NARROW), trained * world.network.macs()
+    ended = counted(by_seconds(world, "distreal", [3.0, 6.0, 10.0]))
+    assert (ended.spent, ended.wasted, ended.idle) == pytest.approx((3 * narrow, 0, 0.6 * full))
+    # The narrow entry takes 6 seconds, the time left is 15: two and a half mini-batches.
+    cut = counted(by_seconds(world, "distreal", [6.0, 8.0, 10.0]))
+    assert (cut.spent, cut.wasted, cut.idle) == pytest.approx((2 * narrow, 0.5 * narrow, 0))
+    never_sent = counted(by_seconds(world, "distreal[decided=round,unfinished=discard]", [6.0, 8.0, 10.0]))
+    assert (never_sent.spent, never_sent.wasted, never_sent.idle) == pytest.approx((0, 2.5 * narrow, 0))
+    in_full = counted(by_seconds(world, "partial_work", [6.0, 8.0, 10.0]))
+    assert (in_full.spent, in_full.wasted, in_full.idle) == pytest.approx((full, 0.5 * full, 0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Falling:
+    """Six tenths of its resources for a third of the round, then three tenths, then one."""
+
+    minimum: float = 0.1
+
+    def during(self, round_index: int, devices: Integers) -> Segments:
+        count = len(devices)
+        return Segments(np.tile([0, 1 / 3, 2 / 3, 1], (count, 1)), np.tile([0.6, 0.3, 0.1], (count, 1)))
+
+
+def test_a_mini_batch_that_the_deadline_cut_is_counted_by_its_own_entry(world: World) -> None:
+    trained = 2 * 3 * TRAINING.batch_size
+    narrow, middle = trained * world.network.macs(NARROW), trained * world.network.macs(MIDDLE)
+    falling = dataclasses.replace(world, availability=Falling())
+    # The middle entry in the first third, the narrow one in the second; in the last a third of a narrow one.
+    sent = counted(by_seconds(falling, "distreal", [3.0, 6.0, 10.0]))
+    assert (sent.spent, sent.wasted) == pytest.approx((middle + narrow, narrow / 3))
+    never_sent = counted(by_seconds(falling, "distreal[unfinished=discard]", [3.0, 6.0, 10.0]))
+    assert (never_sent.spent, never_sent.wasted) == pytest.approx((0, middle + narrow + narrow / 3))
+
+
+def test_by_macs_what_is_counted_is_the_work_of_the_plan_to_the_bit(world: World) -> None:
+    load = make_availability("redrawn:0.1,1,3", seed=0, num_devices=world.devices)
+    world, full = dataclasses.replace(world, availability=load), 3.0 * world.network.macs() * TRAINING.batch_size
+    for name in ("distreal", "distreal_uniform", "heterofl", "fjord", "partial_work", "full_resources"):
+        method = method_named(name)
+        federation = Federation(world, method, table_for(method, world, measured(world, [3.0, 6.0, 10.0])), TRAINING)
+        work, of_plan = counted(federation), federation.plan(0)[0]
+        assert work.spent == full * float(of_plan.work_spent.sum())
+        assert work.wasted == full * float(of_plan.work_wasted.sum())
+
+
+def test_a_run_by_seconds_is_another_one_where_the_table_was_measured_again(world: World) -> None:
+    first, again = (by_seconds(world, "distreal", [seconds, 6.0, 10.0]) for seconds in (3.0, 3.1))
+    assert table_settings(first) != table_settings(again)
+    assert table_settings(first) == {"widths": [[*NARROW], [*MIDDLE], [*FULL]], "costs": [0.3, 0.6, 1.0]}
+    by_macs = [dataclasses.replace(federation, world=world) for federation in (first, again)]
+    assert [table_settings(federation) for federation in by_macs] == [[[*NARROW], [*MIDDLE], [*FULL]]] * 2
+    in_full = [by_seconds(world, "partial_work", [seconds, 6.0, 10.0]) for seconds in (3.0, 3.1)]
+    assert table_settings(in_full[0]) == table_settings(in_full[1])
 
 
 def test_the_full_network_needs_no_measurement(world: World) -> None:

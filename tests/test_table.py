@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from distreal_jax import table_file
 from distreal_jax.errors import InputError
-from distreal_jax.table import DropoutTable, TableEntry, kept_filters
+from distreal_jax.table import DropoutTable, TableEntry
+from distreal_jax.table_entry import kept_filters
 
 
 class Group(NamedTuple):

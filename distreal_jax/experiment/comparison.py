@@ -115,9 +115,15 @@ def _settings_of(federation: Federation, folder: RunFolder) -> dict[str, Any]:
         "comparison": {key: value for key, value in folder.settings.items() if key not in ("methods", "seeds", "target")},
         "method": dataclasses.asdict(federation.method),
         "seed": federation.world.seed,
-        "table": [list(entry.widths) for entry in federation.table.entries],
+        "table": table_settings(federation),
         "network": federation.world.network.signature(),
     }
+
+
+def table_settings(federation: Federation) -> Any:
+    """What of its table decides a run: the widths and, where devices choose by what was measured, the entries' costs too."""
+    widths = [list(entry.widths) for entry in federation.table.entries]
+    return widths if federation.unit == "macs" else {"widths": widths, "costs": federation.costs.tolist()}
 
 
 def draw(results: Sequence[MethodResult], folder: RunFolder, target: float | None = None) -> Section:

@@ -31,7 +31,9 @@ class Forecast:
       method: Its name.
       seed: Of the world.
       entries: The table that its devices choose from.
-      costs: [entries], relative to the full network.
+      unit: What they choose by, as for `DropoutTable.costs`.
+      costs: [entries], in that unit, relative to the full network.
+      macs: [entries], relative to the full network.
       mini_batches: int [entries], how often each entry will be trained.
       counted: What the run will have counted at its end.
     """
@@ -39,7 +41,9 @@ class Forecast:
     method: str
     seed: int
     entries: tuple[TableEntry, ...]
+    unit: str
     costs: npt.NDArray[np.float64]
+    macs: npt.NDArray[np.float64]
     mini_batches: npt.NDArray[np.int64]
     counted: Counted
 
@@ -51,20 +55,20 @@ class Speed:
     Attributes:
       compile_seconds: For the program of one table entry.
       evaluate_seconds: For one evaluation of the full network.
-      costs: (cheaper, dearer) cost of the entries that were timed, relative to the full network.
+      macs: (fewer, more) of the entries that were timed, relative to the full network.
       seconds: Of a mini-batch of each.
     """
 
     compile_seconds: float
     evaluate_seconds: float
-    costs: tuple[float, float]
+    macs: tuple[float, float]
     seconds: tuple[float, float]
 
-    def of_mini_batches(self, costs: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Seconds of mini-batches of these costs, [entries]; linear in the cost."""
-        (low, high), (least, most) = self.costs, self.seconds
+    def of_mini_batches(self, macs: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Seconds of mini-batches of so many MACs, relative to the full network, [entries]; linear in them."""
+        (low, high), (least, most) = self.macs, self.seconds
         slope = (most - least) / (high - low) if high > low else 0.0
-        return np.maximum(least + slope * (np.asarray(costs) - low), 0.0)
+        return np.maximum(least + slope * (np.asarray(macs) - low), 0.0)
 
 
 def forecast(federation: Federation) -> Forecast:
@@ -77,8 +81,8 @@ def forecast(federation: Federation) -> Forecast:
         plan, _ = federation.plan(index)
         counted.add(federation, plan)
         mini_batches += np.bincount(plan.entries[plan.entries >= 0], minlength=len(mini_batches))
-    name, seed = federation.method.name, federation.world.seed
-    return Forecast(name, seed, table.entries, table.costs(), mini_batches, counted)
+    name, seed, unit = federation.method.name, federation.world.seed, federation.world.cost
+    return Forecast(name, seed, table.entries, unit, table.costs(unit), table.costs(), mini_batches, counted)
 
 
 def measured_speed(federation: Federation, cheapest: TableEntry) -> Speed:
@@ -136,17 +140,23 @@ def _timed(federation: Federation, widths: tuple[int, ...]) -> tuple[float, floa
 
 def _setting(federation: Federation) -> str:
     world, training = federation.world, federation.training
+    by_macs = world.cost == "macs"
     return (
         f"{world.dataset.name}: {len(world.dataset.train_labels):,} training examples on {world.devices:,} devices; "
         f"{quantity(world.network.macs())}MACs for the forward pass of one.\n"
         f"{training.rounds} rounds of {training.devices_per_round} devices, each {training.steps} mini-batches of "
         f"{training.batch_size} if it has all resources.\n"
+        + (
+            ""
+            if by_macs
+            else f"Devices choose by {_named(world.cost)}; idle: what the full network would do in that time.\n"
+        )
     )
 
 
 def _table(plans: Sequence[Forecast]) -> str:
-    heading = "method|seed|cut by the deadline|mini-batches|mean cost|MACs spent|wasted|idle|up|down"
-    rows = [heading.split("|")]
+    mean = f"mean share of {_named(plans[0].unit)}"
+    rows = [["method", "seed", "cut by the deadline", "mini-batches", mean, "MACs spent", "wasted", "idle", "up", "down"]]
     for plan in plans:
         counted, done = plan.counted, int(plan.mini_batches.sum())
         rows.append(
@@ -164,15 +174,19 @@ def _table(plans: Sequence[Forecast]) -> str:
 
 
 def _histogram(plan: Forecast) -> str:
-    rows = [["entry", "cost", "mini-batches", ""]]
+    rows = [["entry", f"share of {_named(plan.unit)}", "mini-batches", ""]]
     most = max(int(plan.mini_batches.max()), 1)
     for index, (cost, count) in enumerate(zip(plan.costs, plan.mini_batches, strict=True)):
         rows.append([str(index), f"{cost:.1%}", f"{count:,}", "█" * round(_BAR * int(count) / most)])
     return markdown_table(rows)
 
 
+def _named(unit: str) -> str:
+    return "MACs" if unit == "macs" else f"seconds on {unit.removeprefix('seconds:')}"
+
+
 def _time(plans: Sequence[Forecast], speed: Speed, federation: Federation, record: RecordSettings) -> str:
-    training = sum(float(plan.mini_batches @ speed.of_mini_batches(plan.costs)) for plan in plans)
+    training = sum(float(plan.mini_batches @ speed.of_mini_batches(plan.macs)) for plan in plans)
     programs = sum(len(plan.entries) if federation.execution == "compact" else 1 for plan in plans)
     evaluations = len(plans) * -(-federation.training.rounds // record.eval_every)
     compiling, evaluating = programs * speed.compile_seconds, evaluations * speed.evaluate_seconds

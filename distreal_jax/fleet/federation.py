@@ -11,7 +11,7 @@ import numpy.typing as npt
 import optax
 
 from distreal_jax.data.sampling import batch_indices, sample_clients
-from distreal_jax.errors import InputError
+from distreal_jax.errors import InputError, check_settings
 from distreal_jax.fleet.aggregation import Server
 from distreal_jax.fleet.evaluation import Accuracy
 from distreal_jax.fleet.round import Execution, Round, RoundResult, default_grouping
@@ -63,14 +63,13 @@ class TrainingSettings:
     fedprox_mu: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("rounds", "devices_per_round", "steps", "batch_size", "learning_rate", "server_learning_rate"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name.replace('_', '-')} is {getattr(self, name)}; give a number above 0")
-        for name in ("momentum", "weight_decay", "clip_norm", "fedprox_mu"):
-            if not getattr(self, name) >= 0:
-                raise InputError(f"{name.replace('_', '-')} is {getattr(self, name)}; give a number of at least 0")
-        if not self.momentum < 1:
-            raise InputError(f"momentum is {self.momentum}; give a number below 1, such as 0.9")
+        check_settings(
+            self,
+            ("rounds devices_per_round steps batch_size", lambda value: value > 0, "a number above 0"),
+            ("learning_rate server_learning_rate", lambda value: value > 0, "a number above 0"),
+            ("momentum weight_decay clip_norm fedprox_mu", lambda value: value >= 0, "a number of at least 0"),
+            ("momentum", lambda value: value < 1, "a number below 1, such as 0.9"),
+        )
 
     def local_optimizer(self) -> optax.GradientTransformation:
         """The devices' optimiser."""
@@ -165,6 +164,17 @@ class Federation:
         optimizer = self.training.global_optimizer()
         return Round(step, self.method, self.widths, optimizer, self.execution, grouping, self.world.seed)
 
+    @property
+    def unit(self) -> str:
+        """What devices choose by, and the unit in which a plan counts work, as for `DropoutTable.costs`."""
+        # Who has all resources runs the dearest entry, whatever it costs.
+        return self.world.cost if self.method.limited else "macs"
+
+    @functools.cached_property
+    def costs(self) -> npt.NDArray[np.float64]:
+        """What a mini-batch costs in that unit, as a fraction of the full network's, [entries]."""
+        return self.table.costs(self.unit)
+
     @functools.cached_property
     def widths(self) -> npt.NDArray[np.int64]:
         """The table's widths, [entries, groups]."""
@@ -185,8 +195,7 @@ class Federation:
         clients = sample_clients(world.seed, round_index, world.devices, training.devices_per_round)
         plan = plan_round(
             self.method,
-            # Who has all resources runs the dearest entry, whatever it costs.
-            self.table.costs(self.world.cost if self.method.limited else "macs"),
+            self.costs,
             world.availability,
             clients,
             round_index=round_index,

@@ -18,7 +18,7 @@ from jax.sharding import SingleDeviceSharding
 from tqdm import tqdm
 
 from distreal_jax.data.sampling import batch_indices
-from distreal_jax.errors import InputError
+from distreal_jax.errors import InputError, check_settings
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.round import RoundKeys
 from distreal_jax.step import Images, Learner
@@ -42,10 +42,11 @@ class ProfileSettings:
     sample_seconds: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.repetitions < 1:
-            raise InputError(f"repetitions is {self.repetitions}; give at least 1")
-        if not 0 < self.sample_seconds < math.inf:
-            raise InputError(f"sample-seconds is {self.sample_seconds:g}; give a time above 0, such as 0.1")
+        check_settings(
+            self,
+            ("repetitions", lambda value: value >= 1, "at least 1"),
+            ("sample_seconds", lambda value: 0 < value < math.inf, "a time above 0, such as 0.1"),
+        )
 
 
 @dataclasses.dataclass(frozen=True)

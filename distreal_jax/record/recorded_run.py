@@ -7,10 +7,11 @@ from typing import Any
 
 import jax
 import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
-from distreal_jax.availability.segments import Integers
-from distreal_jax.errors import InputError
+from distreal_jax.availability.segments import Floats, Integers
+from distreal_jax.errors import check_settings
 from distreal_jax.fleet.evaluation import Accuracy
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.round import RoundResult
@@ -41,9 +42,7 @@ class RecordSettings:
     round_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        for name in ("eval_every", "checkpoint_every", "round_seconds"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name.replace('_', '-')} is {getattr(self, name)}; give a number above 0")
+        check_settings(self, ("eval_every checkpoint_every round_seconds", lambda value: value > 0, "a number above 0"))
 
 
 @dataclasses.dataclass
@@ -54,7 +53,8 @@ class Counted:
       records: The lines of metrics so far.
       spent: MACs in mini-batches that are done and uploaded.
       wasted: MACs in work that the deadline cut, or that was not uploaded.
-      idle: MACs that devices could have computed in their rounds and did not.
+      idle: What devices could have done in their rounds and did not, in the unit of the load: MACs that the full network
+        would have computed with it.
       client_rounds: How often a device was asked to train.
       deadline_hits: How many of these the deadline cut short.
       left_out: How many uploads the server refused.
@@ -75,10 +75,13 @@ class Counted:
     widest: int = -1
 
     def add(self, federation: Federation, plan: RoundPlan) -> None:
-        """Counts a planned round; work in MACs of the forward and backward passes of all its examples."""
+        """Counts a planned round; MACs are those of the forward and backward passes of all its examples."""
         macs_of_mini_batch = 3.0 * federation.world.network.macs() * federation.training.batch_size
-        self.spent += macs_of_mini_batch * float(plan.work_spent.sum())
-        self.wasted += macs_of_mini_batch * float(plan.work_wasted.sum())
+        counts = plan.entries >= 0
+        spent = plan.work_spent * _macs_of_work(federation, plan, counts)
+        wasted = plan.work_wasted * _macs_of_work(federation, plan, ~counts)
+        self.spent += macs_of_mini_batch * float(spent.sum())
+        self.wasted += macs_of_mini_batch * float(wasted.sum())
         self.idle += macs_of_mini_batch * float(plan.work_idle.sum())
         self.client_rounds += len(plan.clients)
         self.deadline_hits += int(plan.deadline_hits.sum())
@@ -86,6 +89,22 @@ class Counted:
         self.bytes_up += up
         self.bytes_down += down
         self.widest = max(self.widest, int(plan.entries.max(initial=-1)))
+
+
+def _macs_of_work(federation: Federation, plan: RoundPlan, among: npt.NDArray[np.bool_]) -> Floats:
+    """MACs that a client computes in a unit of its work, where the full network computes 1, [clients].
+
+    Just 1 where work is counted in MACs; the seconds of a narrow network hold fewer MACs than those of the full one.
+
+    Args:
+      federation: Has the table.
+      plan: Says what is done in each mini-batch, and with which entry.
+      among: The mini-batches meant, bool [clients, steps].
+    """
+    macs_of_entries = federation.table.costs() / federation.costs
+    work = np.where(among, plan.work, 0.0)
+    macs = (work * macs_of_entries[plan.begun]).sum(axis=1)
+    return np.divide(macs, work.sum(axis=1), out=np.ones(len(work)), where=work.any(axis=1))
 
 
 def recorded_run(

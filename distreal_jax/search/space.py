@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distreal_jax.errors import InputError
-from distreal_jax.table import kept_filters
+from distreal_jax.errors import InputError, check_settings
+from distreal_jax.table_entry import kept_filters
 
 if TYPE_CHECKING:
     from distreal_jax.tracing import TracedNetwork
@@ -42,19 +42,17 @@ class SearchSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, value, holds, expected in (
-            ("population", self.population, self.population >= 4 and self.population % 4 == 0, "a multiple of 4"),
-            ("generations", self.generations, self.generations >= 1, "at least 1"),
-            ("max_rate", self.max_rate, 0 < self.max_rate < 1, "a rate above 0 and below 1"),
-            ("crossover_eta", self.crossover_eta, 0 <= self.crossover_eta < np.inf, "a finite number of at least 0"),
-            ("mutation_eta", self.mutation_eta, 0 <= self.mutation_eta < np.inf, "a finite number of at least 0"),
-            ("crossover_probability", self.crossover_probability, 0 <= self.crossover_probability <= 1, "from 0 to 1"),
-            ("repeats", self.repeats, self.repeats >= 1, "at least 1"),
-            ("final_repeats", self.final_repeats, self.final_repeats >= 2, "at least 2, or there is no standard error"),
-            ("seed", self.seed, self.seed >= 0, "at least 0"),
-        ):
-            if not holds:
-                raise InputError(f"the search's {name} is {value}, expected {expected}")
+        check_settings(
+            self,
+            ("population", lambda value: value >= 4 and value % 4 == 0, "a multiple of 4"),
+            ("generations repeats", lambda value: value >= 1, "at least 1"),
+            ("max_rate", lambda value: 0 < value < 1, "a rate above 0 and below 1"),
+            ("crossover_eta mutation_eta", lambda value: 0 <= value < np.inf, "a finite number of at least 0"),
+            ("crossover_probability", lambda value: 0 <= value <= 1, "from 0 to 1"),
+            ("final_repeats", lambda value: value >= 2, "at least 2, or there is no standard error"),
+            ("seed", lambda value: value >= 0, "at least 0"),
+            message="the search's {name} is {value}, expected {expected}",
+        )
 
 
 class SearchSpace:
