@@ -23,7 +23,9 @@ from distreal_jax.tracing.interception import Call
 
 STATISTICS_EXAMPLES = 1000  # chosen by us: a larger draw changes no digit that we print
 _EXAMPLES = "examples"  # the axis of the mesh: test examples are shared out over devices
-_AT_ONCE = 200  # test examples in a batch, chosen by us: their patches still fit into a cache
+# Test examples in a batch, chosen by us. On a CPU their patches are to fit into a cache: in batches of 200 they took 1.5 times
+# as long as in batches of 50 (small_cnn, 10,000 test images).
+_AT_ONCE_ON_CPU, _AT_ONCE = 50, 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,9 +68,9 @@ class Evaluator:
     def __call__(self, params: Any, widths: Sequence[int] | None = None) -> Accuracy:
         """Accuracy of the full model, or of the sub-model of the first `widths` filters; compiled once for each."""
         kept = self.network.checked_widths(widths)
-        count, at_once = len(self.test.labels), _AT_ONCE * self._mesh.size
-        batches = -(-count // at_once) * self._mesh.size
-        order = np.arange(batches * _AT_ONCE).reshape(batches, _AT_ONCE)
+        count, at_once = len(self.test.labels), _AT_ONCE_ON_CPU if jax.default_backend() == "cpu" else _AT_ONCE
+        batches = -(-count // (at_once * self._mesh.size)) * self._mesh.size
+        order = np.arange(batches * at_once).reshape(batches, at_once)
         replicated = self._on_every_device(params)
         right, examples, loss = jax.device_get(self._compiled(kept, replicated, *self._data, order % count, order < count))
         with np.errstate(invalid="ignore"):
