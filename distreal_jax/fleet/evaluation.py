@@ -23,8 +23,8 @@ from distreal_jax.tracing.interception import Call
 
 STATISTICS_EXAMPLES = 1000  # chosen by us: a larger draw changes no digit that we print
 _EXAMPLES = "examples"  # the axis of the mesh: test examples are shared out over devices
-# Test examples in a batch, chosen by us. On a CPU their patches are to fit into a cache: in batches of 200 they took 1.5 times
-# as long as in batches of 50 (small_cnn, 10,000 test images).
+# Test examples in a batch, chosen by us. On a CPU their patches are to fit into a cache: in batches of 200 they took 1.5
+# times as long as in batches of 50 (small_cnn, 10,000 test images).
 _AT_ONCE_ON_CPU, _AT_ONCE = 50, 1000
 
 
