@@ -8,7 +8,11 @@ redrawn so many times a round on average: at a mean of 1 nothing changes.
 """
 
 import dataclasses
+import signal
 from collections.abc import Sequence
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
 
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import (

@@ -9,7 +9,11 @@ none, a table is searched first. Finished runs are not run again; one that was s
 
 import contextlib
 import dataclasses
+import signal
 from collections.abc import Iterator, Sequence
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
 
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import (
@@ -38,12 +42,15 @@ from distreal_jax.table import DropoutTable
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Compare methods of federated learning under the same load."""
+    """Compare methods of federated learning under the same load.
+
+    Attributes:
+      methods: Methods, separated by commas: distreal, distreal_uniform, federated_dropout, heterofl, fjord, fedrolex,
+        small_network, drop_stragglers, partial_work, fedprox, fednova, full_resources. Other choices of a method go in
+        brackets: distreal[filters=first,drawn=round].
+    """
 
     methods: str = "distreal,distreal_uniform,heterofl,partial_work,full_resources"
-    """Methods, separated by commas: distreal, distreal_uniform, federated_dropout, heterofl, fjord, fedrolex, small_network,
-    drop_stragglers, partial_work, fedprox, fednova, full_resources. Other choices of a
-    method go in brackets: distreal[filters=first,drawn=round]."""
     seeds: str = "0"
     """Seeds, such as 0,1,2 or 0-4."""
     table: str | None = None

@@ -10,7 +10,11 @@ train at once, not with the devices.
 import dataclasses
 import json
 import resource
+import signal
 import time
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
 
 import jax
 

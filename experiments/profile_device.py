@@ -13,6 +13,10 @@ accelerator. Give the batch size and optimiser that devices will train with.
 """
 
 import dataclasses
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
 
 from distreal_jax.experiment import OutputSettings, Plain, open_folder, run_command, table_of
 from distreal_jax.fleet.federation import Federation, TrainingSettings

@@ -6,7 +6,11 @@ On scikit-learn's digits, which need no network. Expected: about 3 minutes on 2 
 """
 
 import dataclasses
+import signal
 from pathlib import Path
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
 
 from distreal_jax.experiment import OutputSettings, Plain, compare, open_folder, run_command, search_table, table_section
 from distreal_jax.fleet.federation import TrainingSettings

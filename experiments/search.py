@@ -8,6 +8,10 @@ table.
 """
 
 import dataclasses
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
 
 from distreal_jax.experiment import OutputSettings, Plain, open_folder, run_command, search_table, table_section
 from distreal_jax.fleet.federation import TrainingSettings

@@ -7,8 +7,13 @@ that is shipped (leaf_cnn, resnet20, densenet40). A run that is stopped and star
 """
 
 import dataclasses
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
 
 from distreal_jax.experiment import OutputSettings, Plain, dry_run, open_folder, run_command, run_method, table_of
+from distreal_jax.experiment.comparison import table_settings
 from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
 from distreal_jax.fleet.round import Execution
 from distreal_jax.fleet.world import World, WorldSettings
@@ -18,12 +23,14 @@ from distreal_jax.record.recorded_run import RecordSettings
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Train one method on a simulated fleet whose resources change while it trains."""
+    """Train one method on a simulated fleet whose resources change while it trains.
+
+    Attributes:
+      method: distreal, distreal_uniform, federated_dropout, heterofl, fjord, fedrolex, small_network, drop_stragglers,
+        partial_work, fedprox, fednova or full_resources. Other choices go in brackets: distreal[filters=first,drawn=round].
+    """
 
     method: str = "distreal"
-    """distreal, distreal_uniform, federated_dropout, heterofl, fjord, fedrolex, small_network,
-    drop_stragglers, partial_work, fedprox, fednova or full_resources. Other choices go in brackets:
-    distreal[filters=first,drawn=round]."""
     table: str | None = None
     """Dropout table: a file, or the name of a shipped one."""
     seed: int = 0
@@ -47,8 +54,7 @@ def main(options: Options) -> None:
     if options.dry_run:
         print(dry_run([federation], options.record))
         return
-    widths = [entry.widths for entry in federation.table.entries]
-    with open_folder(options.output, f"train-{method.name}", options, table=widths) as folder:
+    with open_folder(options.output, f"train-{method.name}", options, table=table_settings(federation)) as folder:
         result = run_method(federation, options.record, options.output, folder)
         folder.write_json("results.json", {"runs": [result.to_json()]})
         print(f"{method.name}: accuracy {result.final:.4f} (mean of the last three evaluations), {folder.path}")

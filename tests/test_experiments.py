@@ -20,13 +20,20 @@ import pytest
 
 from distreal_jax.methods import METHODS
 from distreal_jax.networks import make_network
-from distreal_jax.record.report import MethodResult
-from distreal_jax.record.run_folder import read_metrics
+from distreal_jax.record.method_result import MethodResult
+from distreal_jax.record.metrics import read_metrics
 from distreal_jax.table import DropoutTable
 from distreal_jax.tracing import TracedNetwork, trace_network
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = ["quickstart", "search", "train", "compare"]
+SCRIPTS = [
+    "quickstart",
+    "search",
+    "train",
+    "compare",
+    "profile_device",
+    "availability_map",
+]  # the studies are in test_studies.py
 TINY_FLEET = "--devices 6 --devices-per-round 3 --rounds 2 --steps 2 --batch-size 4 --eval-every 1".split()
 TINY_SEARCH = (
     "--search.population 8 --search.generations 2 --search.repeats 1 --search.final-repeats 2 "
@@ -36,7 +43,7 @@ TINY_SEARCH = (
 VARIANT = "distreal[filters=first,drawn=round]"
 # Compiles quickly rather than well: what is computed here is thrown away.
 QUICK = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
-PATIENCE = 300.0  # seconds for one process; CI machines are slow
+PATIENCE = 900.0  # seconds for one process; CI machines are slow
 
 
 def started(script: str, *options: str, flags: str | None = QUICK, programs: Path | None = None) -> "subprocess.Popen[str]":
@@ -93,6 +100,8 @@ def runs(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs
         "search": TINY_SEARCH,
         "train": [*TINY_FLEET, "--method", "partial_work"],
         "compare": compare_options(table),
+        "profile_device": [*TINY_FLEET, "--table", str(table), "--repetitions", "2", "--sample-seconds", "0.001"],
+        "availability_map": [*TINY_FLEET, *map_options(table)],
     }
     processes = {
         script: started(
@@ -123,6 +132,28 @@ def compare_options(table: Path) -> list[str]:
         "--execution",
         "masked",
     ]
+
+
+def map_options(table: Path) -> list[str]:
+    digits = "--dataset digits --model digits_cnn --execution masked".split()
+    return [*digits, *"--means 0.3,1 --rates 2 --methods distreal,partial_work --seeds 0 --table".split(), str(table)]
+
+
+def test_map_leaves_a_cell_for_each_load_and_a_picture(runs: Runs) -> None:
+    folder, printed = runs.of("availability_map")
+    cells = json.loads((folder / "map.json").read_text())
+    assert [(cell["mean"], cell["rate"]) for cell in cells] == [(0.3, 2.0), (1.0, 2.0)]
+    assert all(len(cell["final"]["distreal"]) == len(cell["final"]["partial_work"]) == 1 for cell in cells)
+    assert (folder / "map.png").stat().st_size > 10_000 and (folder / "mean0.3-rate2" / "distreal-seed0").is_dir()
+    assert "| mean availability | changes a round | distreal | partial_work |" in printed
+
+
+def test_profile_leaves_the_table_with_seconds(runs: Runs, table: Path) -> None:
+    folder, printed = runs.of("profile_device")
+    profiled = DropoutTable.load(folder / "table.json")
+    assert [entry.widths for entry in profiled.entries] == [entry.widths for entry in DropoutTable.load(table).entries]
+    assert all(min(entry.seconds.values()) > 0 and (entry.flops or 0) > 0 for entry in profiled.entries)
+    assert "seconds" in printed and (folder / "seconds.png").exists()
 
 
 def test_train_leaves_a_record(runs: Runs) -> None:
@@ -203,7 +234,7 @@ def test_quickstart_leaves_report_results_pictures_and_table(runs: Runs) -> None
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
     """Runs a script in this process, as `python experiments/SCRIPT.py OPTIONS`: status, stdout and stderr."""
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def run(script: str, *options: str) -> tuple[int, str, str]:
         monkeypatch.chdir(ROOT)
@@ -216,7 +247,8 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         return status, *capsys.readouterr()
 
     yield run
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 TABLE = "--table {table}"
@@ -256,6 +288,10 @@ BAD_INPUT = {
     "unknown availability": ("compare", "--availability sometimes", "unknown availability 'sometimes'; give one like"),
     "no round": ("compare", "--rounds 0", "rounds is 0; give a number above 0"),
     "no evaluation": ("train", "--method partial_work --eval-every 0", "eval-every is 0; give a number above 0"),
+    "measurement of no seconds": ("profile_device", "--table {table} --repetitions 0", "repetitions is 0"),
+    "seconds of rates that nobody measured": ("train", "--method heterofl --cost seconds:pi", "no seconds were measured"),
+    "a load above 1": ("availability_map", "--table {table} --means 0.5,1.5", "at most 1, separated by commas"),
+    "a map of one method": ("availability_map", "--table {table} --methods distreal", "give at least two methods"),
     "more devices than there are": ("compare", "--devices 5 --table {table}", "10 devices per round of a population of 5"),
 }
 
@@ -333,4 +369,6 @@ def test_help_names_every_method(script: str, command: Any) -> None:
 def test_the_scripts_are_these() -> None:
     """Whoever adds a script adds its run, its bad input and its help here."""
     with contextlib.chdir(ROOT):
-        assert {path.stem for path in Path("experiments").glob("*.py")} - {"benchmark"} == set(SCRIPTS)
+        assert {path.stem for path in Path("experiments").glob("*.py")} - {"benchmark", "population", "results"} == set(
+            SCRIPTS
+        )

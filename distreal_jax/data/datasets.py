@@ -103,9 +103,10 @@ def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
     `mnist_writers`, `data/mnist_writers` or `../data/mnist_writers` from there.
 
     Every other name is one of tensorflow-datasets, as `tfds.builder` takes it: `cifar10`, `emnist/balanced`,
-    `cifar10:3.0.2`, `huggingface:...`. Its splits are `train` and `test`, or `validation` if there is no `test`. A feature
-    called client_id, client, writer_id, writer, user_id or user gives the natural clients. A set that is not in `data_dir`
-    is downloaded into it, if TensorFlow is there to encode the images and a network to fetch them.
+    `cifar10:3.0.2`. Its splits are `train` and `test`, or `validation` if there is no `test`. A feature called client_id,
+    client, writer_id, writer, user_id or user gives the natural clients. A set that is not in `data_dir` is downloaded into
+    it, if TensorFlow is there to encode the images and a network to fetch them. A set of the Hugging Face hub is prepared
+    by tensorflow-datasets beforehand (the error for `huggingface:...` says how) and has the name of its folder.
 
     Args:
       name: Name of the data set.

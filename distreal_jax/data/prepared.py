@@ -23,6 +23,7 @@ from distreal_jax.errors import InputError
 
 _ONE_SIZE = "choose a set whose images have one size, such as cifar10"
 _OWNER_FEATURES = ("client_id", "client", "writer_id", "writer", "user_id", "user")
+_HUB = "huggingface:"
 _PREPARE = (
     'python -c "import tensorflow_datasets; '
     "tensorflow_datasets.builder({!r}, data_dir='data').download_and_prepare(file_format='array_record')\""
@@ -101,6 +102,13 @@ def _find_builder(name: str, folder: Path | None) -> Any:
             f"data set {name!r} is read by tensorflow-datasets, which can't be imported ({_reason(error)}); "
             "pip install tensorflow-datasets importlib_resources"
         ) from error
+    if name.startswith(_HUB):
+        # Named so, tensorflow-datasets asks the hub for its whole list each time, also for a set that is prepared.
+        prepared = re.sub(r"\W", "_", name.removeprefix(_HUB).lower().replace("/", "__"))  # as it names the folder
+        raise InputError(
+            f"data set {name!r} is prepared once, on a machine with a network: pip install datasets, then "
+            f"{_PREPARE.format(_HUB + prepared)}; from then on it is the data set {prepared!r} of that folder"
+        )
     try:
         builder = tfds.builder(name, data_dir=folder)
         if not builder.is_prepared() and ":" not in name:
@@ -108,8 +116,9 @@ def _find_builder(name: str, folder: Path | None) -> Any:
         _ = builder.info.features  # made by the set's own code when it is first asked for
         return builder
     except ModuleNotFoundError as error:
-        package = "datasets" if name.startswith("huggingface:") else "tensorflow-cpu"
-        raise InputError(f"data set {name!r} needs one more package ({_reason(error)}); pip install {package}") from error
+        raise InputError(
+            f"data set {name!r} needs one more package ({_reason(error)}); pip install tensorflow-cpu"
+        ) from error
     except Exception as error:  # tfds has many for a name, configuration or version that is wrong, and for damaged files
         known = ["digits", "mnist_writers", *tfds.list_builders(with_community_datasets=False)]
         if re.split("[/:]", name)[0] in known:

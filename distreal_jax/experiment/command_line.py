@@ -9,7 +9,8 @@ import reprlib
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
@@ -19,6 +20,7 @@ import tyro
 
 from distreal_jax.errors import InputError
 from distreal_jax.fleet.world import SEEDS
+from distreal_jax.record.interruption import STOPPING
 from distreal_jax.record.run_folder import RunFolder
 
 Options = TypeVar("Options")
@@ -60,18 +62,42 @@ def run_command(main: Callable[[Options], None], options: type[Options] | Option
       main: The experiment.
       options: A dataclass, or an instance of one whose values are the defaults (a config).
     """
-    signal.signal(signal.SIGTERM, _stop)
     try:
-        use_every_core()
-        keep_compiled_programs()
-        given = tyro.cli(options, config=PARSING) if isinstance(options, type) else _overridden(options)
-        main(given)
+        with _interrupted_by_signals():
+            use_every_core()
+            keep_compiled_programs()
+            given = tyro.cli(options, config=PARSING) if isinstance(options, type) else _overridden(options)
+            main(given)
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
     except KeyboardInterrupt as stopped:
         sys.stderr.write(f"\nstopped; to go on from the last checkpoint: {shlex.join(sys.orig_argv)}\n")
-        sys.exit(128 + (stopped.args[0] if stopped.args else signal.SIGINT))
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        # Not sys.exit: taking the interpreter down waits for a round that is still being computed, or crashes under it.
+        os._exit(128 + (stopped.args[0] if stopped.args else signal.SIGINT))
+
+
+@contextlib.contextmanager
+def _interrupted_by_signals() -> Iterator[None]:
+    """Inside, the signals raise KeyboardInterrupt with their number; outside, where nothing is lost, all is as it was."""
+    report, handlers = sys.unraisablehook, {number: signal.signal(number, _stop) for number in STOPPING}
+
+    def again(dropped: "sys.UnraisableHookArgs") -> None:
+        # What is raised in a callback is dropped, and JAX has one that the garbage collector calls all the time.
+        if isinstance(dropped.exc_value, KeyboardInterrupt):
+            threading.Timer(0.01, os.kill, (os.getpid(), *dropped.exc_value.args)).start()  # seconds, chosen by us
+        else:
+            report(dropped)
+
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = report
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _overridden(config: Options) -> Options:

@@ -1,0 +1,206 @@
+"""What README.md and docs/extending.md show is true: their programs run, their commands parse, their names exist."""
+
+import ast
+import contextlib
+import importlib
+import os
+import re
+import runpy
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+import tyro
+from test_datasets import write_prepared
+
+from distreal_jax.availability.specification import KINDS
+from distreal_jax.data import load_dataset
+from distreal_jax.errors import InputError
+from distreal_jax.experiment.command_line import PARSING
+from distreal_jax.methods import METHODS
+from distreal_jax.networks import NETWORKS
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", "docs/extending.md")
+PATIENCE = 300.0  # seconds for one process; CI machines are slow
+
+
+def blocks_of(page: str, language: str) -> list[str]:
+    """The fenced blocks of a page."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / page).read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+PROGRAMS = {
+    f"{page} {index}: {(ast.get_docstring(ast.parse(text)) or 'no title').rstrip('.')}": text
+    for page in PAGES
+    for index, text in enumerate(blocks_of(page, "python"))
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation() -> Iterator[None]:
+    """Compiles quickly rather than well: what is computed here is thrown away."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a prepared set of tensorflow-datasets in `data`; what a program adds to the registries leaves again."""
+    write_prepared(tmp_path / "data", name="cifar10", sizes=((32, 32, 3),), classes=10)
+    monkeypatch.setenv("DISTREAL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("distreal_jax.networks.NETWORKS", dict(NETWORKS))
+    monkeypatch.setattr("distreal_jax.availability.specification.KINDS", dict(KINDS))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
+def test_a_program_runs_as_it_stands_and_what_it_asserts_holds(program: str, place: Path) -> None:
+    (place / "program.py").write_text(program)
+    runpy.run_path(str(place / "program.py"), run_name="__main__")
+    assert isinstance(ast.parse(program).body[-1], ast.Assert), "a reader should see what comes out"
+
+
+def commands() -> list[list[str]]:
+    """The command lines of README.md that run a script, as a shell splits them, without what it expands."""
+    text = (ROOT / "README.md").read_text().replace("\\\n", " ")
+    lines = re.findall(r"^ {4,}(python (?:experiments/|-m experiments).*)$", text, flags=re.MULTILINE)
+    inline = re.findall(r"`(python -m experiments[^`]*)`", text)
+    return [shlex.split(line, comments=True) for line in [*lines, *inline]]
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_a_command_is_one_that_its_script_takes(command: list[str]) -> None:
+    _, *command = command
+    module = command[1] if command[0] == "-m" else command[0].removesuffix(".py").replace("/", ".")
+    options = command[2:] if command[0] == "-m" else command[1:]
+    given = getattr(importlib.import_module(module), "CONFIG", None)
+    kind = type(given) if given else importlib.import_module(module).Options
+    parsed = tyro.cli(kind, args=options, config=PARSING, **({"default": given} if given else {}))
+    assert parsed.world.model in NETWORKS
+
+
+def test_readme_names_all_methods_loads_and_scripts_that_there_are() -> None:
+    words = set(re.findall(r"[`\"]([\w/.]+)[`:\[\"]", (ROOT / "README.md").read_text()))
+    assert words >= set(METHODS) | set(KINDS)
+    scripts = {word for word in words if word.startswith("experiments/") and word.endswith(".py")}
+    assert len(scripts) >= 5 and all((ROOT / script).is_file() for script in scripts)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_link_leads_somewhere(page: str) -> None:
+    for target, anchor in re.findall(r"\]\((?!http)([^)#]*)(?:#([^)]*))?\)", (ROOT / page).read_text()):
+        file = (ROOT / page).parent / target
+        assert file.exists(), target
+        if anchor:
+            text = (file if target else ROOT / page).read_text().lower()
+            headings = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w-]", "", heading.replace(" ", "-")) for heading in headings], anchor
+
+
+def test_a_set_of_the_hub_is_read_by_the_name_of_its_folder(place: Path) -> None:
+    """As tensorflow-datasets prepares it: images of no stated size, which are all of one."""
+    write_prepared(place / "data", name="ylecun__mnist", sizes=((28, 28, 3), (28, 28, 3)))
+    assert load_dataset("ylecun__mnist", place / "data").image_shape == (28, 28, 3)
+
+
+def test_a_set_of_the_hub_that_is_not_prepared_says_what_to_install(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("datasets", "huggingface_hub"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InputError, match=r"^data set 'huggingface:ylecun__mnist' .*pip install datasets.*$"):
+        load_dataset("huggingface:ylecun__mnist", place / "data")
+
+
+def test_the_tab_key_completes_options_and_values_as_readme_says(tmp_path: Path) -> None:
+    said = re.search(r"^ +(alias .*)\n +(source .*)$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    assert said
+    ask = """
+        completed=$(complete -p train.py | sed 's/.* -F \\([^ ]*\\) .*/\\1/')
+        for words in "--avail" "--wandb off"; do
+            COMP_WORDS=(train.py $words) COMP_CWORD=$(wc -w <<< "$words") COMPREPLY=()
+            $completed
+            echo "${COMPREPLY[@]}"
+        done
+    """
+    # Aliases are expanded where a person types, or where a script asks for it.
+    script = "shopt -s expand_aliases\n" + "\n".join(said.groups()).replace("python ", f"{sys.executable} ") + "\n" + ask
+    (tmp_path / "asked.sh").write_text(script)
+    done = subprocess.run(["bash", tmp_path / "asked.sh"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["--availability", "offline"], done
+
+
+@contextlib.contextmanager
+def started(*command: str) -> Iterator["subprocess.Popen[str]"]:
+    """A script in a process of its own, on the devices that it chooses."""
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    environment |= {"PYTHONPATH": str(ROOT), "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, **pipes) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def has_loaded(process: "subprocess.Popen[str]", library: str) -> bool:
+    with contextlib.suppress(OSError):
+        return library in Path(f"/proc/{process.pid}/maps").read_text()
+    return False
+
+
+SCRIPTS = "availability_map benchmark compare population profile_device quickstart search train".split()
+MOMENTS = [
+    *((script, "libjax_common") for script in SCRIPTS),
+    *(("train", library) for library in ("_multiarray_umath", "ft2font")),  # numpy's, matplotlib's
+]
+
+
+@pytest.mark.parametrize(("script", "library"), MOMENTS)
+def test_ctrl_c_ends_a_script_that_imports_without_a_word(script: str, library: str) -> None:
+    with started(f"experiments/{script}.py") as process:
+        deadline = time.monotonic() + PATIENCE
+        while not has_loaded(process, library):
+            assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+            time.sleep(0.001)
+        process.send_signal(signal.SIGINT)
+        # The signal itself ends it, which a shell reports as status 130.
+        assert (*process.communicate(timeout=PATIENCE), process.returncode) == ("", "", -signal.SIGINT)
+
+
+STOPPED = """
+import dataclasses, signal, time
+import jax, jax.numpy as jnp
+from distreal_jax.experiment import run_command
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    pass
+
+class Collected:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+def main(options):
+    print("what was printed before", end="")
+    computed = jax.jit(lambda x: jax.lax.fori_loop(0, 10**8, lambda _, x: x @ x, x))(jnp.eye(100))
+    Collected()
+    time.sleep(PATIENCE)
+
+run_command(main, Options)
+"""
+
+
+def test_ctrl_c_ends_what_is_being_computed_also_if_a_callback_drops_it() -> None:
+    with started("-c", STOPPED.replace("PATIENCE", str(PATIENCE))) as process:
+        printed, error = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, printed) == (130, "what was printed before")
+    assert error.startswith("\nstopped; to go on from the last checkpoint: ") and "Traceback" not in error
