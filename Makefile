@@ -1,7 +1,8 @@
 # make demo     search a table on digits, train DISTREAL and its rivals under the same load, leave a report in runs/quickstart/
 # make test     linter, formatter, type checker, tests
 # make lint     linter, formatter and type checker alone
-# make results  the comparison on Fashion-MNIST; DATA_DIR= names the folder that holds the data set
+# make results  the comparisons behind README.md and docs/results.md, an hour or two on two cores; DATA_DIR= names the folder
+#               that holds the data sets, CONFIGS= those of experiments/configs/ that are to be run
 # make notebooks  run the notebooks in full from a clean kernel, some minutes, and take their outputs out
 # make clean    remove the virtual environment and all caches; results in runs/ stay
 #
@@ -12,6 +13,7 @@ PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11; do 
 	$$candidate -c '$(FITS)' 2>/dev/null && echo $$candidate && break; done)
 BIN := .venv/bin
 DATA_DIR ?= data
+CONFIGS ?= fashion_mnist_harsh fashion_mnist_mild fashion_mnist_skewed what_carries_the_gain
 
 .PHONY: demo test lint results notebooks clean
 .DELETE_ON_ERROR:
@@ -29,8 +31,10 @@ lint: .venv/ready-to-test
 	$(BIN)/mypy
 
 results: .venv/ready-to-run
-	$(BIN)/python experiments/compare.py --dataset fashion_mnist --data-dir $(DATA_DIR) \
-		--methods distreal,heterofl,partial_work,full_resources --rounds 50 --out runs/fashion_mnist
+	for config in $(CONFIGS); do \
+		$(BIN)/python -m experiments.configs.$$config --data-dir $(DATA_DIR) --out runs/$$config || exit; \
+	done
+	$(BIN)/python -m experiments.results
 
 notebooks: .venv/ready-to-test
 	$(BIN)/jupyter-execute notebooks/*.ipynb

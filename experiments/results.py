@@ -1,0 +1,93 @@
+"""Gathers finished configs into docs/results.md, and the main one into README.md: every number with its command and machine.
+
+    make results DATA_DIR=../shared     # runs the configs that are not finished, then this
+    python -m experiments.results       # this alone
+
+A config's run is looked for in runs/NAME, where `make results` puts it.
+"""
+
+import dataclasses
+import importlib
+import pkgutil
+import re
+import shutil
+from pathlib import Path
+
+import experiments.configs
+from distreal_jax.errors import InputError
+from distreal_jax.experiment import run_command
+from distreal_jax.record import MethodResult, comparison_table, write_atomically
+from distreal_jax.record.files import read_json
+
+COLUMNS = ("final", "final_difference", "seconds", "area", "area_difference", "spent", "wasted", "idle")
+MARKS = ("<!-- results: begin -->", "<!-- results: end -->")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Gather the results of finished configs into the documents."""
+
+    runs: Path = Path("runs")
+    """Folder of the runs, one for each config, named as it is."""
+    report: Path = Path("docs/results.md")
+    """Gets a section for each finished config, and its pictures beside it in results/."""
+    readme: Path = Path("README.md")
+    """Gets the table of the main config between its marks."""
+    main: str = "fashion_mnist_harsh"
+    """The config whose table README.md shows."""
+
+
+def section(name: str, folder: Path, pictures: Path) -> str:
+    """A config's question, command, machine, table and picture, in Markdown."""
+    text = (importlib.import_module(f"experiments.configs.{name}").__doc__ or "").strip()
+    shutil.copyfile(folder / "accuracy.png", pictures / f"{name}.png")
+    return "\n\n".join(
+        (
+            f"## {name}",
+            text,
+            table(folder).strip(),
+            f"({machine(folder)})",
+            f"![Test accuracy over simulated time]({pictures.name}/{name}.png)",
+        )
+    )
+
+
+def table(folder: Path) -> str:
+    """The comparison of a finished run, in Markdown."""
+    content = read_json(folder / "results.json")
+    results = [MethodResult.from_json(run) for run in content["runs"]]
+    return comparison_table(results, columns=COLUMNS, target=content["target"])
+
+
+def machine(folder: Path) -> str:
+    """On what, with what and when a run was finished."""
+    last = read_json(folder / "config.json")["sessions"][-1]
+    accelerators = ", ".join(sorted(set(last["accelerators"])))
+    device = accelerators or f"{last['cpu_count']} CPU cores, {last['cpu']}"
+    return f"{device}, jax {last['versions']['jax']}, commit {last['commit']['hash'][:10]}, {last['date'][:10]}"
+
+
+def main(options: Options) -> None:
+    """Writes the documents."""
+    names = [module.name for module in pkgutil.iter_modules(experiments.configs.__path__)]
+    finished = [name for name in names if (options.runs / name / "results.json").exists()]
+    if not finished:
+        raise InputError(f"no config is finished in {options.runs} (there are: {', '.join(names)}); run one with --out")
+    pictures = options.report.parent / "results"
+    pictures.mkdir(parents=True, exist_ok=True)
+    sections = [section(name, options.runs / name, pictures) for name in finished]
+    head = "# Results\n\nMade by `python -m experiments.results`; intervals are of 95 % over seeds, differences are paired."
+    write_atomically(options.report, ("\n\n".join((head, *sections)) + "\n").encode())
+    if options.main in finished:
+        folder = options.runs / options.main
+        content = options.readme.read_text()
+        between = re.compile(f"({re.escape(MARKS[0])}\n).*?({re.escape(MARKS[1])})", re.DOTALL)
+        if not between.search(content):
+            raise InputError(f"{options.readme} has no lines {MARKS[0]} and {MARKS[1]} to put the table between; add them")
+        shown = f"{table(folder).strip()}\n\n(`python -m experiments.configs.{options.main}`, {machine(folder)})\n"
+        write_atomically(options.readme, between.sub(lambda found: found[1] + shown + found[2], content).encode())
+    print(f"{options.report}: {', '.join(finished)}")
+
+
+if __name__ == "__main__":
+    run_command(main, Options)
