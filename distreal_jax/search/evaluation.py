@@ -19,20 +19,17 @@ from distreal_jax.table import DropoutTable, TableEntry
 if TYPE_CHECKING:
     from distreal_jax.tracing import TracedNetwork
 
-# (widths [batch, groups] int32, index of the repeat) -> progress [batch]
+# (widths [vectors, groups] int32, index of the repeat) -> progress [vectors]
 Evaluate = Callable[[np.ndarray, int], np.ndarray]
 Widths = tuple[int, ...]
 
 
 class EvaluatedVectors:
-    """Measures vectors, each once, in batches of one size, and remembers them in the order in which they came.
-
-    The batch is always full (short ones repeat their vectors), so that a compiled evaluation is compiled once.
-    """
+    """Measures vectors, each once, and remembers them in the order in which they came."""
 
     def __init__(self, space: SearchSpace, evaluate: Evaluate, settings: SearchSettings) -> None:
-        """Starts with no vector evaluated; `evaluate` is called with `settings.population` vectors at a time."""
-        self._space, self._evaluate, self._batch, self._repeats = space, evaluate, settings.population, settings.repeats
+        """Starts with no vector evaluated; `evaluate` is called with whatever number of vectors is to be measured."""
+        self._space, self._evaluate, self._repeats = space, evaluate, settings.repeats
         self.measured: dict[Widths, tuple[float, ...]] = {}
 
     def evaluate(self, vectors: Iterable[Widths]) -> None:
@@ -46,24 +43,17 @@ class EvaluatedVectors:
         """Progress of vectors at given repeats, not remembered: [vectors, repeats] float64.
 
         Raises:
-          InputError: The evaluation returns another shape than [batch], or something that is not finite.
+          InputError: The evaluation returns another shape than [vectors], or something that is not finite.
         """
         columns = []
         for repeat in repeats:
-            column: list[float] = []
-            for start in range(0, len(vectors), self._batch):
-                batch = vectors[start : start + self._batch]
-                padded = np.resize(np.array(batch, dtype=np.int32), (self._batch, len(batch[0])))
-                progress = np.asarray(self._evaluate(padded, repeat), dtype=np.float64)
-                if progress.shape != (self._batch,):
-                    raise InputError(f"the evaluation returned shape {progress.shape}, expected ({self._batch},)")
-                for widths, value in zip(batch, progress, strict=False):
-                    if not np.isfinite(value):
-                        raise InputError(
-                            f"the progress of widths {widths} is {value}; lower the short training's learning rate"
-                        )
-                column.extend(progress[: len(batch)].tolist())
-            columns.append(column)
+            progress = np.asarray(self._evaluate(np.array(vectors, dtype=np.int32), repeat), dtype=np.float64)
+            if progress.shape != (len(vectors),):
+                raise InputError(f"the evaluation returned shape {progress.shape}, expected ({len(vectors)},)")
+            for widths, value in zip(vectors, progress, strict=True):
+                if not np.isfinite(value):
+                    raise InputError(f"the progress of widths {widths} is {value}; lower the short training's learning rate")
+            columns.append(progress)
         return np.array(columns).T
 
     def progress(self, widths: Widths) -> float:

@@ -60,9 +60,8 @@ def search(
 
     Args:
       network: The traced network; it counts the MACs.
-      evaluate: (widths [population, groups] int32, repeat) -> progress [population]. Always called with a full population
-        (short batches repeat vectors), so that it is compiled once. It must be a function of its arguments alone; `repeat`
-        names the random numbers, and each vector of a batch is to get the same ones.
+      evaluate: (widths [vectors, groups] int32, repeat) -> progress [vectors], for any number of vectors. It must be a
+        function of its arguments alone; `repeat` names the random numbers, and each vector is to get the same ones.
       settings: See `SearchSettings`.
       checkpoint: File to write after each generation and to go on from if it exists; the result is bitwise the same.
       on_generation: Called after each generation, when its checkpoint is written.

@@ -21,12 +21,15 @@ import numpy.typing as npt
 import optax
 from jax.sharding import Mesh, PartitionSpec
 
-from distreal_jax.errors import InputError
+from distreal_jax.data.partition import Partition
+from distreal_jax.errors import InputError, check_settings
 from distreal_jax.step import ConvolutionForm, Images, LocalStep, forward
 from distreal_jax.tracing import TracedNetwork, draw_masks
 
 ProgressUnit = Literal["batch", "mac"]
 _CANDIDATES = "candidates"
+_VMAPPED_ON_ACCELERATOR = 16  # chosen by us
+_ROLES = 1 << 20  # in random keys: beyond the number of devices, of rounds and of repeats
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +45,8 @@ class ProgressSettings:
         and later; progress is the mean over them.
       held_out: Training examples kept aside to measure on.
       unit: Gain for each mini-batch (the paper's way), or for each MAC spent, relative to the full network's.
-      vmapped: Candidates that are trained side by side on each device; 1 is best on a CPU.
+      vmapped: Candidates that are trained side by side on each device; 0: one on a CPU, where more are slower, and 16 on an
+        accelerator.
     """
 
     rounds: int = 2
@@ -52,12 +56,15 @@ class ProgressSettings:
     snapshots: tuple[int, ...] = (0,)
     held_out: int = 1000
     unit: ProgressUnit = "batch"
-    vmapped: int = 1
+    vmapped: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("rounds", "devices", "steps", "batch_size", "held_out", "vmapped"):
-            if getattr(self, name) < 1:
-                raise InputError(f"progress {name} is {getattr(self, name)}; give at least 1")
+        check_settings(
+            self,
+            ("rounds devices steps batch_size held_out", lambda value: value >= 1, "at least 1"),
+            ("vmapped", lambda value: value >= 0, "at least 0"),
+            message="progress {name} is {value}; give {expected}",
+        )
         if not self.snapshots or min(self.snapshots) < 0:
             raise InputError(f"snapshots are {self.snapshots}; give at least one number of mini-batches, such as 0")
         if self.unit not in get_args(ProgressUnit):
@@ -79,6 +86,7 @@ class Progress:
         seed: int,
         rescale: bool = False,
         convolution: ConvolutionForm = "patches",
+        partition: Partition | None = None,
     ) -> None:
         """Splits off the held-out examples and trains the snapshots.
 
@@ -92,9 +100,11 @@ class Progress:
           seed: Of the split, the mini-batches and the filters.
           rescale: Inverted-dropout rescaling in the short training, as devices do it.
           convolution: The form in which convolutions are computed.
+          partition: Who holds which training examples: each device of a round is then another client, drawn at random, and
+            trains on its own examples. None: all draw from all. Snapshots are trained on all in any case.
 
         Raises:
-          InputError: Fewer training examples than are to be held out.
+          InputError: Fewer training examples than are to be held out, or fewer clients than devices in a round.
         """
         count = len(train.labels)
         if settings.held_out >= count:
@@ -103,6 +113,12 @@ class Progress:
         self._held_out, self._trained_on = order[: settings.held_out], order[settings.held_out :]
         self._step = LocalStep(network, optimizer, others, convolution=convolution, rescale=rescale)
         self._settings, self._train = settings, train
+        self._clients = None if partition is None else _without(partition, self._held_out)
+        if self._clients is not None and self._clients.num_clients < settings.devices:
+            raise InputError(
+                f"{self._clients.num_clients} clients have examples that are not held out, the proxy trains "
+                f"{settings.devices} at once; share out among more clients, or hold out fewer examples"
+            )
         self._key = jax.random.key(seed)
         self._snapshots = self._trained_snapshots(params)
 
@@ -116,11 +132,16 @@ class Progress:
         Returns:
           [candidates], mean gain of accuracy on the held-out examples, over snapshots.
         """
-        shards = len(jax.devices())
-        filling = -len(widths) % shards
-        padded = np.concatenate([widths, np.repeat(widths[-1:], filling, axis=0)])
+        at_once = len(jax.devices()) * self._vmapped
+        padded = np.concatenate([widths, np.repeat(widths[-1:], -len(widths) % at_once, axis=0)])
         key = jax.random.fold_in(self._key, repeat)
-        gains = np.asarray(self._measured(padded, self._snapshots, self._train, key), dtype=np.float64)[: len(widths)]
+        # All are under way before the first is waited for.
+        after = [
+            self._accuracies(padded[first : first + at_once], self._snapshots, self._train, key)
+            for first in range(0, len(padded), at_once)
+        ]
+        with np.errstate(invalid="ignore"):
+            gains = np.concatenate(jax.device_get(after)).astype(np.float64)[: len(widths)] - self._before
         if self._settings.unit == "mac":
             network = self._step.network
             gains = gains * network.macs() / network.macs_of_many(widths)
@@ -133,7 +154,7 @@ class Progress:
         @jax.jit
         def train(params: Any, first: int, last: int, train_set: Images) -> Any:
             def body(index: jax.Array, learner: Any) -> Any:
-                key = jax.random.fold_in(jax.random.fold_in(self._key, 1 << 20), index)
+                key = jax.random.fold_in(jax.random.fold_in(self._key, _ROLES), index)
                 return self._step.ordinary(learner, params, self._batch(train_set, key), key)[0]
 
             return jax.lax.fori_loop(first, last, body, self._step.start(params)).params
@@ -144,17 +165,38 @@ class Progress:
             taken[point], before = params, point
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(taken[point] for point in points))
 
-    def _batch(self, train: Images, key: jax.Array) -> Any:
-        chosen = jax.random.randint(key, (self._settings.batch_size,), 0, len(self._trained_on))
-        return train.batch(jnp.asarray(self._trained_on)[chosen])
+    def _batch(self, train: Images, key: jax.Array, client: jax.Array | None = None) -> Any:
+        """A mini-batch of a client's examples; client None: of all that are not held out."""
+        shape = (self._settings.batch_size,)
+        if self._clients is None or client is None:
+            chosen = jnp.asarray(self._trained_on)[jax.random.randint(key, shape, 0, len(self._trained_on))]
+        else:
+            offsets = jnp.asarray(self._clients.offsets)
+            chosen = jnp.asarray(self._clients.indices)[jax.random.randint(key, shape, offsets[client], offsets[client + 1])]
+        return train.batch(chosen)
+
+    def _members(self, key: jax.Array) -> jax.Array | None:
+        """The clients of a round, int [devices], each at most once; None where all examples are everybody's."""
+        clients, devices = self._clients, self._settings.devices
+        return None if clients is None else jax.random.permutation(key, clients.num_clients)[:devices]
+
+    @property
+    def _vmapped(self) -> int:
+        return self._settings.vmapped or (1 if jax.default_backend() == "cpu" else _VMAPPED_ON_ACCELERATOR)
 
     @functools.cached_property
-    def _measured(self) -> Any:
+    def _before(self) -> float:
+        """Accuracy of the snapshots, which no candidate changes."""
+        return float(jax.jit(self._mean_accuracy)(self._snapshots, self._train, self._key))
+
+    @functools.cached_property
+    def _accuracies(self) -> Any:
+        """Accuracy after the short training of each candidate: one candidate, or as many as are vmapped, on each device."""
         mesh = Mesh(np.array(jax.devices()), (_CANDIDATES,))
         alone, everywhere = PartitionSpec(_CANDIDATES), PartitionSpec()
         return jax.jit(
             jax.shard_map(
-                self._gains,
+                self._accuracies_of,
                 mesh=mesh,
                 in_specs=(alone, everywhere, everywhere, everywhere),
                 out_specs=alone,
@@ -167,7 +209,9 @@ class Progress:
         key = jax.random.fold_in(self._key, repeat)
         return jax.jit(self._trained)(jnp.asarray(widths), self._snapshots, self._train, key)
 
-    def _gains(self, widths: jax.Array, snapshots: Any, train: Images, key: jax.Array) -> jax.Array:
+    def _mean_accuracy(self, of: Any, train: Images, key: jax.Array) -> jax.Array:
+        """Accuracy on the held-out examples, mean over leaves' first axis: [snapshots, ...] to a number."""
+
         def accuracy(params: Any) -> jax.Array:
             batch, step = train.batch(jnp.asarray(self._held_out)), self._step
             # Normalisation uses the statistics of the held-out examples, as in training.
@@ -177,34 +221,33 @@ class Progress:
             right = (logits.argmax(axis=1) == batch.labels).mean()
             return jnp.where(jnp.isfinite(logits).all(), right, -jnp.inf)
 
-        def mean_accuracy(of: Any) -> jax.Array:
-            return jax.lax.map(accuracy, of).mean()
+        return jax.lax.map(accuracy, of).mean()
 
+    def _accuracies_of(self, widths: jax.Array, snapshots: Any, train: Images, key: jax.Array) -> jax.Array:
         def after(candidate: jax.Array) -> jax.Array:
-            return mean_accuracy(self._trained(candidate, snapshots, train, key))
+            return self._mean_accuracy(self._trained(candidate, snapshots, train, key), train, key)
 
-        side_by_side = self._settings.vmapped if self._settings.vmapped > 1 else None
-        return jax.lax.map(after, widths, batch_size=side_by_side) - mean_accuracy(snapshots)
+        return jax.vmap(after)(widths) if self._vmapped > 1 else jax.lax.map(after, widths)
 
     def _trained(self, candidate: jax.Array, snapshots: Any, train: Images, key: jax.Array) -> Any:
         """The short training of a candidate from each snapshot."""
         settings, step = self._settings, self._step
 
-        def device(params: Any, device_key: jax.Array) -> Any:
+        def device(params: Any, device_key: jax.Array, client: jax.Array | None) -> Any:
             def body(learner: Any, step_key: jax.Array) -> tuple[Any, None]:
                 batch_key, filter_key, layer_key = jax.random.split(step_key, 3)
                 kept = draw_masks("random", filter_key, 0, step.network, candidate)
-                return step.masked(learner, params, self._batch(train, batch_key), layer_key, kept)[0], None
+                return step.masked(learner, params, self._batch(train, batch_key, client), layer_key, kept)[0], None
 
             learner, _ = jax.lax.scan(body, step.start(params), jax.random.split(device_key, settings.steps))
             return learner.params
 
         def federated_round(params: Any, round_key: jax.Array) -> tuple[Any, None]:
-            def add_device(total: Any, device_key: jax.Array) -> tuple[Any, None]:
-                return jax.tree.map(jnp.add, total, device(params, device_key)), None
+            def add_device(total: Any, member: tuple[jax.Array, jax.Array | None]) -> tuple[Any, None]:
+                return jax.tree.map(jnp.add, total, device(params, *member)), None
 
-            keys = jax.random.split(round_key, settings.devices)
-            total, _ = jax.lax.scan(add_device, jax.tree.map(jnp.zeros_like, params), keys)
+            members = jax.random.split(round_key, settings.devices), self._members(jax.random.fold_in(round_key, _ROLES))
+            total, _ = jax.lax.scan(add_device, jax.tree.map(jnp.zeros_like, params), members)
             return jax.tree.map(lambda leaf: leaf / settings.devices, total), None
 
         def from_snapshot(snapshot: Any, snapshot_key: jax.Array) -> Any:
@@ -212,6 +255,14 @@ class Progress:
 
         keys = jax.random.split(key, len(jax.tree.leaves(snapshots)[0]))
         return jax.lax.map(lambda item: from_snapshot(*item), (snapshots, keys))
+
+
+def _without(partition: Partition, held_out: npt.NDArray[np.integer]) -> Partition:
+    """The partition without the examples held out, and without clients that have no others."""
+    owners = np.repeat(np.arange(partition.num_clients), partition.sizes)
+    trained_on = ~np.isin(partition.indices, held_out)
+    sizes = np.unique(owners[trained_on], return_counts=True)[1]
+    return Partition(partition.indices[trained_on], np.concatenate([[0], np.cumsum(sizes)]))
 
 
 def describe(settings: ProgressSettings, *parts: Sequence[object] | object) -> str:

@@ -3,16 +3,20 @@
 from distreal_jax.record.pictures.comparison import accuracy_picture, fairness_picture, map_picture, utilisation_picture
 from distreal_jax.record.pictures.device import availability_picture, seconds_picture
 from distreal_jax.record.pictures.search import Front, front_picture, hypervolume_picture, rates_heatmap
+from distreal_jax.record.pictures.studies import conditions_picture, proxy_picture, rivals_picture
 
 __all__ = [
     "Front",
     "accuracy_picture",
     "availability_picture",
+    "conditions_picture",
     "fairness_picture",
     "front_picture",
     "hypervolume_picture",
     "map_picture",
+    "proxy_picture",
     "rates_heatmap",
+    "rivals_picture",
     "seconds_picture",
     "utilisation_picture",
 ]

@@ -1,0 +1,44 @@
+"""The search's proxy of progress in a world: what a search measures by, and what the studies of searches look into."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from distreal_jax.data.partition import Partition
+from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.world import World
+from distreal_jax.search.progress import Progress, ProgressSettings
+
+
+def proxy_in(
+    world: World, training: TrainingSettings, settings: ProgressSettings, *, partition: Partition | None = None
+) -> Progress:
+    """Progress on a world's training data, from its first weights, as its devices train.
+
+    Args:
+      world: Network, data, first weights, and the seed of all that is random.
+      training: Says how devices train.
+      settings: Of the short training.
+      partition: As for `Progress`.
+
+    Raises:
+      InputError: As `Progress`.
+    """
+    return Progress(
+        world.network,
+        world.params,
+        world.others,
+        world.train,
+        training.local_optimizer(),
+        settings,
+        seed=world.seed,
+        rescale=training.rescale,
+        partition=partition,
+    )
+
+
+def measured_often(progress: Progress, vectors: Sequence[tuple[int, ...]], repeats: int) -> npt.NDArray[np.float64]:
+    """Progress of vectors at the first repeats, [repeats, vectors]; all vectors of a repeat share their random numbers."""
+    widths = np.array(vectors, dtype=np.int32)
+    return np.array([progress(widths, repeat) for repeat in range(repeats)])

@@ -1,0 +1,258 @@
+"""Is the search worth it? NSGA-II against vectors that take no search, at equal numbers of evaluations.
+
+    python experiments/search_study.py --dataset fashion_mnist --data-dir ../shared/tfds --model small_cnn
+
+Expected: (filled in by the lead)
+
+The rivals: one rate for all layers; random rates per layer; rates in proportion to what a layer's filters cost ("drop most
+where MACs are highest"); and one rate for the filters inside blocks, for networks that have residual streams or
+concatenations. For each seed all of them meet the same first weights, mini-batches and held-out examples, and are given as
+many evaluations as NSGA-II used. Each chooses its front as a search does; the front is then judged by measurements that had
+no part in any choice. Finished parts are not run again, and a search that was stopped goes on after its last generation.
+"""
+
+import dataclasses
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any, Self
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
+
+import numpy as np
+from tqdm import tqdm
+
+from distreal_jax.errors import InputError
+from distreal_jax.experiment import OutputSettings, Plain, open_folder, parsed_seeds, run_command
+from distreal_jax.experiment.proxy import proxy_in
+from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.world import World, WorldSettings
+from distreal_jax.record import (
+    Front,
+    RunFolder,
+    Section,
+    mean_interval,
+    open_tracker,
+    paired_bootstrap,
+    rivals_picture,
+    write_report,
+)
+from distreal_jax.record.report import level, markdown_table, signed
+from distreal_jax.search import (
+    SearchResult,
+    SearchSettings,
+    SearchSpace,
+    evaluate_rates,
+    hypervolume,
+    macs_weights,
+    random_rates,
+    search,
+    uniform_rates,
+    weighted_rates,
+)
+from distreal_jax.search.evaluation import EvaluatedVectors
+from distreal_jax.search.progress import Progress, ProgressSettings, describe
+from distreal_jax.tracing import TracedNetwork
+
+SEARCH = "nsga2"
+ARMS = {
+    SEARCH: "NSGA-II",
+    "uniform": "one rate for all layers",
+    "random": "random rates",
+    "macs": "most where MACs are highest",
+    "inner": "block-inner filters alone",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Compare a search with vectors that take no search, at equal numbers of evaluations."""
+
+    seeds: str = "0-4"
+    """Seeds, such as 0,1,2 or 0-4; each is the seed of the search as well."""
+    world: Plain[WorldSettings] = WorldSettings(partition="iid")
+    training: Plain[TrainingSettings] = TrainingSettings()
+    progress: ProgressSettings = ProgressSettings(held_out=500)
+    search: SearchSettings = SearchSettings(population=16, generations=8)
+    output: Plain[OutputSettings] = OutputSettings()
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What an arm came to with one seed.
+
+    Attributes:
+      arm: A key of `ARMS`.
+      seed: The seed.
+      evaluated: Different vectors evaluated.
+      reference: (fraction of the full network's cost, progress): the worst corner, the same for all arms of a seed.
+      widths: Of the front that the arm chose, [front][groups].
+      costs: Of the front, fractions of the full network's, [front].
+      progress: Of the front, by measurements that did not choose it, [front].
+      stderr: Standard error of `progress`, [front].
+      hypervolume: Dominated by the front, as judged: fraction of the full cost times accuracy.
+      over_octaves: The same over the logarithm of cost: octaves of cost times accuracy.
+      as_chosen: `hypervolume` by the measurements that chose the front, which is biased upward.
+    """
+
+    arm: str
+    seed: int
+    evaluated: int
+    reference: tuple[float, float]
+    widths: tuple[tuple[int, ...], ...]
+    costs: tuple[float, ...]
+    progress: tuple[float, ...]
+    stderr: tuple[float, ...]
+    hypervolume: float
+    over_octaves: float
+    as_chosen: float
+
+    @classmethod
+    def judged(cls, arm: str, seed: int, found: SearchResult, space: SearchSpace, measured: Progress) -> Self:
+        """Measures a front on repeats that neither selected its vectors nor decided which of them are the front."""
+        settings, widths = found.settings, tuple(entry.widths for entry in found.front)
+        used = settings.repeats + settings.final_repeats
+        progress = EvaluatedVectors(space, measured, settings).measure(widths, range(used, used + settings.final_repeats))
+        costs, mean = np.array([space.cost(row) for row in widths]), progress.mean(axis=1)
+        return cls(
+            arm,
+            seed,
+            len(found.evaluated),
+            found.reference,
+            widths,
+            tuple(costs.tolist()),
+            tuple(mean.tolist()),
+            tuple((progress.std(axis=1, ddof=1) / np.sqrt(settings.final_repeats)).tolist()),
+            hypervolume(costs, mean, found.reference),
+            hypervolume(np.log2(costs), mean, (np.log2(found.reference[0]), found.reference[1])),
+            found.hypervolume(),
+        )
+
+
+def main(options: Options) -> None:
+    """Runs what is not finished and reports."""
+    seeds = parsed_seeds(options.seeds)
+    if options.search.seed:
+        raise InputError(f"search seed {options.search.seed} is given beside the seeds; the searches' seeds are --seeds")
+    world = World.make(options.world, seeds[0])
+    arms = [arm for arm in ARMS if arm != "inner" or inner_groups(world.network)]
+    output = options.output
+    with open_folder(output, "search_study", options) as folder:
+        tracker = open_tracker(
+            output.wandb, project=output.wandb_project, name="search_study", config=folder.settings, folder=folder.path
+        )
+        bar = tqdm(total=len(seeds) * len(arms), desc="study", unit="part", disable=not sys.stderr.isatty())
+        with tracker, bar:
+            outcomes = [outcome for seed in seeds for outcome in outcomes_of(seed, arms, options, world, folder, bar)]
+            section = drawn(folder, outcomes, arms)
+            tracker.log_image("rivals", folder.path / "rivals.png")
+        write_report(folder.path / "report.md", "What a search is worth", section)
+        print(section.text)
+        print(f"report: {folder.path / 'report.md'}")
+
+
+def outcomes_of(
+    seed: int, arms: Sequence[str], options: Options, first: World, folder: RunFolder, bar: "tqdm[Any]"
+) -> list[Outcome]:
+    """All arms with one seed, from the folder where they are finished; NSGA-II first: it sets the number of evaluations."""
+    settings = dataclasses.replace(options.search, seed=seed)
+    files = {arm: f"{arm}-seed{seed}.json" for arm in arms}
+    outcomes = {arm: Outcome(**stored) for arm, file in files.items() if (stored := folder.read_json(file)) is not None}
+    bar.update(len(outcomes))
+    if len(outcomes) == len(arms):
+        return list(outcomes.values())
+    world = first if seed == first.seed else World.make(options.world, seed, first.dataset)
+    network, space = world.network, SearchSpace(world.network, settings.max_rate)
+    measured = proxy_in(world, options.training, options.progress)
+    for arm in arms:
+        if arm in outcomes:
+            continue
+        if arm == SEARCH:
+            measures = describe(options.progress, options.training, world.dataset.name, world.seed)
+            file = folder.path / f"search_checkpoint-seed{seed}.json"
+            found = search(network, measured, settings, checkpoint=file, measures=measures)
+        else:
+            rates = rates_of(arm, space, outcomes[SEARCH].evaluated, seed)
+            reference = outcomes[SEARCH].reference
+            found = evaluate_rates(network, measured, settings, rates, reference=(reference[0], reference[1]))
+        outcomes[arm] = Outcome.judged(arm, seed, found, space, measured)
+        folder.write_json(files[arm], dataclasses.asdict(outcomes[arm]))
+        bar.update()
+    return [outcomes[arm] for arm in arms]
+
+
+def rates_of(rival: str, space: SearchSpace, count: int, seed: int) -> np.ndarray:
+    """The vectors of a rival: [vectors, searched], at most `count` of different widths."""
+    if rival == "uniform":
+        return uniform_rates(space, count)
+    if rival == "random":
+        # in a small space many draws round to the same widths, which are evaluated once
+        rates = random_rates(space, 8 * count, seed)
+        different = {space.widths(row): row for row in reversed(rates)}
+        return np.array(list(reversed(different.values()))[:count])
+    if rival == "macs":
+        return weighted_rates(space, count, macs_weights(space))
+    inner = inner_groups(space.network)
+    return weighted_rates(space, count, [float(group in inner) for group in space.groups])
+
+
+def inner_groups(network: TracedNetwork) -> set[int]:
+    """The groups inside blocks, whose filters go from one kernel to one other; empty where all or none of them do.
+
+    Filters of a residual stream come from several kernels or go to several; those of a concatenation meet others along the
+    axis that takes them in. In a plain chain of layers there is no such stream to tell the inside of a block from.
+    """
+    made, taken, alone = (np.zeros(len(network.filter_groups), dtype=int) for _ in range(3))
+    for path, axes in network.layouts.items():
+        if len(axes) < 2:
+            continue  # a bias or a scale follows its kernel
+        for axis, layout in enumerate(axes):
+            groups = {run.group for run in layout.runs}
+            for group in groups - {None}:
+                consumed = (path, axis) in network.consumed
+                made[group] += not consumed
+                taken[group] += consumed
+                alone[group] += consumed and len(groups) == 1
+    searched = [index for index, group in enumerate(network.filter_groups) if group.convolutional]
+    inner = {group for group in searched if (made[group], taken[group], alone[group]) == (1, 1, 1)}
+    return inner if len(inner) < len(searched) else set()
+
+
+def drawn(folder: RunFolder, outcomes: Sequence[Outcome], arms: Sequence[str]) -> Section:
+    """Writes results.json and rivals.png; returns the section of the report, a line for each arm."""
+    by_arm = {arm: [outcome for outcome in outcomes if outcome.arm == arm] for arm in arms}
+    rows = [["vectors", "evaluated", "hypervolume", "NSGA-II minus it", "over octaves", "NSGA-II minus it", "as chosen"]]
+    summary = {}
+    for arm, own in by_arm.items():
+        cells, found = [f"{np.mean([outcome.evaluated for outcome in own]):.0f}"], {}
+        for measure in ("hypervolume", "over_octaves"):
+            values, best = ([getattr(outcome, measure) for outcome in of] for of in (own, by_arm[SEARCH]))
+            found[measure], found[f"{measure}_ahead"] = mean_interval(values), paired_bootstrap(best, values)
+            cells += [level(found[measure]), "–" if arm == SEARCH else signed(found[f"{measure}_ahead"])]
+        rows.append([ARMS[arm], *cells, f"{np.mean([outcome.as_chosen for outcome in own]):.3f}"])
+        summary[arm] = found
+    folder.write_json("results.json", {"outcomes": outcomes, "summary": summary})
+    first = {ARMS[arm]: own[0] for arm, own in by_arm.items()}
+    rivals_picture(
+        folder.path / "rivals.png",
+        {name: Front(outcome.costs, outcome.progress, outcome.stderr) for name, outcome in first.items()},
+        {ARMS[arm]: [outcome.hypervolume for outcome in own] for arm, own in by_arm.items()},
+        title=f"The fronts, as judged (seed {outcomes[0].seed})",
+    )
+    notes = [
+        f"{len(by_arm[SEARCH])} seeds; intervals of 95 % over seeds, differences within a seed. Hypervolume is that of an "
+        "arm's front by measurements that did not choose it, over MACs and over octaves of MACs; `as chosen` is by those "
+        "that did. A way of one parameter has fewer different vectors than evaluations."
+    ]
+    if "inner" not in arms:
+        notes.append(
+            "No groups of this network are inside blocks (it has no residual stream and no concatenation), so "
+            f'"{ARMS["inner"]}" is left out.'
+        )
+    text = "\n\n".join([*notes, markdown_table(rows)])
+    return Section("NSGA-II and its rivals", text, {"rivals.png": "Fronts of one seed, hypervolumes of all seeds"})
+
+
+if __name__ == "__main__":
+    run_command(main, Options)

@@ -1,0 +1,551 @@
+"""Claims about the studies of the search: what they compare is fair, and they go on where they stopped."""
+
+import json
+import math
+import runpy
+import struct
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from distreal_jax.data.datasets import synthetic_dataset
+from distreal_jax.data.partition import Partition
+from distreal_jax.errors import InputError
+from distreal_jax.fleet.federation import Federation, TrainingSettings
+from distreal_jax.fleet.world import World, WorldSettings
+from distreal_jax.record import Front, RunFolder, conditions_picture, proxy_picture, rivals_picture
+from distreal_jax.record.rank_correlation import (
+    agreement_within,
+    interval_over_things,
+    mean_over_pairs,
+    order_kept,
+    partial_rank_correlation,
+    rank_correlation,
+)
+from distreal_jax.record.recorded_run import RecordSettings
+from distreal_jax.search import SearchSettings, SearchSpace
+from distreal_jax.search.design import DesignedVector, designed_vectors, uniform_beside
+from distreal_jax.search.progress import Progress, ProgressSettings
+from distreal_jax.step import Batch, Images, split_variables
+from distreal_jax.table import DropoutTable
+from distreal_jax.tracing import trace_network
+from experiments import carry_over, proxy_study, search_study
+
+ROOT = Path(__file__).parents[1]
+TINY = ProgressSettings(rounds=1, devices=2, steps=1, batch_size=4, held_out=50)
+SEARCH = SearchSettings(population=8, generations=3, final_repeats=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quickly() -> Iterator[None]:
+    """Compiles quickly rather than well: what is computed here is thrown away."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World.make(WorldSettings(), 0)
+
+
+@pytest.fixture(scope="module")
+def table(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tables") / "table.json"
+    widths = [(4, 4, 4, 64), (9, 12, 8, 64), (16, 32, 32, 64)]
+    DropoutTable.from_widths(world.network, widths, provenance={"search": {"settings": {"seed": 7}}}).save(path)
+    return path
+
+
+# Rank correlation
+
+
+def test_rank_correlation_is_spearmans() -> None:
+    assert rank_correlation([1, 2, 3, 4], [10, 20, 40, 30]) == pytest.approx(0.8)  # 1 - 6 * 2 / 60
+    assert rank_correlation([1, 2, 3], [9, 4, 1]) == pytest.approx(-1)
+    assert rank_correlation([1, 1, 2], [1, 2, 3]) == pytest.approx(math.sqrt(3) / 2)  # ranks 1.5, 1.5, 3
+    assert np.isnan(rank_correlation([5, 5, 5], [1, 2, 3]))
+    both = rank_correlation([[1, 2, 3, 4], [4, 3, 2, 1]], [1, 2, 4, 3])
+    assert both == pytest.approx([0.8, -0.8])
+
+
+def test_rank_correlation_at_equal_cost_takes_out_what_cost_explains() -> None:
+    a, b, cost = [1, 2, 3, 4], [1, 2, 4, 3], [2, 1, 3, 4]
+    # 0.8 between a and b, 0.8 and 0.6 with cost
+    assert partial_rank_correlation(a, b, cost) == pytest.approx((0.8 - 0.48) / (0.6 * 0.8))
+    assert np.isnan(partial_rank_correlation(a, b, a))
+
+
+def test_pairs_are_counted_within_their_level_alone() -> None:
+    first, second, level = [1, 2, 10, 20, 30], [9, 8, 1, 3, 2], [0, 0, 1, 1, 1]
+    assert agreement_within(first, second, level) == 0.5  # wrong; right, right, wrong
+    assert agreement_within([5, 5], [1, 2], [0, 0]) == 0.5
+    assert np.isnan(agreement_within([1, 2], [1, 2], [0, 1]))
+
+
+def test_an_interval_over_things_holds_their_correlation_and_is_honest_where_there_is_none() -> None:
+    generator = np.random.default_rng(0)
+    a = generator.normal(size=30)
+    b = a + generator.normal(size=30)
+    found = interval_over_things(rank_correlation, a, b)
+    assert found.low is not None and found.high is not None
+    assert found.low < found.mean == float(rank_correlation(a, b)) < found.high
+    assert found == interval_over_things(rank_correlation, a, b)
+    repeats = np.stack([a, b, -a])
+    pairs = interval_over_things(mean_over_pairs(rank_correlation), repeats)
+    assert pairs.mean == pytest.approx((found.mean - 1 - found.mean) / 3)
+    for none in (
+        interval_over_things(rank_correlation, [1, 1, 1], [1, 2, 3]),
+        interval_over_things(rank_correlation, *[[1, 2]] * 2),
+    ):
+        assert math.isnan(none.mean) and none.low is none.high is None
+    with pytest.raises(InputError, match="the same things in each measure"):
+        interval_over_things(rank_correlation, [1, 2, 3], [1, 2])
+
+
+def test_an_order_is_kept_against_what_was_before_or_between_seeds() -> None:
+    before = [[1, 2, 3, 4], [1, 2, 4, 3], [2, 1, 3, 4]]
+    assert order_kept(rank_correlation, before[:2], [[4, 3, 2, 1]]).mean == pytest.approx(-3 / math.sqrt(10))  # a tie
+    assert order_kept(rank_correlation, before, None).mean == pytest.approx((0.8 + 0.8 + 0.6) / 3)
+    assert math.isnan(order_kept(rank_correlation, before[:1], None).mean)
+
+
+# The proxy with devices that have data of their own
+
+
+class TinyNetwork(nnx.Module):
+    def __init__(self) -> None:
+        rngs = nnx.Rngs(0)
+        self.conv = nnx.Conv(1, 3, (2, 2), padding="VALID", rngs=rngs)
+        self.classifier = nnx.Linear(3, 4, rngs=rngs)
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        return self.classifier(nnx.relu(self.conv(images)).mean(axis=(1, 2)))
+
+
+class Watched(Images):
+    """Training data that notes which examples each mini-batch asks for."""
+
+    asked: list[list[int]]
+
+    def batch(self, index: jax.Array, classes: jax.Array | None = None) -> Batch:
+        jax.debug.callback(lambda chosen: Watched.asked.append(chosen.tolist()), index)
+        return super().batch(index, classes)
+
+
+@pytest.fixture(scope="module")
+def tiny_proxy() -> Callable[..., Progress]:
+    dataset = synthetic_dataset(num_examples=60, image_shape=(3, 3, 1), num_classes=4, seed=1)
+    arrays = (dataset.train_images, dataset.train_labels, dataset.mean, dataset.std)
+    model = TinyNetwork()
+    network = trace_network(model, jax.ShapeDtypeStruct((1, 3, 3, 1), jnp.float32))
+    settings = ProgressSettings(rounds=2, devices=3, steps=2, batch_size=8, held_out=20)
+
+    def make(partition: Partition | None, **changed: int) -> Progress:
+        train = Watched(*map(jnp.asarray, arrays))
+        kept = {
+            name: changed.get(name, getattr(settings, name))
+            for name in ("rounds", "devices", "steps", "batch_size", "held_out")
+        }
+        return Progress(
+            network, *split_variables(model), train, optax.sgd(0.1), ProgressSettings(**kept), seed=0, partition=partition
+        )
+
+    return make
+
+
+def test_each_device_of_a_round_trains_on_one_clients_examples_and_on_none_held_out(
+    tiny_proxy: Callable[..., Progress],
+) -> None:
+    clients = Partition.from_lists([range(start, start + 12) for start in range(0, 60, 12)], 60)
+    Watched.asked = []
+    tiny_proxy(clients).trained([2], 0)
+    jax.effects_barrier()
+    batches = [batch for batch in Watched.asked if len(batch) == 8]
+    owners = [{example // 12 for example in batch} for batch in batches]
+    assert len(batches) == 2 * 3 * 2 and all(len(owner) == 1 for owner in owners)
+    assert len(set().union(*owners)) >= 3  # the devices of a round are different clients
+    held_out = set(np.random.default_rng(0).permutation(60)[:20].tolist())
+    assert not held_out & set().union(*batches)
+
+
+def test_a_single_client_that_holds_everything_is_what_devices_without_a_partition_draw_from(
+    tiny_proxy: Callable[..., Progress],
+) -> None:
+    Watched.asked = []
+    everything = Partition(np.random.default_rng(0).permutation(60).astype(np.int32), np.array([0, 60]))
+    together, alone = tiny_proxy(None, devices=1), tiny_proxy(everything, devices=1)
+    np.testing.assert_array_equal(together(np.array([[1], [3]]), 0), alone(np.array([[1], [3]]), 0))
+
+
+def test_fewer_clients_than_devices_are_refused(tiny_proxy: Callable[..., Progress]) -> None:
+    two = Partition.from_lists([range(30), range(30, 60)], 60)
+    with pytest.raises(InputError, match="2 clients have examples that are not held out, the proxy trains 3 at once"):
+        tiny_proxy(two)
+
+
+# What is compared
+
+
+class BlockNetwork(nnx.Module):
+    """A stem, a residual block, and a layer whose result is concatenated to its input."""
+
+    def __init__(self) -> None:
+        rngs = nnx.Rngs(0)
+        self.stem = nnx.Conv(1, 4, (1, 1), rngs=rngs)
+        self.inside = nnx.Conv(4, 6, (1, 1), rngs=rngs)
+        self.outside = nnx.Conv(6, 4, (1, 1), rngs=rngs)
+        self.bottleneck = nnx.Conv(4, 5, (1, 1), rngs=rngs)
+        self.grown = nnx.Conv(5, 2, (1, 1), rngs=rngs)
+        self.classifier = nnx.Linear(6, 3, rngs=rngs)
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        x = nnx.relu(self.stem(images))
+        x = x + self.outside(nnx.relu(self.inside(x)))
+        x = jnp.concatenate([x, self.grown(nnx.relu(self.bottleneck(x)))], axis=-1)
+        return self.classifier(x.mean(axis=(1, 2)))
+
+
+def test_block_inner_groups_are_those_of_no_stream_and_no_concatenation(world: World) -> None:
+    network = trace_network(BlockNetwork(), jax.ShapeDtypeStruct((1, 2, 2, 1), jnp.float32))
+    inner = search_study.inner_groups(network)
+    assert [network.filter_groups[index].name for index in sorted(inner)] == ["inside", "bottleneck"]
+    assert search_study.inner_groups(world.network) == set()  # a chain: all groups are alike
+    rates = search_study.rates_of("inner", SearchSpace(network, 0.8), 5, seed=0)
+    assert [bool(column.any()) for column in rates.T] == [
+        group.name in ("inside", "bottleneck") for group in network.filter_groups
+    ]
+    assert rates.max() == pytest.approx(0.8)
+
+
+def test_random_rivals_get_as_many_different_vectors_as_were_evaluated(world: World) -> None:
+    space = SearchSpace(world.network, 0.95, searched_groups=[0])  # 16 filters: 16 different vectors
+    rates = search_study.rates_of("random", space, 14, seed=3)
+    assert len({space.widths(row) for row in rates}) == len(rates) == 14
+
+
+def test_designed_vectors_have_the_costs_and_the_shapes_that_were_asked_for(world: World) -> None:
+    space = SearchSpace(world.network, 0.99)
+    vectors = designed_vectors(space, [0.06, 0.2, 0.6], 3)
+    assert len({vector.widths for vector in vectors}) == 9
+    for vector in vectors:
+        assert vector.cost == space.cost(vector.widths) == pytest.approx([0.06, 0.2, 0.6][vector.level], rel=0.1)
+        first, last = vector.widths[0] / 16, vector.widths[2] / 32
+        assert first - last == pytest.approx(0, abs=0.05) if vector.tilt == 0 else np.sign(first - last) == vector.tilt
+        assert vector.widths[3] == 64
+    with pytest.raises(InputError, match=r"no 3 vectors of different shape near 0\.1% of its cost"):
+        designed_vectors(space, [0.001], 3)
+
+
+def test_uniform_vectors_stand_beside_each_entry_at_about_its_cost(world: World) -> None:
+    space = SearchSpace(world.network, 0.9)
+    entries = [(4, 4, 4, 64), (9, 12, 8, 64), (16, 32, 32, 64)]
+    uniform = uniform_beside(space, entries)
+    assert uniform[-1] == (16, 32, 32, 64)
+    for entry, widths in zip(entries, uniform, strict=True):
+        assert space.cost(widths) == pytest.approx(space.cost(entry), rel=0.15)
+        shares = np.array(widths[:3]) / (16, 32, 32)
+        assert np.ptp(shares) < 1 / 16
+
+
+# The studies, with a proxy that needs no training
+
+
+class Formula:
+    """Stands for a proxy: concave in widths, the first layer worth most, noise by vector and repeat; remembers its calls."""
+
+    made = 0
+
+    def __init__(self, noise: float = 0.02) -> None:
+        Formula.made += 1
+        self.noise, self.calls = noise, list[tuple[int, int]]()
+
+    def __call__(self, widths: np.ndarray, repeat: int) -> np.ndarray:
+        self.calls += [(repeat, zlib.crc32(row.tobytes())) for row in np.asarray(widths, np.int32)]
+        value = np.log1p(20 * np.asarray(widths) / np.array([16, 32, 32, 64])) @ np.array([0.10, 0.04, 0.01, 0.0])
+        drawn = [np.random.default_rng([repeat, zlib.crc32(row.tobytes())]).normal() for row in np.asarray(widths, np.int32)]
+        return value + self.noise * np.array(drawn)
+
+
+def png_size(path: Path) -> tuple[int, ...]:
+    content = path.read_bytes()
+    assert content.startswith(b"\x89PNG")
+    return struct.unpack(">II", content[16:24])
+
+
+@pytest.fixture
+def formulas(monkeypatch: pytest.MonkeyPatch) -> list[Formula]:
+    made: list[Formula] = []
+
+    def stand_in(*_: Any, **__: Any) -> Formula:
+        made.append(Formula())
+        return made[-1]
+
+    for study in (search_study, carry_over, proxy_study):
+        monkeypatch.setattr(study, "proxy_in", stand_in)
+    return made
+
+
+def results_of(folder: Path) -> Any:
+    report = (folder / "report.md").read_text()
+    (picture,) = folder.glob("*.png")
+    assert f"({picture.name})" in report
+    width, height = png_size(picture)
+    assert 600 <= width <= 2100 and 300 <= height <= 1000
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_a_search_meets_its_rivals_at_equal_evaluations_and_is_judged_by_measurements_it_never_saw(
+    formulas: list[Formula], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = search_study.Options(seeds="0-2", search=SEARCH, output=search_study.OutputSettings(out=tmp_path / "study"))
+    search_study.main(options)
+    printed = capsys.readouterr().out
+    results = results_of(tmp_path / "study")
+    outcomes = {(outcome["arm"], outcome["seed"]): outcome for outcome in results["outcomes"]}
+    assert {arm for arm, _ in outcomes} == {"nsga2", "uniform", "random", "macs"} and "is left out" in printed
+    for seed in range(3):
+        own = [outcomes[arm, seed] for arm in ("nsga2", "uniform", "random", "macs")]
+        assert own[0]["evaluated"] == own[2]["evaluated"] == 24 >= max(outcome["evaluated"] for outcome in own)
+        assert len({tuple(outcome["reference"]) for outcome in own}) == 1
+    # repeat 0 selects, 1 and 2 decide on the front, 3 and 4 judge it
+    for proxy in formulas:
+        assert {repeat for repeat, _ in proxy.calls} == {0, 1, 2, 3, 4}
+    front = {zlib.crc32(np.array(widths, np.int32).tobytes()) for widths in outcomes["nsga2", 0]["widths"]}
+    assert front <= {widths for repeat, widths in formulas[0].calls if repeat == 3}
+    # the difference is that of the hypervolumes within seeds
+    summary = results["summary"]["uniform"]
+    ahead = [outcomes["nsga2", seed]["hypervolume"] - outcomes["uniform", seed]["hypervolume"] for seed in range(3)]
+    assert summary["hypervolume_ahead"]["mean"] == pytest.approx(np.mean(ahead))
+    assert f"{np.mean(ahead):+.3f} [" in printed
+
+
+def test_hypervolume_over_octaves_is_worked_out_by_hand(world: World) -> None:
+    """The full network and a vector of half its cost, both gaining 0.5 over the worst corner: 0.5 of cost, one octave."""
+
+    class Two:
+        settings, reference = SearchSettings(final_repeats=2), (1.0, 0.0)
+        evaluated: tuple[Any, ...] = ()
+        front = (DropoutTable.from_widths(world.network, [(5, 32, 32, 64)]).entries[0],)
+
+        def hypervolume(self) -> float:
+            return 0.0
+
+    space = SearchSpace(world.network, 0.95)
+    cost = space.cost((5, 32, 32, 64))
+    judged = search_study.Outcome.judged("nsga2", 0, Two(), space, lambda widths, repeat: np.full(len(widths), 0.5))  # type: ignore[arg-type]
+    assert judged.hypervolume == pytest.approx(0.5 * (1 - cost))
+    assert judged.over_octaves == pytest.approx(-0.5 * math.log2(cost))
+    assert judged.stderr == (0.0,)
+
+
+def test_a_finished_part_of_a_study_is_not_run_again(
+    formulas: list[Formula], table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    searched = search_study.Options(seeds="0,1", search=SEARCH, output=search_study.OutputSettings(out=tmp_path / "search"))
+    carried = carry_over.Options(
+        table=str(table), seeds="0,1", repeats=2, output=carry_over.OutputSettings(out=tmp_path / "carry")
+    )
+    for study, options, part in (
+        (search_study, searched, "random-seed1.json"),
+        (carry_over, carried, "later-seed0.json"),
+    ):
+        study.main(options)
+        first, made = capsys.readouterr().out, len(formulas)
+        study.main(options)
+        assert len(formulas) == made and capsys.readouterr().out == first
+        (options.output.out / part).unlink()
+        study.main(options)
+        assert len(formulas) == made + 1 and capsys.readouterr().out == first
+
+
+def test_a_table_is_measured_under_each_condition_beside_one_rate_for_all_layers(
+    formulas: list[Formula], table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = carry_over.OutputSettings(out=tmp_path / "study")
+    carry_over.main(carry_over.Options(table=str(table), seeds="0-2", repeats=2, other_dataset="digits", output=output))
+    results = results_of(tmp_path / "study")
+    names = ["as_searched", "other_dataset", "later", "own_data"]
+    assert [condition["condition"] for condition in results["conditions"]] == names
+    printed = capsys.readouterr().out
+    for label in ("as searched: digits", "another data set: digits", "after 300 mini-batches", "own data: dirichlet:0.3"):
+        assert label in printed
+    first = results["conditions"][0]
+    assert np.shape(first["progress"]) == (3, 2, 5)  # 3 entries, 3 of one rate, the full network in common
+    assert results["entries"] == [0, 1, 2] and results["uniform"] == [3, 4, 2]
+    # the formula knows no conditions, so the order is the same in each
+    assert results["conditions"][3]["order_of_entries"]["mean"] == pytest.approx(1)
+    assert first["difference"]["mean"] == pytest.approx(
+        np.mean(first["hypervolume_table"]) - np.mean(first["hypervolume_uniform"])
+    )
+
+
+def test_an_entry_is_dominated_by_what_costs_no_more_and_learns_as_fast(world: World) -> None:
+    condition = carry_over.Condition("as_searched", "", WorldSettings(), world, TINY)
+    costs = np.array([0.1, 0.5, 0.1, 0.4, 1.0])
+    steady, noisy = np.array([0.2, 0.5, 0.1, 0.6, 0.9]), np.array([0.0, 0.0, 0.3, 0.0, 0.0])
+    # entries 0 and 1, one rate 2, 3 and 4; seed by seed, 3 is ahead of 1, and 2 of 0 by chance
+    progress = np.array([[steady], [steady + noisy], [steady]])
+    measured = carry_over.Measured(condition, [], costs, progress, [0, 1, 4], [2, 3, 4])
+    assert measured.dominated() == (1, 1)
+    assert carry_over.Measured(condition, [], costs, progress + 2 * noisy, [0, 1, 4], [2, 3, 4]).dominated() == (2, 2)
+    swaying = np.array([[steady], [steady + 2 * noisy], [steady - 0.1 * noisy]])
+    assert carry_over.Measured(condition, [], costs, swaying, [0, 1, 4], [2, 3, 4]).dominated() == (2, 1)
+
+
+def test_the_proxy_is_held_against_federations_in_which_every_mini_batch_uses_one_vector(
+    formulas: list[Formula], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained: list[tuple[int, tuple[int, ...]]] = []
+
+    class Result:
+        final = 0.0
+
+    def stand_in(federation: Federation, folder: RunFolder, record: RecordSettings) -> Result:
+        """No training: the outcome is what the proxy would measure without its noise, and the seed's own noise."""
+        (entry,) = federation.table.entries
+        plan, _ = federation.plan(0)
+        assert (plan.steps_done == 3).all() and (plan.entries == 0).all() and not plan.deadline_hits.any()
+        trained.append((federation.world.seed, entry.widths))
+        result = Result()
+        result.final = float(Formula(noise=0.001)(np.array([entry.widths]), 100 + federation.world.seed)[0])
+        return result
+
+    monkeypatch.setattr(proxy_study, "recorded_run", stand_in)
+    monkeypatch.setattr(jax, "clear_caches", lambda: None)  # nothing was compiled that would fill the memory
+    options = proxy_study.Options(
+        seeds="0,1",
+        world=WorldSettings(devices=4, availability="constant:1"),
+        training=TrainingSettings(rounds=1, devices_per_round=2, steps=3, batch_size=4),
+        output=proxy_study.OutputSettings(out=tmp_path / "study"),
+    )
+    proxy_study.main(options)
+    printed, results = capsys.readouterr().out, results_of(tmp_path / "study")
+    vectors = [tuple(vector["widths"]) for vector in results["vectors"]]
+    assert trained == [(seed, widths) for seed in (0, 1) for widths in vectors] and len(set(vectors)) == 12
+    assert {name: np.shape(measured) for name, measured in results["measured"].items()} == {
+        "8 devices, averaged": (4, 12),
+        "one device, as many mini-batches": (4, 12),
+    }
+    found = results["statistics"]["8 devices, averaged"]
+    assert list(found) == list(proxy_study.STATISTICS) and all(label in printed for label in proxy_study.STATISTICS.values())
+    assert found["outcome"]["mean"] > 0.9 and found["pairs_in_order"]["low"] > 0.5
+    assert len(formulas) == 2
+    proxy_study.main(options)
+    assert len(formulas) == 2 and capsys.readouterr().out == printed
+
+
+def test_a_study_runs_with_the_real_proxy(tmp_path: Path) -> None:
+    out = search_study.OutputSettings(out=tmp_path / "study")
+    settings = SearchSettings(population=4, generations=1, final_repeats=2)
+    search_study.main(search_study.Options(seeds="3", progress=TINY, search=settings, output=out))
+    outcomes = results_of(tmp_path / "study")["outcomes"]
+    assert [outcome["seed"] for outcome in outcomes] == [3] * 4
+    assert all(-1 <= progress <= 1 for outcome in outcomes for progress in outcome["progress"])
+
+
+def test_a_proxy_of_the_outcome_itself_would_be_found_right() -> None:
+    generator = np.random.default_rng(0)
+    cost = np.repeat([0.1, 0.2, 0.4, 0.8], 4)
+    vectors = [DesignedVector((index,), index // 4, 0.0, cost[index]) for index in range(16)]
+    outcome = np.log(cost) + generator.uniform(0, 0.5, 16)
+    right = proxy_study.statistics_of(vectors, np.stack([outcome] * 3), np.stack([outcome] * 2))
+    assert all(right[name].mean == pytest.approx(1) for name in proxy_study.STATISTICS)
+    by_cost = np.stack([cost + generator.normal(0, 1e-3, 16) for _ in range(3)])
+    blind = proxy_study.statistics_of(vectors, by_cost, np.stack([outcome] * 2))
+    assert blind["outcome"].mean > 0.8
+    for name, chance in (("outcome_at_equal_cost", 0.0), ("repeated_at_equal_cost", 0.0), ("pairs_in_order", 0.5)):
+        low, high = blind[name].low, blind[name].high
+        assert low is not None and high is not None and low < chance < high, name
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs a script in this process, as `python experiments/SCRIPT.py OPTIONS`: status, stdout and stderr."""
+
+    def run(script: str, *options: str) -> tuple[int, str, str]:
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr(sys, "argv", [f"experiments/{script}.py", *options])
+        status = 0
+        try:
+            runpy.run_path(f"experiments/{script}.py", run_name="__main__")
+        except SystemExit as left:
+            status = left.code if isinstance(left.code, int) else 0
+        return status, *capsys.readouterr()
+
+    return run
+
+
+@pytest.mark.parametrize("script", ["search_study", "proxy_study", "carry_over"])
+def test_help_names_the_studys_options(script: str, command: Callable[..., tuple[int, str, str]]) -> None:
+    status, printed, _ = command(script, "--help")
+    assert status == 0
+    for option in ("--seeds", "--dataset", "--model", "--data-dir", "--out", "--progress.devices", "--learning-rate"):
+        assert option in printed
+
+
+BAD_INPUT = {
+    "a seed beside the seeds": ("search_study", "--search.seed 1", "the searches' seeds are --seeds"),
+    "no seed": ("search_study", "--seeds one", "give seeds such as 0,1,2 or 0-4"),
+    "vectors that shapes don't divide": ("proxy_study", "--vectors 7", "7 vectors of 3 shapes"),
+    "a load": ("proxy_study", "--availability redrawn:0.1,1,3", "leave it at constant:1"),
+    "one device against one": ("proxy_study", "--progress.devices 1", "give at least 2"),
+    "one measurement": ("proxy_study", "--repeats 1", "repeats is 1; give at least 2"),
+    "costs out of order": ("proxy_study", "--lowest 0.6 --highest 0.2", "costs from 0.6 to 0.2"),
+    "no table": ("carry_over", "", "digits_cnn"),
+    "the seed of the search": ("carry_over", "--table {table} --seeds 5-8", "the table was searched with seed 7"),
+    "no later": ("carry_over", "--table {table} --later 0", "later is 0; give at least 1"),
+}
+
+
+@pytest.mark.parametrize(("script", "options", "said"), BAD_INPUT.values(), ids=BAD_INPUT)
+def test_bad_input_ends_in_one_line_before_anything_is_written(
+    script: str, options: str, said: str, command: Callable[..., tuple[int, str, str]], table: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    status, printed, error = command(script, *options.format(table=table).split(), "--out", str(out))
+    assert (status, printed) == (2, "")
+    assert error.startswith("error: ") and error.count("\n") == 1 and said in error, error
+    assert not out.exists()
+
+
+# Their pictures
+
+
+FRONT = Front([0.1, 1.0], [0.2, 0.9], [0.01, 0.02])
+PICTURES: dict[str, Callable[[Path], None]] = {
+    "rivals": lambda path: rivals_picture(path, {"a": FRONT, "b": FRONT}, {"a": [1.0, 2.0], "b": [1.5, 1.0]}),
+    "proxy": lambda path: proxy_picture(path, {"a": [0.1, 0.2, 0.3]}, [0.5, 0.6, 0.7], [0.05, 0.1, 0.5]),
+    "conditions": lambda path: conditions_picture(path, dict.fromkeys("abcd", (FRONT, FRONT))),
+}
+NO_PICTURES: Sequence[Callable[[Path], None]] = (
+    lambda path: rivals_picture(path, {}, {}),
+    lambda path: rivals_picture(path, {"a": FRONT, "b": FRONT}, {"a": [1.0], "b": [1.0, 2.0]}),
+    lambda path: proxy_picture(path, {"a": [0.1]}, [0.1, 0.2], [0.1, 0.2]),
+    lambda path: conditions_picture(path, {"a": (FRONT, Front([0.1], [0.1, 0.2]))}),
+)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_is_the_same_png_each_time_and_no_wider_than_a_screen(name: str, tmp_path: Path) -> None:
+    for file in ("one.png", "two.png"):
+        PICTURES[name](tmp_path / file)
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+    width, height = png_size(tmp_path / "one.png")
+    assert 600 <= width <= 2100 and 200 <= height <= 2000
+
+
+@pytest.mark.parametrize("draw", NO_PICTURES)
+def test_lists_that_dont_match_are_refused_and_leave_no_picture(draw: Callable[[Path], None], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="can't be drawn"):
+        draw(tmp_path / "picture.png")
+    assert not list(tmp_path.iterdir())
