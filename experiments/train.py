@@ -3,7 +3,7 @@
     python experiments/train.py --method distreal --dataset digits
 
 A method that chooses from a searched table needs --table: a file that experiments/search.py wrote, or the name of a table
-that is shipped (leaf_cnn, resnet20, densenet40). A run that is stopped and started again goes on from its last checkpoint.
+that is shipped (such as small_cnn). A run that is stopped and started again goes on from its last checkpoint.
 """
 
 import dataclasses

@@ -3,6 +3,8 @@
     python -m experiments.configs.fashion_mnist_skewed --data-dir ../shared/tfds
 
 Fashion-MNIST, Dirichlet 0.1, harsh load, the strongest methods, 5 seeds.
+
+Expected: not known yet, no full run was made. About 12 min on 2 CPU cores, by an estimate.
 """
 
 from distreal_jax.experiment import run_command

@@ -3,6 +3,8 @@
     python -m experiments.configs.mnist_writers_harsh --data-dir ../shared/data
 
 MNIST by writer, all its writers, 10 a round, harsh load, the table that was searched on Fashion-MNIST, 5 seeds.
+
+Expected: not known yet, no full run was made. About 15 min on 2 CPU cores, by an estimate.
 """
 
 from distreal_jax.experiment import run_command

@@ -3,6 +3,8 @@
     python -m experiments.configs.what_carries_the_gain --data-dir ../shared/tfds
 
 DISTREAL and variants that differ in one choice each, in the world of fashion_mnist_harsh, 5 seeds.
+
+Expected: not known yet, no full run was made. About 25 min on 2 CPU cores, by an estimate.
 """
 
 from distreal_jax.experiment import run_command
