@@ -60,11 +60,11 @@ def table(folder: Path) -> str:
 
 
 def machine(folder: Path) -> str:
-    """On what, with what and when a run was finished."""
-    last = read_json(folder / "config.json")["sessions"][-1]
-    accelerators = ", ".join(sorted(set(last["accelerators"])))
-    device = accelerators or f"{last['cpu_count']} CPU cores, {last['cpu']}"
-    return f"{device}, jax {last['versions']['jax']}, commit {last['commit']['hash'][:10]}, {last['date'][:10]}"
+    """On what, with what and when a run was begun."""
+    first = read_json(folder / "config.json")["sessions"][0]
+    accelerators = ", ".join(sorted(set(first["accelerators"])))
+    device = accelerators or f"{first['cpu_count']} CPU cores, {first['cpu']}"
+    return f"{device}, jax {first['versions']['jax']}, commit {first['commit']['hash'][:10]}, {first['date'][:10]}"
 
 
 def main(options: Options) -> None:
