@@ -100,7 +100,7 @@ def runs(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs
         "search": TINY_SEARCH,
         "train": [*TINY_FLEET, "--method", "partial_work"],
         "compare": compare_options(table),
-        "profile_device": [*TINY_FLEET, "--table", str(table), "--repetitions", "2", "--sample-seconds", "0.001"],
+        "profile_device": [*TINY_FLEET[:-2], "--table", str(table), "--repetitions", "2", "--sample-seconds", "0.001"],
         "availability_map": [*TINY_FLEET, *map_options(table)],
     }
     processes = {
@@ -110,7 +110,7 @@ def runs(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs
             "--out",
             str(folder / script),
             flags=None if script == "train" else QUICK,
-            programs=folder / "programs" if script == "compare" else None,
+            programs=folder / "programs" if script in ("compare", "availability_map") else None,
         )
         for script in SCRIPTS
     }
@@ -136,16 +136,16 @@ def compare_options(table: Path) -> list[str]:
 
 def map_options(table: Path) -> list[str]:
     digits = "--dataset digits --model digits_cnn --execution masked".split()
-    return [*digits, *"--means 0.3,1 --rates 2 --methods distreal,partial_work --seeds 0 --table".split(), str(table)]
+    return [*digits, *"--means 0.3,1 --rates 2 --methods partial_work,full_resources --seeds 0 --table".split(), str(table)]
 
 
 def test_map_leaves_a_cell_for_each_load_and_a_picture(runs: Runs) -> None:
     folder, printed = runs.of("availability_map")
     cells = json.loads((folder / "map.json").read_text())
     assert [(cell["mean"], cell["rate"]) for cell in cells] == [(0.3, 2.0), (1.0, 2.0)]
-    assert all(len(cell["final"]["distreal"]) == len(cell["final"]["partial_work"]) == 1 for cell in cells)
-    assert (folder / "map.png").stat().st_size > 10_000 and (folder / "mean0.3-rate2" / "distreal-seed0").is_dir()
-    assert "| mean availability | changes a round | distreal | partial_work |" in printed
+    assert all(len(cell["final"]["partial_work"]) == len(cell["final"]["full_resources"]) == 1 for cell in cells)
+    assert (folder / "map.png").stat().st_size > 10_000 and (folder / "mean0.3-rate2" / "partial_work-seed0").is_dir()
+    assert "| mean availability | changes a round | partial_work | full_resources |" in printed
 
 
 def test_profile_leaves_the_table_with_seconds(runs: Runs, table: Path) -> None:
