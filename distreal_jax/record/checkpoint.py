@@ -14,6 +14,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import jax
@@ -174,24 +175,33 @@ class Checkpoints:
             ) from error
 
 
+_LATE = "Event loop is closed"
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps from the person the tracebacks of Orbax' threads, who gets one line instead."""
-    log, hook = logging.getLogger("absl"), sys.unraisablehook
+    log = logging.getLogger("absl")
     before, log.disabled = log.disabled, True
+    unraisable, uncaught = sys.unraisablehook, sys.excepthook
 
-    def told(unraisable: "sys.UnraisableHookArgs") -> None:
-        if "Event loop is closed" not in str(unraisable.exc_value):
-            hook(unraisable)
+    def unraisable_told(given: "sys.UnraisableHookArgs") -> None:
+        if _LATE not in str(given.exc_value):
+            unraisable(given)
 
-    sys.unraisablehook = told
+    def uncaught_told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if _LATE not in str(error):
+            uncaught(kind, error, trace)
+
+    # Python's threads report to the one, those of Orbax' storage to the other.
+    sys.unraisablehook, sys.excepthook = unraisable_told, uncaught_told
     try:
         yield
     except BaseException:
         # When one array can't be written, the others' writes end after their event loop has, and can come late.
         log.disabled = before
         raise
-    log.disabled, sys.unraisablehook = before, hook
+    log.disabled, sys.unraisablehook, sys.excepthook = before, unraisable, uncaught
 
 
 def _named(leaves: list[Any]) -> dict[str, Any]:

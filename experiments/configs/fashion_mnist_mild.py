@@ -6,8 +6,8 @@ Fashion-MNIST, Dirichlet 0.3, 100 devices, 10 a round, availability uniform in [
 strongest methods, 3 seeds.
 
 Expected (final accuracy, 95 % over seeds): full resources 0.837 ± 0.005, partial work 0.812 ± 0.009, DISTREAL with one rate
-for all layers 0.803 ± 0.009, DISTREAL 0.802 ± 0.011, small network 0.793 ± 0.010, HeteroFL 0.680 ± 0.094. 15 min on 2 CPU
-cores that did other work as well, 2026-11-23.
+for all layers 0.803 ± 0.009, DISTREAL 0.802 ± 0.011, small network 0.793 ± 0.010, HeteroFL 0.680 ± 0.094. 15 min on
+2 CPU cores that did other work as well, 2026-11-23.
 """
 
 from distreal_jax.experiment import run_command
