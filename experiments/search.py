@@ -13,7 +13,15 @@ import signal
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
 
-from distreal_jax.experiment import OutputSettings, Plain, open_folder, run_command, search_table, table_section
+from distreal_jax.experiment import (
+    OutputSettings,
+    Plain,
+    open_folder,
+    run_command,
+    search_dry_run,
+    search_table,
+    table_section,
+)
 from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.record import open_tracker, write_report
@@ -32,12 +40,17 @@ class Options:
     output: Plain[OutputSettings] = OutputSettings()
     entries: int = 12
     """Most entries of the table; a device compiles one training step for each."""
+    dry_run: bool = False
+    """Print what would be measured, what it costs and about how long it takes, and write nothing."""
 
 
 def main(options: Options) -> None:
     """Searches and reports."""
     world = World.make(options.world, options.search.seed)
     output = options.output
+    if options.dry_run:
+        print(search_dry_run(world, options.training, options.search, options.progress), end="")
+        return
     with open_folder(output, "search", options) as folder:
         tracker = open_tracker(
             output.wandb, project=output.wandb_project, name="search", config=folder.settings, folder=folder.path

@@ -13,8 +13,10 @@ from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS
 from distreal_jax.record import RunFolder
 from distreal_jax.record.recorded_run import RecordSettings, recorded_run
+from distreal_jax.search import SearchSettings
+from distreal_jax.search.progress import ProgressSettings
 from distreal_jax.table import DropoutTable
-from experiments import compare, train
+from experiments import compare, search, train
 
 TRAINING = TrainingSettings(rounds=3, devices_per_round=2, steps=3)
 WORLD = WorldSettings(devices=5)
@@ -76,6 +78,20 @@ def test_a_dry_run_of_a_script_writes_nothing(
     assert said.count("partial_work") == (1 if script is train else 2)
     assert "Nothing was written." in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_of_a_search_tells_what_it_would_measure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = SearchSettings(population=8, generations=3, repeats=2, final_repeats=2)
+    short = ProgressSettings(rounds=1, devices=2, steps=3, batch_size=4, held_out=50)
+    search.main(search.Options(world=WORLD, search=small, progress=short, dry_run=True))
+    said = capsys.readouterr().out
+    # 8 x 3 x 2; and twice 8 best, 2 seeds, the full network and 12 vectors of one rate
+    assert "At most 48 short trainings in 3 generations of 8, then 46 of the best" in said
+    assert "6 mini-batches of 4 at full shapes, 34.9 MMACs" in said  # 3 x 484,992 x 24
+    assert "Nothing was written." in said and list(tmp_path.iterdir()) == []
 
 
 def test_a_dry_run_and_the_run_have_the_same_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

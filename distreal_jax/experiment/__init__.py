@@ -3,6 +3,7 @@
 from distreal_jax.experiment.command_line import OutputSettings, Plain, open_folder, parsed_list, parsed_seeds, run_command
 from distreal_jax.experiment.comparison import Comparison, compare, federations, run_method
 from distreal_jax.experiment.dry_run import dry_run
+from distreal_jax.experiment.search_dry_run import search_dry_run
 from distreal_jax.experiment.table_search import TableSearch, search_table, table_of, table_section
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "parsed_seeds",
     "run_command",
     "run_method",
+    "search_dry_run",
     "search_table",
     "table_of",
     "table_section",

@@ -192,14 +192,15 @@ def _time(plans: Sequence[Forecast], speed: Speed, federation: Federation, recor
     compiling, evaluating = programs * speed.compile_seconds, evaluations * speed.evaluate_seconds
     devices = jax.devices()
     return (
-        f"About {_duration(compiling + training + evaluating)} on {len(devices)} {devices[0].device_kind} "
-        f"device{'s' if len(devices) > 1 else ''}: {_duration(compiling)} to compile {programs} programs, "
-        f"{_duration(training)} of training, {_duration(evaluating)} for {evaluations} evaluations. "
+        f"About {duration(compiling + training + evaluating)} on {len(devices)} {devices[0].device_kind} "
+        f"device{'s' if len(devices) > 1 else ''}: {duration(compiling)} to compile {programs} programs, "
+        f"{duration(training)} of training, {duration(evaluating)} for {evaluations} evaluations. "
         "Estimated from the cheapest entry and the full network, measured just now."
     )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time in the unit that a person would take."""
     if seconds < 90:
         return f"{seconds:.2g} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

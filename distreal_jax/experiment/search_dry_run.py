@@ -1,0 +1,58 @@
+"""What a search would measure, what that costs, and about how long it takes, without searching."""
+
+import time
+
+import jax
+import numpy as np
+
+from distreal_jax.experiment.dry_run import duration
+from distreal_jax.experiment.proxy import proxy_in
+from distreal_jax.fleet.federation import UNIFORM_RATES, TrainingSettings
+from distreal_jax.fleet.world import World
+from distreal_jax.record.report import quantity
+from distreal_jax.search import SearchSettings
+from distreal_jax.search.progress import ProgressSettings
+
+
+def measurements(settings: SearchSettings) -> tuple[int, int]:
+    """The most short trainings of a search: while it selects, and when front and uniform vectors are measured afresh."""
+    selecting = settings.population * settings.generations * settings.repeats
+    candidates = settings.population + max(2, settings.population // 4) + 1 + len(UNIFORM_RATES)
+    return selecting, candidates * settings.final_repeats
+
+
+def search_dry_run(
+    world: World, training: TrainingSettings, settings: SearchSettings, progress_settings: ProgressSettings
+) -> str:
+    """In words; one short training is timed for it on every device at once.
+
+    Args:
+      world: Network and data.
+      training: Says how devices train.
+      settings: Of NSGA-II.
+      progress_settings: Of the short training.
+
+    Raises:
+      InputError: As `Progress`.
+    """
+    progress = proxy_in(world, training, progress_settings)
+    at_once = len(jax.devices()) * (progress_settings.vmapped or 1)
+    vectors = np.array([world.network.full_widths] * at_once, dtype=np.int32)
+    begin = time.perf_counter()
+    progress(vectors, 0)
+    compiled = time.perf_counter()
+    progress(vectors, 1)
+    seconds = (time.perf_counter() - compiled) / at_once
+    selecting, afresh = measurements(settings)
+    mini_batches = progress_settings.rounds * progress_settings.devices * progress_settings.steps
+    mini_batches *= len(set(progress_settings.snapshots))
+    macs = 3.0 * world.network.macs() * progress_settings.batch_size * mini_batches
+    took = compiled - begin + (selecting + afresh) * seconds
+    return (
+        f"At most {selecting:,} short trainings in {settings.generations} generations of {settings.population}, then"
+        f" {afresh:,} of the best, measured afresh.\n"
+        f"A short training: {mini_batches} mini-batches of {progress_settings.batch_size} at full shapes,"
+        f" {quantity(macs)}MACs, {seconds:.2g} s.\n"
+        f"About {duration(took)} on {len(jax.devices())} {jax.default_backend()} devices, estimated from one short training"
+        " measured just now.\nNothing was written.\n"
+    )
