@@ -4,9 +4,14 @@ Warnings are errors too; the exceptions and their reasons are in pyproject.toml.
 """
 
 import os
+import runpy
 import shutil
+import signal
+import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 # Read by the libraries when they are imported, so it has to be set before.
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -19,6 +24,8 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="distreal_jax-
 import hypothesis
 import jax
 import pytest
+
+ROOT = Path(__file__).parents[1]
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # A test that passes because an earlier run left its compiled program on disk would hide a failure to compile.
@@ -41,3 +48,23 @@ def compiled_programs() -> Iterator[None]:
     """What the processes of this session compiled goes when it ends."""
     yield
     shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
+    """Runs a script in this process, as `python experiments/SCRIPT.py OPTIONS`: status, stdout and stderr."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def run(script: str, *options: str) -> tuple[int, str, str]:
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr(sys, "argv", [f"experiments/{script}.py", *options])
+        status = 0
+        try:
+            runpy.run_path(f"experiments/{script}.py", run_name="__main__")
+        except SystemExit as left:
+            status = left.code if isinstance(left.code, int) else 0
+        return status, *capsys.readouterr()
+
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

@@ -5,9 +5,7 @@ import dataclasses
 import json
 import os
 import re
-import runpy
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -229,26 +227,6 @@ def test_quickstart_leaves_report_results_pictures_and_table(runs: Runs) -> None
         assert is_png(folder / picture) and f"({picture})" in report
     assert DropoutTable.load(folder / "table.json").entries
     assert all(f"`{method}`" in printed for method in methods) and "report.md" in printed
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
-    """Runs a script in this process, as `python experiments/SCRIPT.py OPTIONS`: status, stdout and stderr."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def run(script: str, *options: str) -> tuple[int, str, str]:
-        monkeypatch.chdir(ROOT)
-        monkeypatch.setattr(sys, "argv", [f"experiments/{script}.py", *options])
-        status = 0
-        try:
-            runpy.run_path(f"experiments/{script}.py", run_name="__main__")
-        except SystemExit as left:
-            status = left.code if isinstance(left.code, int) else 0
-        return status, *capsys.readouterr()
-
-    yield run
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 TABLE = "--table {table}"

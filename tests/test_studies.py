@@ -2,9 +2,7 @@
 
 import json
 import math
-import runpy
 import struct
-import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -466,23 +464,6 @@ def test_a_proxy_of_the_outcome_itself_would_be_found_right() -> None:
     for name, chance in (("outcome_at_equal_cost", 0.0), ("repeated_at_equal_cost", 0.0), ("pairs_in_order", 0.5)):
         low, high = blind[name].low, blind[name].high
         assert low is not None and high is not None and low < chance < high, name
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs a script in this process, as `python experiments/SCRIPT.py OPTIONS`: status, stdout and stderr."""
-
-    def run(script: str, *options: str) -> tuple[int, str, str]:
-        monkeypatch.chdir(ROOT)
-        monkeypatch.setattr(sys, "argv", [f"experiments/{script}.py", *options])
-        status = 0
-        try:
-            runpy.run_path(f"experiments/{script}.py", run_name="__main__")
-        except SystemExit as left:
-            status = left.code if isinstance(left.code, int) else 0
-        return status, *capsys.readouterr()
-
-    return run
 
 
 @pytest.mark.parametrize("script", ["search_study", "proxy_study", "carry_over"])

@@ -12,7 +12,12 @@ from distreal_jax.search.progress import Progress, ProgressSettings
 
 
 def proxy_in(
-    world: World, training: TrainingSettings, settings: ProgressSettings, *, partition: Partition | None = None
+    world: World,
+    training: TrainingSettings,
+    settings: ProgressSettings,
+    *,
+    seed: int | None = None,
+    partition: Partition | None = None,
 ) -> Progress:
     """Progress on a world's training data, from its first weights, as its devices train.
 
@@ -20,6 +25,7 @@ def proxy_in(
       world: Network, data, first weights, and the seed of all that is random.
       training: Says how devices train.
       settings: Of the short training.
+      seed: As for `Progress`; None: the world's.
       partition: As for `Progress`.
 
     Raises:
@@ -32,7 +38,7 @@ def proxy_in(
         world.train,
         training.local_optimizer(),
         settings,
-        seed=world.seed,
+        seed=world.seed if seed is None else seed,
         rescale=training.rescale,
         partition=partition,
     )

@@ -36,13 +36,12 @@ def search_dry_run(
       InputError: As `Progress`.
     """
     progress = proxy_in(world, training, progress_settings)
-    at_once = len(jax.devices()) * (progress_settings.vmapped or 1)
-    vectors = np.array([world.network.full_widths] * at_once, dtype=np.int32)
+    vectors = np.array([world.network.full_widths] * progress.at_once, dtype=np.int32)
     begin = time.perf_counter()
     progress(vectors, 0)
     compiled = time.perf_counter()
     progress(vectors, 1)
-    seconds = (time.perf_counter() - compiled) / at_once
+    seconds = (time.perf_counter() - compiled) / progress.at_once
     selecting, afresh = measurements(settings)
     mini_batches = progress_settings.rounds * progress_settings.devices * progress_settings.steps
     mini_batches *= len(set(progress_settings.snapshots))

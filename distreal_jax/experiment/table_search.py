@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from distreal_jax.experiment.proxy import proxy_in
 from distreal_jax.fleet.federation import UNIFORM_RATES, TrainingSettings
 from distreal_jax.fleet.world import World
 from distreal_jax.record.pictures import Front, front_picture, hypervolume_picture, rates_heatmap
@@ -58,16 +59,7 @@ def search_table(
     Raises:
       InputError: As `search` and `Progress`.
     """
-    measured = Progress(
-        world.network,
-        world.params,
-        world.others,
-        world.train,
-        training.local_optimizer(),
-        progress_settings,
-        seed=settings.seed,
-        rescale=training.rescale,
-    )
+    measured = proxy_in(world, training, progress_settings, seed=settings.seed)
     bar = tqdm(total=settings.generations, desc="search", unit="generation", disable=not sys.stderr.isatty())
 
     def told(generation: Generation) -> None:

@@ -132,7 +132,7 @@ class Progress:
         Returns:
           [candidates], mean gain of accuracy on the held-out examples, over snapshots.
         """
-        at_once = len(jax.devices()) * self._vmapped
+        at_once = self.at_once
         padded = np.concatenate([widths, np.repeat(widths[-1:], -len(widths) % at_once, axis=0)])
         key = jax.random.fold_in(self._key, repeat)
         # All are under way before the first is waited for.
@@ -179,6 +179,11 @@ class Progress:
         """The clients of a round, int [devices], each at most once; None where all examples are everybody's."""
         clients, devices = self._clients, self._settings.devices
         return None if clients is None else jax.random.permutation(key, clients.num_clients)[:devices]
+
+    @property
+    def at_once(self) -> int:
+        """Candidates that are trained at the same time, on all devices together."""
+        return len(jax.devices()) * self._vmapped
 
     @property
     def _vmapped(self) -> int:
