@@ -130,6 +130,13 @@ class Fields:
         value = self._take(name)
         return None if value is None else self._number(name, value)
 
+    def share(self, name: str) -> float:
+        """A part of a whole, above 0 and at most 1: the whole where the document, an older one, has no such field."""
+        value = self._take(name) if name in self._content else 1.0
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+            self._refuse(name, value, "a number above 0 and at most 1")
+        return float(value)
+
     def numbers(self, name: str) -> tuple[float, ...]:
         """A list of finite numbers."""
         value = self._take(name)

@@ -36,6 +36,8 @@ class Method:
       dense: Hidden dense units are dropped like filters; a searched table says so itself.
       rescale: What a layer's k of C filters give is multiplied by C / k in training, where no normalisation follows
         (HeteroFL's scaler); None: as the settings of the training say.
+      batch: What a device does when the full network on a `whole` mini-batch is too dear: it drops filters, or, with `cut`,
+        it leaves out examples first, down to one, and drops filters only below that.
       masked_loss: Logits of classes that a device has not are set to zero in its loss (HeteroFL).
       proximal: FedProx's term keeps a device near the global model; its weight mu is a setting of the training.
       unfinished: What a device that is not done at the deadline does: `upload` what it has, or `discard` it.
@@ -59,6 +61,7 @@ class Method:
     below_cap: bool = False
     dense: bool = False
     rescale: bool | None = None
+    batch: Literal["whole", "cut"] = "whole"
     masked_loss: bool = False
     proximal: bool = False
     unfinished: Literal["upload", "discard"] = "upload"
@@ -147,6 +150,9 @@ METHODS: dict[str, Method] = {
         Method("drop_stragglers", "McMahan et al., AISTATS 2017", rates="full", unfinished="discard"),
         _PARTIAL_WORK,
         dataclasses.replace(_PARTIAL_WORK, name="fedprox", source="Li et al., MLSys 2020", proximal=True),
+        dataclasses.replace(
+            _PARTIAL_WORK, name="partial_batch", source="found by us: fewer examples, all filters", batch="cut"
+        ),
         Method("fednova", "Wang et al., NeurIPS 2020", rates="full", average="normalised"),
         Method("full_resources", "upper bound: nobody is limited", rates="full", limited=False),
     )

@@ -1,6 +1,7 @@
 """The dropout table: the vectors of per-layer dropout rates that every device stores, from the cheapest to the full network.
 
 Before each mini-batch a device looks at what it can spend now and takes the best entry that fits (Rapp et al., AAAI 2022).
+A table may also offer a part of the mini-batch's examples instead of a part of the filters.
 """
 
 import bisect
@@ -144,7 +145,7 @@ class DropoutTable:
         """Index of `select`'s entry."""
         if math.isnan(budget_macs):
             raise InputError("the budget is NaN, expected a number of MACs; check what it was computed from")
-        return max(0, bisect.bisect_right(self.entries, budget_macs, key=lambda entry: entry.macs) - 1)
+        return max(0, bisect.bisect_right(self.entries, budget_macs, key=lambda entry: entry.work) - 1)
 
     def select(self, budget_macs: float) -> TableEntry:
         """The best entry that fits the budget: the dearest, as none is dominated. The cheapest entry if none fits."""
@@ -178,7 +179,7 @@ class DropoutTable:
           InputError: An unknown unit, or a device on which not every entry and the full network were measured.
         """
         if unit == "macs":
-            return np.array([entry.macs / self.full_macs for entry in self.entries])
+            return np.array([entry.work / self.full_macs for entry in self.entries])
         kind, _, device = unit.partition(":")
         if kind != "seconds" or not device:
             raise InputError(f"unknown unit of cost {unit!r}; choose macs or seconds:<device>")
@@ -205,6 +206,24 @@ class DropoutTable:
                 f"by {unit} every entry of the table is slower than the full network; add the full network to it"
             )
         return dataclasses.replace(self, entries=tuple(kept))
+
+    def with_cut_batches(self, batch_size: int) -> Self:
+        """The ladder of a device that leaves out examples of a mini-batch before it drops filters.
+
+        From the dearest entry on all examples down to one example; below that, the cheaper entries, on one example. Parts
+        of a mini-batch are divisors of its size: repeated, they fill it, so that masked execution has the same mean. What
+        was measured on whole mini-batches is left out.
+
+        Args:
+          batch_size: Examples of a whole mini-batch.
+        """
+        *cheaper, dearest = self.entries
+        sizes = [size for size in range(1, batch_size + 1) if batch_size % size == 0]
+        ladder = [*((entry, 1) for entry in cheaper), *((dearest, size) for size in sizes)]
+        entries = [
+            TableEntry(entry.widths, entry.macs, batch_share=entry.batch_share * size / batch_size) for entry, size in ladder
+        ]
+        return dataclasses.replace(self, entries=tuple(entries))
 
     def dropout_rates(self) -> np.ndarray:
         """[entries, groups] float64: the fraction of each group's filters that an entry drops."""

@@ -1,6 +1,7 @@
-"""An entry of the dropout table: a vector of dropout rates as the filters it keeps, what it costs and what it achieves.
+"""An entry of the dropout table: what a mini-batch may be trained at, what that costs and what it achieves.
 
-What is stored and costed is the number of filters kept in each filter group; a rate is what is missing from all of them.
+What is stored and costed is the number of filters kept in each filter group; a rate is what is missing from all of them. An
+entry may also leave out a part of the mini-batch's examples.
 """
 
 import dataclasses
@@ -41,7 +42,7 @@ def kept_filters(filters: Sequence[int] | np.ndarray, rates: Sequence[float] | n
 
 @dataclasses.dataclass(frozen=True)
 class TableEntry:
-    """One dropout vector, what it costs and what it achieves.
+    """One dropout vector, on all examples of a mini-batch or on a part of them.
 
     Attributes:
       widths: [groups], filters kept in each filter group.
@@ -50,6 +51,7 @@ class TableEntry:
       progress_stderr: Standard error of `progress` over repeated measurements.
       flops: Floating-point operations of a compiled training step, by XLA's count; None: not counted.
       seconds: Median seconds of a training step, by the name of the device they were measured on.
+      batch_share: The part of a mini-batch's examples that is trained, in (0, 1].
     """
 
     widths: tuple[int, ...]
@@ -58,6 +60,12 @@ class TableEntry:
     progress_stderr: float | None = None
     flops: float | None = None
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    batch_share: float = 1.0
+
+    @property
+    def work(self) -> float:
+        """MACs of a mini-batch's forward pass, divided by the number of examples of a whole mini-batch."""
+        return self.macs * self.batch_share
 
 
 def costed_entries(
@@ -107,14 +115,15 @@ def relative_seconds(
     Raises:
       InputError: Not every narrower entry, or not the full network, was measured on the device.
     """
-    narrower = [entry.seconds for entry in entries if entry.widths != full_widths]
+    is_full = [entry.widths == full_widths and entry.batch_share == 1 for entry in entries]
+    narrower = [entry.seconds for entry, full in zip(entries, is_full, strict=True) if not full]
     if narrower and not all(device in seconds for seconds in (full_seconds, *narrower)):
         measured = ", ".join(sorted(full_seconds)) or "none"
         raise InputError(
             f"the table has no seconds of {device!r} (devices measured: {measured}); run experiments/profile_device.py"
         )
     return np.array(
-        [1.0 if entry.widths == full_widths else entry.seconds[device] / full_seconds[device] for entry in entries]
+        [1.0 if full else entry.seconds[device] / full_seconds[device] for entry, full in zip(entries, is_full, strict=True)]
     )
 
 
@@ -140,6 +149,8 @@ def check_entry(
             raise InputError(f"{name}.widths keeps {width} filters of {group!r}, expected 1 to {filters}")
     if not 1 <= entry.macs <= full_macs:
         raise InputError(f"{name}.macs is {entry.macs}, expected 1 to the full network's {full_macs}")
+    if not 0 < entry.batch_share <= 1:
+        raise InputError(f"{name}.batch_share is {entry.batch_share}, expected a part above 0 and at most 1")
     if entry.progress is not None and not math.isfinite(entry.progress):
         raise InputError(f"{name}.progress is {entry.progress}, expected a finite number")
     if entry.progress_stderr is not None and not 0 <= entry.progress_stderr < math.inf:
@@ -152,9 +163,9 @@ def check_entry(
 def check_order(entries: Sequence[TableEntry]) -> None:
     """Refuses, with an `InputError`, entries of which one is no dearer than the one before or, where known, no better."""
     for index, (cheaper, dearer) in enumerate(itertools.pairwise(entries), start=1):
-        if dearer.macs <= cheaper.macs:
+        if dearer.work <= cheaper.work:
             raise InputError(
-                f"entries[{index}].macs is {dearer.macs}, the entry before it has {cheaper.macs}; "
+                f"entries[{index}].macs is {dearer.work:.15g}, the entry before it has {cheaper.work:.15g}; "
                 "MACs have to increase from entry to entry: sort them, or drop one of equal cost"
             )
     known = [(index, entry.progress) for index, entry in enumerate(entries) if entry.progress is not None]

@@ -10,7 +10,7 @@ from distreal_jax.document import Fields, read_document, write_document
 from distreal_jax.errors import InputError
 
 _KIND = "distreal_jax dropout table"
-_SCHEMA = 1
+_SCHEMA = 2  # 1 had no batch_share
 _REMEDY = "make the table again with experiments/search.py"
 Table = TypeVar("Table")
 
@@ -85,6 +85,7 @@ def _entry(row: Fields) -> dict[str, Any]:
         "progress_stderr": row.number("progress_stderr"),
         "flops": row.number("flops"),
         "seconds": row.named_numbers("seconds"),
+        "batch_share": row.share("batch_share"),
     }
 
 

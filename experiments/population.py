@@ -48,7 +48,7 @@ def main(options: Options) -> None:
     made = time.perf_counter() - begin
     method = METHODS["distreal_uniform"]
     training = TrainingSettings(devices_per_round=options.clients, steps=options.steps, batch_size=10)
-    federation = Federation(world, method, table_for(method, world, None), training)
+    federation = Federation(world, method, table_for(method, world, None, training), training)
     server = federation.start()
     planning, training_seconds = [], []
     for index in range(options.rounds + 1):

@@ -27,7 +27,7 @@ class Options:
 
     Attributes:
       method: distreal, distreal_uniform, federated_dropout, heterofl, fjord, fedrolex, small_network, drop_stragglers,
-        partial_work, fedprox, fednova or full_resources. Other choices go in brackets: distreal[filters=first,drawn=round].
+        partial_work, partial_batch, fedprox, fednova or full_resources. Other choices go in brackets: distreal[filters=first,drawn=round].
     """
 
     method: str = "distreal"
@@ -50,7 +50,9 @@ def main(options: Options) -> None:
     method = method_named(options.method)
     world = World.make(options.world, options.seed)
     searched = table_of(options.table, world) if options.table is not None else None
-    federation = Federation(world, method, table_for(method, world, searched), options.training, options.execution)
+    federation = Federation(
+        world, method, table_for(method, world, searched, options.training), options.training, options.execution
+    )
     if options.dry_run:
         print(dry_run([federation], options.record))
         return

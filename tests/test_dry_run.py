@@ -26,7 +26,7 @@ WORLD = WorldSettings(devices=5)
 def federation() -> Federation:
     world = World.make(WORLD, seed=0)
     method = METHODS["distreal_uniform"]
-    return Federation(world, method, table_for(method, world, None), TRAINING, execution="masked")
+    return Federation(world, method, table_for(method, world, None, TRAINING), TRAINING, execution="masked")
 
 
 def test_a_forecast_is_what_the_run_counts(federation: Federation, tmp_path: Path) -> None:

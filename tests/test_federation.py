@@ -70,7 +70,7 @@ def digits(seed: int) -> World:
 def federation_of(method: Method | str, world: World, training: TrainingSettings = TRAINING) -> Federation:
     method = method_named(method) if isinstance(method, str) else method
     searched = DropoutTable.from_widths(world.network, [[1, 5], [2, 5], [4, 5]])
-    return Federation(world, method, table_for(method, world, searched), training, "masked")
+    return Federation(world, method, table_for(method, world, searched, training), training, "masked")
 
 
 def flat(tree: Any) -> np.ndarray:
@@ -286,10 +286,15 @@ def test_tables_hold_what_their_method_may_choose_from(world: World) -> None:
     # 1/16 to 1 of 4 filters and 5 units, at least one, halves to the even neighbour.
     assert widths("heterofl") == [(1, 1), (2, 2), (4, 5)]
     assert len(widths("small_network")) == 1
+    assert widths("partial_batch") == [(4, 5)] * 2 and widths("distreal[batch=cut]") == [(1, 5), (2, 5), (4, 5), (4, 5)]
+    assert federation_of("partial_batch", world).examples.tolist() == [1, TRAINING.batch_size]
+    assert federation_of("partial_work", world).examples is None
+    with pytest.raises(InputError, match="partial_batch cuts mini-batches, of which no seconds were measured"):
+        table_for(METHODS["partial_batch"], dataclasses.replace(world, cost="seconds:cpu"), None, TRAINING)
     with pytest.raises(InputError, match="distreal needs a dropout table; search one with experiments"):
-        table_for(METHODS["distreal"], world, None)
+        table_for(METHODS["distreal"], world, None, TRAINING)
     with pytest.raises(InputError, match="made for another network"):
-        table_for(METHODS["distreal"], world, DropoutTable.full(digits(0).network))
+        table_for(METHODS["distreal"], world, DropoutTable.full(digits(0).network), TRAINING)
 
 
 @pytest.mark.parametrize(

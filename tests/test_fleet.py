@@ -30,9 +30,10 @@ from distreal_jax.fleet.aggregation import server_step, sums_of
 from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.fleet.round import RoundKeys
 from distreal_jax.fleet.work import in_blocks, items_of, path_lengths
-from distreal_jax.methods import METHODS, Method
+from distreal_jax.methods import METHODS, Method, method_named
 from distreal_jax.plan import plan_round
 from distreal_jax.step import Images, LocalStep, split_variables
+from distreal_jax.table import DropoutTable
 from distreal_jax.tracing import TracedNetwork, draw_filters, trace_network
 
 CLIENTS, STEPS, BATCH, CLASSES, SEED, ROUND = 5, 3, 4, 3, 7, 1
@@ -49,6 +50,8 @@ GROUPINGS = {
 CASES = [(name, execution, DEFAULT[execution]) for name in METHODS for execution in EXECUTIONS]
 CASES += [("federated_dropout", execution, grouping) for execution in EXECUTIONS for grouping in GROUPINGS[execution]]
 CASES += [("fednova", execution, GROUPINGS[execution][-1]) for execution in EXECUTIONS]
+CASES += [("partial_batch", "compact", GROUPINGS["compact"][1])]
+CASES += [("distreal[batch=cut]", execution, DEFAULT[execution]) for execution in EXECUTIONS]
 WITH_SUB_NETWORKS = [name for name, method in METHODS.items() if method.rates != "full"]
 
 
@@ -96,21 +99,32 @@ class Fleet:
             (rescale, mu), lambda: LocalStep(self.network, optax.sgd(0.1), self.others, rescale=rescale, proximal=mu)
         )
 
-    def widths(self, method: Method) -> np.ndarray:
+    def table(self, method: Method) -> DropoutTable:
         entries = [[2, 2], [4, 3]]
-        return np.array(entries[1:] if method.rates == "full" else entries[:1] if method.decided == "never" else entries)
+        entries = entries[1:] if method.rates == "full" else entries[:1] if method.decided == "never" else entries
+        table = DropoutTable.from_widths(self.network, entries)
+        return table.with_cut_batches(BATCH) if method.batch == "cut" else table
+
+    def widths(self, method: Method) -> np.ndarray:
+        return np.array([entry.widths for entry in self.table(method).entries])
+
+    def examples(self, method: Method) -> np.ndarray | None:
+        shares = np.array([entry.batch_share for entry in self.table(method).entries])
+        return (shares * BATCH).astype(int) if method.batch == "cut" else None
 
     def round(self, method: Method, execution: Execution, grouping: Grouping | None = None) -> Round:
         grouping = grouping or DEFAULT[execution]
         step = self.step(method.filters == "random", MU if method.proximal else 0.0)
         return self.once(
             (method, execution, grouping),
-            lambda: Round(step, method, self.widths(method), optax.sgd(1.0), execution, grouping, SEED),
+            lambda: Round(
+                step, method, self.widths(method), optax.sgd(1.0), execution, grouping, SEED, self.examples(method)
+            ),
         )
 
     def work(self, method: Method, round_index: int = ROUND, clients: np.ndarray | None = None) -> ClientWork:
         clients = np.arange(CLIENTS) if clients is None else clients
-        costs = self.network.macs_of_many(self.widths(method)) / self.network.macs()
+        costs = self.table(method).costs()
         plan = plan_round(method, costs, Uneven(), clients, round_index=round_index, steps=STEPS, seed=SEED)
         batches = batch_indices(SEED, round_index, clients, self.partition, steps=STEPS, batch_size=BATCH)
         classes = np.array([[True, True, client % 2 == 0] for client in clients]) if method.masked_loss else None
@@ -170,7 +184,7 @@ def without_uploads(work: ClientWork, silent: np.ndarray) -> ClientWork:
     ids=[f"{n}-{e}-{g.chunk}of{g.block}on{g.shards}" for n, e, g in CASES],
 )
 def test_the_fast_round_is_the_round_to_be_read(fleet: Fleet, name: str, execution: Execution, grouping: Grouping) -> None:
-    method = METHODS[name]
+    method = method_named(name)
     expected = fleet.reference(method)
     assert np.abs(flat(fleet.params) - flat(expected)).max() > 1e-3  # the round does something
     assert_close(fleet.run(fleet.round(method, execution, grouping), fleet.work(method))[0], expected)
@@ -184,10 +198,12 @@ def test_the_cases_hold_what_tells_methods_apart(fleet: Fleet) -> None:
             assert set(work.entries.ravel()) >= {0, 1}, name
         if method.unfinished == "discard" and method.decided != "never":
             assert 0 < np.count_nonzero(work.weights) < CLIENTS, name
+    cut = method_named("distreal[batch=cut]")
+    assert set(fleet.examples(cut)[fleet.work(cut).entries].ravel()) >= {2, BATCH}
     for name in ("partial_work", "fedprox", "fednova"):
-        assert len(set(np.count_nonzero(fleet.work(METHODS[name]).entries >= 0, axis=1))) > 1
+        assert len(set(np.count_nonzero(fleet.work(method_named(name)).entries >= 0, axis=1))) > 1
     for name in ("distreal", "distreal_uniform", "fjord"):  # several entries in one client's round
-        assert any(len(set(row[row >= 0])) > 1 for row in fleet.work(METHODS[name]).entries)
+        assert any(len(set(row[row >= 0])) > 1 for row in fleet.work(method_named(name)).entries)
 
 
 def test_methods_that_differ_in_one_choice_differ_in_what_they_learn(fleet: Fleet) -> None:
@@ -207,7 +223,7 @@ def test_the_order_of_clients_does_not_matter(fleet: Fleet, name: str, execution
 @pytest.mark.parametrize("name", METHODS)
 def test_rates_of_zero_are_fedavg(fleet: Fleet, name: str) -> None:
     """With the full network for all, all mini-batches done and all classes at hand, every method is FedAvg."""
-    method = METHODS[name]
+    method = method_named(name)
     program = fleet.round(method, "compact")
     if method.proximal or method.decided == "never":
         # mu = 0, and a weakest device that can afford the full network.
@@ -269,7 +285,7 @@ def test_what_nobody_trained_keeps_its_bits(fleet: Fleet, name: str, execution: 
 @pytest.mark.parametrize("execution", EXECUTIONS)
 @pytest.mark.parametrize("name", METHODS)
 def test_a_client_that_diverges_is_left_out_and_counted(fleet: Fleet, name: str, execution: Execution) -> None:
-    method = METHODS[name]
+    method = method_named(name)
     program, work = fleet.round(method, execution), fleet.work(method)
     diverging = int(np.flatnonzero(work.weights)[0])
     batches = work.batches.copy()
@@ -294,7 +310,7 @@ def test_the_round_to_be_read_leaves_the_same_clients_out(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("name", ["partial_work", "federated_dropout", "fednova"])
 def test_a_client_without_data_is_left_out_and_counted(fleet: Fleet, name: str) -> None:
-    program, work = fleet.round(METHODS[name], "masked"), fleet.work(METHODS[name])
+    program, work = fleet.round(METHODS[name], "masked"), fleet.work(method_named(name))
     empty = int(np.flatnonzero(work.weights)[0])
     weights = np.where(np.arange(CLIENTS) == empty, np.float32(0), work.weights)  # numbers of examples
     after, result = fleet.run(program, work._replace(weights=weights))
@@ -306,7 +322,7 @@ def test_a_client_without_data_is_left_out_and_counted(fleet: Fleet, name: str) 
 @pytest.mark.parametrize("execution", EXECUTIONS)
 @pytest.mark.parametrize("name", METHODS)
 def test_when_nobody_uploads_the_model_stays(fleet: Fleet, name: str, execution: Execution) -> None:
-    work = without_uploads(fleet.work(METHODS[name]), np.ones(CLIENTS, bool))
+    work = without_uploads(fleet.work(method_named(name)), np.ones(CLIENTS, bool))
     after, result = fleet.run(fleet.round(METHODS[name], execution), work)
     assert_same_bits(after, fleet.params)
     assert (float(result.loss), float(result.clients), float(result.left_out)) == (0.0, 0.0, 0.0)

@@ -22,6 +22,7 @@ def test_every_method_of_the_comparison_is_there() -> None:
         "small_network",
         "drop_stragglers",
         "partial_work",
+        "partial_batch",
         "fedprox",
         "fednova",
         "full_resources",

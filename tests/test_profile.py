@@ -116,7 +116,7 @@ def measured(world: World, seconds: list[float]) -> DropoutTable:
 def by_seconds(world: World, method: str, seconds: list[float]) -> Federation:
     world = dataclasses.replace(world, cost="seconds:pi")
     chosen = method_named(method)
-    return Federation(world, chosen, table_for(chosen, world, measured(world, seconds)), TRAINING)
+    return Federation(world, chosen, table_for(chosen, world, measured(world, seconds), TRAINING), TRAINING)
 
 
 def widths_run(federation: Federation) -> set[tuple[int, ...]]:
@@ -141,7 +141,7 @@ def test_devices_choose_by_seconds_where_the_world_counts_seconds(
 
 
 def test_devices_choose_by_macs_unless_told_otherwise(world: World) -> None:
-    table = table_for(METHODS["distreal"], world, measured(world, [3.0, 6.0, 10.0]))
+    table = table_for(METHODS["distreal"], world, measured(world, [3.0, 6.0, 10.0]), TRAINING)
     assert widths_run(Federation(world, METHODS["distreal"], table, TRAINING)) == {MIDDLE}
 
 
@@ -206,7 +206,9 @@ def test_by_macs_what_is_counted_is_the_work_of_the_plan_to_the_bit(world: World
     world, full = dataclasses.replace(world, availability=load), 3.0 * world.network.macs() * TRAINING.batch_size
     for name in ("distreal", "distreal_uniform", "heterofl", "fjord", "partial_work", "full_resources"):
         method = method_named(name)
-        federation = Federation(world, method, table_for(method, world, measured(world, [3.0, 6.0, 10.0])), TRAINING)
+        federation = Federation(
+            world, method, table_for(method, world, measured(world, [3.0, 6.0, 10.0]), TRAINING), TRAINING
+        )
         work, of_plan = counted(federation), federation.plan(0)[0]
         assert work.spent == full * float(of_plan.work_spent.sum())
         assert work.wasted == full * float(of_plan.work_wasted.sum())
@@ -233,6 +235,6 @@ def test_methods_whose_tables_were_not_measured_are_refused(world: World) -> Non
             by_seconds(world, method, [3.0, 6.0, 10.0])
     elsewhere = dataclasses.replace(world, cost="seconds:phone")
     with pytest.raises(InputError, match=r"no seconds of 'phone' \(devices measured: pi\)"):
-        table_for(METHODS["distreal"], elsewhere, measured(world, [3.0, 6.0, 10.0]))
+        table_for(METHODS["distreal"], elsewhere, measured(world, [3.0, 6.0, 10.0]), TRAINING)
     with pytest.raises(InputError, match="unknown unit of cost 'joules'"):
-        table_for(METHODS["partial_work"], dataclasses.replace(world, cost="joules"), None)
+        table_for(METHODS["partial_work"], dataclasses.replace(world, cost="joules"), None, TRAINING)

@@ -199,7 +199,7 @@ def test_a_full_disk_ends_training_in_one_line_and_leaves_a_run_that_goes_on(
 def federation() -> Federation:
     world = World.make(WorldSettings(devices=6), seed=0)
     training = TrainingSettings(rounds=4, devices_per_round=2, steps=2, server_optimizer="momentum")
-    return Federation(world, METHODS["partial_work"], table_for(METHODS["partial_work"], world, None), training)
+    return Federation(world, METHODS["partial_work"], table_for(METHODS["partial_work"], world, None, training), training)
 
 
 def recorded(federation: Federation, path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import strategies as st
 
 from distreal_jax import table_file
+from distreal_jax.document import write_document
 from distreal_jax.errors import InputError
 from distreal_jax.table import DropoutTable, TableEntry
 from distreal_jax.table_entry import kept_filters
@@ -221,6 +222,33 @@ def test_a_table_belongs_to_the_network_that_it_was_made_for():
         dataclasses.replace(table, entries=(table.entries[0], cheaper)).checked_for(NETWORK)
 
 
+def test_a_device_that_cuts_mini_batches_leaves_out_examples_before_filters():
+    cut = searched_table().with_cut_batches(20)
+    widths = [entry.widths for entry in cut.entries]
+    assert widths == [(1, 1, 5), (2, 4, 5), *[(4, 8, 5)] * 6]
+    sizes = [1, 1, 1, 2, 4, 5, 10, 20]
+    assert [round(20 * entry.batch_share) for entry in cut.entries] == sizes
+    np.testing.assert_allclose(cut.costs() * 225 * 20, np.array([31, 99, *[225] * 6]) * sizes)
+    assert cut.select(225 * 0.3).batch_share == 0.25 and cut.select(31 / 20).widths == (1, 1, 5)
+    assert all(entry.progress is None for entry in cut.entries)  # what whole mini-batches gained says nothing of parts
+    with pytest.raises(InputError, match="has no seconds of 'cpu'"):  # nor do the full network's seconds
+        cut.costs("seconds:cpu")
+    with pytest.raises(InputError, match="have to increase"):
+        dataclasses.replace(cut, entries=cut.entries[::-1])
+
+
+def test_tables_written_before_there_were_parts_of_mini_batches_are_read(tmp_path):
+    path = tmp_path / "table.json"
+    searched_table().save(path)
+    content = json.loads(path.read_text())
+    for name in ("kind", "schema", "sha256"):
+        del content[name]
+    for entry in content["entries"]:
+        del entry["batch_share"]
+    write_document(path, "distreal_jax dropout table", 1, content)
+    assert DropoutTable.load(path) == searched_table()
+
+
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 
 
@@ -230,9 +258,10 @@ def tables(draw) -> DropoutTable:
     widths = draw(st.lists(vectors, min_size=1, unique_by=NETWORK.macs))
     progress = sorted(draw(st.sets(FLOATS, min_size=len(widths), max_size=len(widths))))
     # -0.0 and 0.0 are one member of a set, so the order is strict
+    share = draw(st.floats(1e-9, 1))
     stderr, flops = st.none() | st.floats(0, 1e300), st.none() | st.floats(1e-300, 1e300)
     entries = [
-        TableEntry(row, NETWORK.macs(row), gain, draw(stderr), draw(flops))
+        TableEntry(row, NETWORK.macs(row), gain, draw(stderr), draw(flops), batch_share=share)
         for row, gain in zip(sorted(widths, key=NETWORK.macs), progress, strict=True)
     ]
     values = FLOATS | st.text(max_size=5) | st.lists(st.integers(), max_size=3)
@@ -334,6 +363,9 @@ def _first_entry(**fields):
         (_first_entry(seconds={"cpu": 0}), r"entries\[0\]: seconds and flops"),
         (_first_entry(seconds={"cpu": None}), r"entries\[0\].seconds.cpu is None, expected a finite number"),
         (_first_entry(seconds=[0.1]), r"entries\[0\].seconds is .*expected a JSON object"),
+        (_first_entry(batch_share=0), r"entries\[0\].batch_share is 0, expected a number above 0 and at most 1"),
+        (_first_entry(batch_share=1.5), r"entries\[0\].batch_share is 1.5"),
+        (_first_entry(batch_share=None), r"entries\[0\].batch_share is None"),
         (lambda document: document["entries"][0].pop("flops"), r"field entries\[0\].flops is missing"),
         (_first_entry(progress=0.15), "changed after it was written"),
         (lambda document: document["provenance"].update(seed=1), "changed after it was written"),

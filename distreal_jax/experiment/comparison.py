@@ -94,7 +94,7 @@ def federations(
     dataset = first.dataset if first else load_dataset(world_settings.dataset, world_settings.data_dir)
     for seed in seeds:
         world = first if first and first.seed == seed else World.make(world_settings, seed, dataset)
-        tables = {m.name: table_for(m, world, searched(world) if m.rates == "table" else None) for m in methods}
+        tables = {m.name: table_for(m, world, searched(world) if m.rates == "table" else None, training) for m in methods}
         for method in methods:
             yield Federation(world, method, tables[method.name], training, execution)
 
@@ -121,9 +121,10 @@ def _settings_of(federation: Federation, folder: RunFolder) -> dict[str, Any]:
 
 
 def table_settings(federation: Federation) -> Any:
-    """What of its table decides a run: the widths and, where devices choose by what was measured, the entries' costs too."""
+    """What of its table decides a run: the widths and, where devices choose by more than these, the entries' costs too."""
     widths = [list(entry.widths) for entry in federation.table.entries]
-    return widths if federation.unit == "macs" else {"widths": widths, "costs": federation.costs.tolist()}
+    by_macs = federation.unit == "macs" and all(entry.batch_share == 1 for entry in federation.table.entries)
+    return widths if by_macs else {"widths": widths, "costs": federation.costs.tolist()}
 
 
 def draw(results: Sequence[MethodResult], folder: RunFolder, target: float | None = None) -> Section:

@@ -88,11 +88,13 @@ def forecast(federation: Federation) -> Forecast:
 def measured_speed(federation: Federation, cheapest: TableEntry) -> Speed:
     """Times an entry and the full network, trained as this federation trains but without a limit."""
     network, world = federation.world.network, federation.world
-    compiling, most = _timed(federation, tuple(int(width) for width in network.full_widths))
+    full = DropoutTable.full(network)
+    compiling, most = _timed(federation, full)
     low, least = 1.0, most
     # Masked, every entry costs as much as the full network.
-    if federation.execution == "compact" and cheapest.macs < network.macs():
-        low, (compiling_too, least) = cheapest.macs / network.macs(), _timed(federation, tuple(cheapest.widths))
+    if federation.execution == "compact" and cheapest.work < network.macs():
+        alone = dataclasses.replace(full, entries=(cheapest,))
+        low, (compiling_too, least) = cheapest.work / network.macs(), _timed(federation, alone)
         compiling = (compiling + compiling_too) / 2
     world.evaluator(world.params)
     begun = time.perf_counter()
@@ -113,18 +115,18 @@ def dry_run(federations: Iterable[Federation], record: RecordSettings, notes: Se
         first = first or federation
         plans.append(forecast(federation))
     assert first is not None
-    speed = measured_speed(first, min((plan.entries[0] for plan in plans), key=lambda entry: entry.macs))
+    speed = measured_speed(first, min((plan.entries[0] for plan in plans), key=lambda entry: entry.work))
     parts = [_setting(first), _table(plans)]
     if len(plans) == 1 and len(plans[0].entries) > 1:
         parts.append(_histogram(plans[0]))
     return "\n".join([*parts, _time(plans, speed, first, record), *notes, "Nothing was written."])
 
 
-def _timed(federation: Federation, widths: tuple[int, ...]) -> tuple[float, float]:
+def _timed(federation: Federation, table: DropoutTable) -> tuple[float, float]:
     """Seconds to compile the round of a table of one entry, and of one of its mini-batches."""
     alone = dataclasses.replace(
         federation,
-        table=DropoutTable.from_widths(federation.world.network, [widths]),
+        table=table,
         method=dataclasses.replace(federation.method, limited=False),
         training=dataclasses.replace(federation.training, steps=min(federation.training.steps, _TIMED_STEPS)),
     )

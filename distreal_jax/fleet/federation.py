@@ -84,13 +84,14 @@ class TrainingSettings:
         return optax.sgd(self.server_learning_rate, momentum=0.9 if self.server_optimizer == "momentum" else None)
 
 
-def table_for(method: Method, world: World, searched: DropoutTable | None) -> DropoutTable:
+def table_for(method: Method, world: World, searched: DropoutTable | None, training: TrainingSettings) -> DropoutTable:
     """The table that a method's devices choose from: what is worth choosing at its cost in the world's unit.
 
     Args:
       method: The method.
       world: Its network, its load, and the unit of cost.
       searched: The searched table, for methods that need one.
+      training: Has the size of a whole mini-batch.
 
     Raises:
       InputError: The method needs a searched table and none is given, or it was made for another network; or cost is counted
@@ -111,6 +112,13 @@ def table_for(method: Method, world: World, searched: DropoutTable | None) -> Dr
     else:
         rates = HALVING_RATES if method.rates == "halving" else UNIFORM_RATES
         table = DropoutTable.uniform(network, rates, dense=method.dense)
+    if method.batch == "cut":
+        if world.cost != "macs":
+            raise InputError(
+                f"{method.name} cuts mini-batches, of which no seconds were measured; leave --cost out, or choose another "
+                "method"
+            )
+        table = table.with_cut_batches(training.batch_size)
     table = table.undominated(world.cost)
     if method.decided != "never":
         return table
@@ -162,7 +170,9 @@ class Federation:
         platform, shards = jax.default_backend(), len(jax.devices())
         grouping = self.grouping or default_grouping(self.execution, platform, self.training.devices_per_round, shards)
         optimizer = self.training.global_optimizer()
-        return Round(step, self.method, self.widths, optimizer, self.execution, grouping, self.world.seed)
+        return Round(
+            step, self.method, self.widths, optimizer, self.execution, grouping, self.world.seed, examples=self.examples
+        )
 
     @property
     def unit(self) -> str:
@@ -179,6 +189,14 @@ class Federation:
     def widths(self) -> npt.NDArray[np.int64]:
         """The table's widths, [entries, groups]."""
         return np.array([entry.widths for entry in self.table.entries], dtype=np.int64)
+
+    @property
+    def examples(self) -> npt.NDArray[np.int64] | None:
+        """Examples of a mini-batch that each entry trains, [entries]; None: all."""
+        shares = np.array([entry.batch_share for entry in self.table.entries])
+        if np.all(shares == 1):
+            return None
+        return np.maximum(1, np.rint(shares * self.training.batch_size)).astype(np.int64)
 
     @functools.cached_property
     def _train(self) -> Images:

@@ -39,7 +39,10 @@ def reference_round(program: Round, params: Any, images: Images, work: ClientWor
                 continue
             widths = [int(width) for width in program.widths[entry]]
             kept = draw_filters(method.filters, keys.filter_key(method, number, index), round_index, network, widths)
-            batch = images.batch(work.batches[client, index], None if work.classes is None else work.classes[client])
+            examples = jnp.asarray(work.batches[client, index])
+            if program.examples is not None:
+                examples = examples[: program.examples[entry]]
+            batch = images.batch(examples, None if work.classes is None else work.classes[client])
             learner, _ = masked(learner, params, batch, keys.layer_key(number, index), kept)
             trained = jax.tree.map(jnp.maximum, trained, network.mask(jax.tree.map(jnp.ones_like, params), kept))
         if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(learner.params)):

@@ -78,6 +78,7 @@ class Round:
       execution: `masked` or `compact`.
       grouping: How clients are shared out.
       seed: Of the devices' draws; the program is the same for all seeds, so a compilation cache serves them all.
+      examples: int [entries], how many examples of a mini-batch each entry trains, a divisor of its size; None: all.
     """
 
     step: LocalStep
@@ -87,6 +88,7 @@ class Round:
     execution: Execution
     grouping: Grouping
     seed: int
+    examples: npt.NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         if self.grouping.by_entry != (self.execution == "compact"):
@@ -230,19 +232,23 @@ class Round:
             key = keys.filter_key(self.method, client, step)
             widths = jnp.asarray(self.widths)[entry]
             kept = draw_masks(self.method.filters, key, round_index, network, widths)
+            if self.examples is not None:  # repeated until the mini-batch is full, they have the same mean
+                index = index[jnp.arange(len(index)) % jnp.asarray(self.examples)[entry]]
             return self.step.masked(learner, params, images.batch(index, classes), keys.layer_key(client, step), kept)
 
-        def compact_at(widths: tuple[int, ...]) -> Callable[..., Any]:
+        def compact_at(widths: tuple[int, ...], examples: int | None) -> Callable[..., Any]:
             def compact(learner: Learner, client: Any, step: Any, index: Any, entry: Any, classes: Any) -> Any:
                 key = keys.filter_key(self.method, client, step)
                 kept = draw_filters(self.method.filters, key, round_index, network, widths)
-                return self.step.compact(learner, params, images.batch(index, classes), keys.layer_key(client, step), kept)
+                batch = images.batch(index[:examples], classes)
+                return self.step.compact(learner, params, batch, keys.layer_key(client, step), kept)
 
             return compact
 
         if self.execution == "masked":
             return [masked]
-        return [compact_at(tuple(int(width) for width in widths)) for widths in self.widths]
+        examples = [None] * len(self.widths) if self.examples is None else [int(count) for count in self.examples]
+        return [compact_at(tuple(map(int, row)), count) for row, count in zip(self.widths, examples, strict=True)]
 
     def _coverage(self, params: Any, work: ClientWork, keys: RoundKeys, round_index: jax.Array) -> Any | None:
         """For the covered mean, what each client trained: that of its widest step, as all its steps keep nested sets."""
