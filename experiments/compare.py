@@ -46,8 +46,8 @@ class Options:
 
     Attributes:
       methods: Methods, separated by commas: distreal, distreal_uniform, federated_dropout, heterofl, fjord, fedrolex,
-        small_network, drop_stragglers, partial_work, partial_batch, fedprox, fednova, full_resources. Other choices of a method go in
-        brackets: distreal[filters=first,drawn=round].
+        small_network, drop_stragglers, partial_work, partial_batch, fedprox, fednova, full_resources. Other choices of a
+        method go in brackets: distreal[filters=first,drawn=round].
     """
 
     methods: str = "distreal,distreal_uniform,heterofl,partial_work,full_resources"

@@ -27,7 +27,8 @@ class Options:
 
     Attributes:
       method: distreal, distreal_uniform, federated_dropout, heterofl, fjord, fedrolex, small_network, drop_stragglers,
-        partial_work, partial_batch, fedprox, fednova or full_resources. Other choices go in brackets: distreal[filters=first,drawn=round].
+        partial_work, partial_batch, fedprox, fednova or full_resources. Other choices go in brackets:
+        distreal[filters=first,drawn=round].
     """
 
     method: str = "distreal"

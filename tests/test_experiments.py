@@ -219,7 +219,15 @@ def test_finished_runs_are_not_run_again(runs: Runs, table: Path) -> None:
 
 def test_quickstart_leaves_report_results_pictures_and_table(runs: Runs) -> None:
     folder, printed = runs.of("quickstart")
-    methods = ["distreal", "distreal_uniform", "heterofl", "small_network", "partial_work", "full_resources"]
+    methods = [
+        "distreal",
+        "distreal_uniform",
+        "heterofl",
+        "small_network",
+        "partial_work",
+        "partial_batch",
+        "full_resources",
+    ]
     summaries = json.loads((folder / "results.json").read_text())["summaries"]
     assert [summary["method"] for summary in summaries] == methods
     report = (folder / "report.md").read_text()

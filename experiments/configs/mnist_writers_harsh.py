@@ -15,7 +15,7 @@ from experiments.compare import Options, main
 
 CONFIG = Options(
     seeds="0-4",
-    methods="distreal,distreal_uniform,heterofl,fjord,fedrolex,partial_work,full_resources",
+    methods="distreal,distreal_uniform,small_network,fedrolex,partial_work,partial_batch,full_resources",
     world=WorldSettings(
         "mnist_writers", model="small_cnn", partition="natural", devices=0, availability="redrawn:0.02,0.2,3"
     ),

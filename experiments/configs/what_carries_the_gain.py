@@ -26,6 +26,7 @@ CONFIG = Options(
             "distreal[decided=round]",
             "distreal[rescale=false]",
             "distreal[pace=remaining]",
+            "distreal[batch=cut]",
         )
     ),
     world=WorldSettings("fashion_mnist", model="small_cnn", availability="redrawn:0.02,0.2,3"),

@@ -1,0 +1,28 @@
+"""Which method is best at which mean availability and rate of change, and where does dropping filters pay?
+
+    python -m experiments.configs.map_of_loads --data-dir ../shared/tfds
+
+Fashion-MNIST, Dirichlet 0.3, 100 devices, 10 a round, 60 rounds; availability uniform around means from 0.03 to 0.6, redrawn
+0.1, 1 or 10 times a round; 3 seeds in each cell.
+
+Expected: not known yet, no full run was made. About 45 min on 2 CPU cores, by an estimate.
+"""
+
+from distreal_jax.experiment import run_command
+from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.world import WorldSettings
+from distreal_jax.record.recorded_run import RecordSettings
+from experiments.availability_map import Options, main
+
+CONFIG = Options(
+    means="0.03,0.1,0.3,0.6",
+    rates="0.1,1,10",
+    methods="distreal,partial_work,partial_batch,small_network",
+    seeds="0-2",
+    world=WorldSettings("fashion_mnist", model="small_cnn"),
+    training=TrainingSettings(rounds=60),
+    record=RecordSettings(eval_every=15),
+)
+
+if __name__ == "__main__":
+    run_command(main, CONFIG)
