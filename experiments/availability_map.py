@@ -99,7 +99,8 @@ def main(options: Options) -> None:
         raise InputError(f"a map of {options.methods!r} has nothing to compare; give at least two methods")
     world = World.make(options.world, seeds[0])
     table = table_of(options.table or options.world.model, world)
-    with open_folder(options.output, "map", options, table=[list(entry.widths) for entry in table.entries]) as folder:
+    widths, growing = [list(entry.widths) for entry in table.entries], ("means", "rates", "methods", "seeds")
+    with open_folder(options.output, "map", options, may_change=growing, table=widths) as folder:
         cells = []
         for rate in rates:
             for mean in means:

@@ -86,7 +86,8 @@ def main(options: Options) -> None:
         print(dry_run(planned(seeds), options.record, notes))
         return
     list(planned(seeds[:1]))  # bad input ends here, before anything is written
-    with open_folder(options.output, "compare", options) as folder:
+    # More methods or seeds, or another target, may come to those that are there.
+    with open_folder(options.output, "compare", options, may_change=("methods", "seeds", "target")) as folder:
         comparison = compare(
             methods,
             seeds,

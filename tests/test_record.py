@@ -334,3 +334,14 @@ def test_a_report_shows_its_pictures_and_tables_in_order(tmp_path: Path) -> None
     assert (tmp_path / "report.md").read_text() == (
         "# Comparison\n\n## Accuracy\n\nA table.\n\n![accuracy over time](accuracy.png)\n\n## Machine\n"
     )
+
+
+def test_a_comparison_may_get_more_seeds_in_the_same_folder(tmp_path: Path) -> None:
+    with RunFolder.at(tmp_path, {"seeds": "0", "rounds": 3}):
+        pass
+    with pytest.raises(InputError, match="other settings"):
+        RunFolder.at(tmp_path, {"seeds": "0-4", "rounds": 3})
+    with pytest.raises(InputError, match="rounds is 3 there, 4 now"):
+        RunFolder.at(tmp_path, {"seeds": "0-4", "rounds": 4}, may_change=("seeds",))
+    with RunFolder.at(tmp_path, {"seeds": "0-4", "rounds": 3}, may_change=("seeds",)) as folder:
+        assert folder.resumed and folder.read_json("config.json")["settings"]["seeds"] == "0-4"

@@ -10,7 +10,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
@@ -133,19 +133,22 @@ def keep_compiled_programs() -> None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
-def open_folder(output: OutputSettings, name: str, options: Any, **decided: Any) -> RunFolder:
+def open_folder(
+    output: OutputSettings, name: str, options: Any, *, may_change: Collection[str] = (), **decided: Any
+) -> RunFolder:
     """The run's folder: `--out`, or runs/NAME-HASH of all that decides the results.
 
     Args:
       output: Where it is to be.
       name: Of the experiment.
       options: A dataclass; all of it but where the output goes.
+      may_change: Options in which a run may differ from what the folder holds already.
       **decided: What stands for an option whose text alone does not decide, such as a table's contents for its file.
     """
     settings = {key: value for key, value in dataclasses.asdict(options).items() if key not in ("output", "dry_run")}
     settings |= decided
     if output.out is not None:
-        return RunFolder.at(output.out, settings)
+        return RunFolder.at(output.out, settings, may_change=may_change)
     return RunFolder.open(Path("runs"), name, settings)
 
 

@@ -9,7 +9,7 @@ process at a time writes them.
 import fcntl
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -44,13 +44,15 @@ class RunFolder:
         return cls.at(Path(root) / f"{name}-{settings_hash(settings)}", settings, resume=resume)
 
     @classmethod
-    def at(cls, path: Path, settings: Mapping[str, Any], *, resume: bool = True) -> Self:
+    def at(cls, path: Path, settings: Mapping[str, Any], *, resume: bool = True, may_change: Collection[str] = ()) -> Self:
         """Opens exactly this folder: a new run where it is new or empty, the same run again where it holds one.
 
         Args:
           path: The folder; made with its parents.
           settings: All that decides the run's results. Texts, numbers, lists, mappings, dataclasses, paths and arrays.
           resume: False: a folder that already holds a run is refused.
+          may_change: Settings in which a run may differ from the one that the folder holds, such as the seeds of a
+            comparison that is to have more of them.
 
         Raises:
           InputError: The folder holds a run of other settings (the first that differs is named), is held by another process
@@ -65,7 +67,7 @@ class RunFolder:
             stored = _stored_config(path)
             if stored is not None and not resume:
                 raise InputError(f"{path} already holds a run; choose another folder, or resume it with the same command")
-            if stored is not None and (difference := _first_difference(stored["settings"], settings)):
+            if stored is not None and (difference := _first_difference(stored["settings"], settings, may_change)):
                 raise InputError(f"{path} holds a run of other settings ({difference}); use those, or choose another folder")
             with writing(path):
                 _mend(path)
@@ -164,13 +166,15 @@ def _stored_config(path: Path) -> dict[str, Any] | None:
     return config
 
 
-def _first_difference(stored: Any, given: Any, name: str = "") -> str | None:
+def _first_difference(stored: Any, given: Any, but_for: Collection[str] = (), name: str = "") -> str | None:
+    if name in but_for:
+        return None
     if isinstance(stored, dict) and isinstance(given, dict):
         for key in [*stored, *(key for key in given if key not in stored)]:
             where = f"{name}.{key}" if name else key
             if key not in stored or key not in given:
                 return f"{where} is set only {'there' if key in stored else 'now'}"
-            if difference := _first_difference(stored[key], given[key], where):
+            if difference := _first_difference(stored[key], given[key], but_for, where):
                 return difference
         return None
     # 1 == True to Python, and 1 == 1.0, but not to a reader of the settings
