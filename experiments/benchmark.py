@@ -70,6 +70,8 @@ class Options:
     """What is trained."""
     keep: float = 1.0
     """Fraction of each group's filters, dense units included, that all clients train."""
+    examples: int = 0
+    """Examples of each mini-batch that clients train, a divisor of its size; 0: all."""
     plan: bool = False
     """A DISTREAL round under load instead: 12 entries, availability uniform in [0.05, 1], redrawn 3 times a round."""
     execution: Execution = "compact"
@@ -157,7 +159,9 @@ class OurRounds:
             grouping = Grouping(block, (options.chunk or block) if by_entry else block, by_entry, len(jax.devices()))
         step = LocalStep(self.network, optax.sgd(0.1), others, convolution=options.convolution)
         self.widths = np.array([entry.widths for entry in self.table.entries])
-        self.program = Round(step, METHODS["distreal"], self.widths, optax.sgd(1.0), execution, grouping, 0)
+        self.examples = options.examples or workload.batch_size
+        examples = np.full(len(self.widths), self.examples) if options.examples else None
+        self.program = Round(step, METHODS["distreal"], self.widths, optax.sgd(1.0), execution, grouping, 0, examples)
         self.server = self.program.start(jax.tree.map(jnp.array, params))
         self.works = [work_of(options, workload, self.table, index) for index in range(options.rounds + 2)]
 
@@ -170,13 +174,17 @@ class OurRounds:
     def macs_per_step(self) -> float:
         """Of the steps of the rounds that are timed, forward and backward, on average."""
         used = np.concatenate([work.entries[work.entries >= 0] for work in self.works[2:]])
-        return 3.0 * self.workload.batch_size * float(self.network.macs_of_many(self.widths)[used].mean())
+        return 3.0 * self.examples * float(self.network.macs_of_many(self.widths)[used].mean())
 
 
 def main(options: Options) -> None:
     """Times rounds and prints the JSON line."""
     if not 0 < options.keep <= 1:
         raise InputError(f"keep is {options.keep}; give a fraction above 0 and at most 1")
+    if options.examples < 0 or (options.examples and WORKLOADS[options.workload].batch_size % options.examples):
+        raise InputError(
+            f"examples is {options.examples}; give a divisor of the mini-batch's {WORKLOADS[options.workload].batch_size}"
+        )
     ours = OurRounds(options, options.keep, options.execution)
     begin = time.perf_counter()
     ours.seconds_of(0)
@@ -184,7 +192,7 @@ def main(options: Options) -> None:
     ours.seconds_of(1)
     others: dict[str, Callable[[int], float]] = {}
     if options.compare_full:
-        others["full"] = OurRounds(dataclasses.replace(options, plan=False), 1.0, "compact").seconds_of
+        others["full"] = OurRounds(dataclasses.replace(options, plan=False, examples=0), 1.0, "compact").seconds_of
     if options.compare_masked:
         others["masked"] = OurRounds(options, options.keep, "masked").seconds_of
     for compared in others.values():
@@ -204,6 +212,7 @@ def main(options: Options) -> None:
             {
                 "workload": options.workload,
                 "keep": None if options.plan else options.keep,
+                "examples": ours.examples,
                 "plan": options.plan,
                 "execution": options.execution,
                 "convolution": options.convolution,

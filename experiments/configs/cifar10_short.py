@@ -16,7 +16,7 @@ from experiments.compare import Options, main
 
 CONFIG = Options(
     seeds="0-2",
-    methods="distreal,distreal_uniform,heterofl,partial_work,full_resources",
+    methods="distreal,distreal_uniform,small_network,partial_work,partial_batch,full_resources",
     world=WorldSettings("cifar10", model="resnet20", devices=20, availability="redrawn:0.1,1,3"),
     training=TrainingSettings(rounds=40, devices_per_round=5, steps=5, batch_size=10),
     record=RecordSettings(eval_every=10),

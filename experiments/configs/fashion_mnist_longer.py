@@ -2,7 +2,7 @@
 
     python -m experiments.configs.fashion_mnist_longer --data-dir ../shared/tfds
 
-The same world, 200 rounds instead of 60, the strongest methods, 3 seeds.
+The same world, 200 rounds instead of 60, the strongest methods, 5 seeds.
 
 Expected: not known yet, no full run was made. About 15 min on 2 CPU cores, by an estimate.
 """
@@ -14,7 +14,7 @@ from distreal_jax.record.recorded_run import RecordSettings
 from experiments.compare import Options, main
 
 CONFIG = Options(
-    seeds="0-2",
+    seeds="0-4",
     methods="distreal,distreal_uniform,small_network,partial_work,partial_batch,full_resources",
     world=WorldSettings("fashion_mnist", model="small_cnn", availability="redrawn:0.02,0.2,3"),
     training=TrainingSettings(rounds=200),
