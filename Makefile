@@ -13,7 +13,7 @@ PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11; do 
 	$$candidate -c '$(FITS)' 2>/dev/null && echo $$candidate && break; done)
 BIN := .venv/bin
 DATA_DIR ?= data
-CONFIGS ?= fashion_mnist_harsh fashion_mnist_mild fashion_mnist_skewed what_carries_the_gain
+CONFIGS ?= fashion_mnist_harsh fashion_mnist_mild fashion_mnist_skewed fashion_mnist_longer what_carries_the_gain map_of_loads
 
 .PHONY: demo test lint results notebooks clean
 .DELETE_ON_ERROR:

@@ -20,6 +20,11 @@ from distreal_jax.record import MethodResult, comparison_table, write_atomically
 from distreal_jax.record.files import read_json
 
 COLUMNS = ("final", "final_difference", "seconds", "area", "area_difference", "spent", "wasted", "idle")
+PICTURES = {
+    "results.json": ("accuracy.png", "Test accuracy over simulated time"),
+    "map.json": ("map.png", "Best method and margin at each load"),
+}
+"""What a finished run leaves -> the picture to show, and what is on it."""
 MARKS = ("<!-- results: begin -->", "<!-- results: end -->")
 
 
@@ -40,45 +45,54 @@ class Options:
 def section(name: str, folder: Path, pictures: Path) -> str:
     """A config's question, command, machine, table and picture, in Markdown."""
     text = (importlib.import_module(f"experiments.configs.{name}").__doc__ or "").strip()
-    shutil.copyfile(folder / "accuracy.png", pictures / f"{name}.png")
+    picture, what = PICTURES[finished(folder)]
+    shutil.copyfile(folder / picture, pictures / f"{name}.png")
     return "\n\n".join(
         (
             f"## {name}",
             text,
             table(folder).strip(),
             f"({machine(folder)})",
-            f"![Test accuracy over simulated time]({pictures.name}/{name}.png)",
+            f"![{what}]({pictures.name}/{name}.png)",
         )
     )
 
 
+def finished(folder: Path) -> str:
+    """The file that says so; empty for a run that is not finished, or not there."""
+    return next((name for name in PICTURES if (folder / name).exists()), "")
+
+
 def table(folder: Path) -> str:
-    """The comparison of a finished run, in Markdown."""
+    """The comparison, or the cells of the map, of a finished run, in Markdown."""
+    if finished(folder) == "map.json":
+        return "\n".join(line for line in (folder / "report.md").read_text().splitlines() if line.startswith("|"))
     content = read_json(folder / "results.json")
     results = [MethodResult.from_json(run) for run in content["runs"]]
     return comparison_table(results, columns=COLUMNS, target=content["target"])
 
 
 def machine(folder: Path) -> str:
-    """On what, with what and when a run was begun."""
-    first = read_json(folder / "config.json")["sessions"][0]
+    """On what, with what and when a run was begun; the commits of all its parts."""
+    sessions = read_json(folder / "config.json")["sessions"]
+    first, commits = sessions[0], dict.fromkeys(session["commit"]["hash"][:10] for session in sessions)
     accelerators = ", ".join(sorted(set(first["accelerators"])))
     device = accelerators or f"{first['cpu_count']} CPU cores, {first['cpu']}"
-    return f"{device}, jax {first['versions']['jax']}, commit {first['commit']['hash'][:10]}, {first['date'][:10]}"
+    return f"{device}, jax {first['versions']['jax']}, commit {', '.join(commits)}, {first['date'][:10]}"
 
 
 def main(options: Options) -> None:
     """Writes the documents."""
     names = [module.name for module in pkgutil.iter_modules(experiments.configs.__path__)]
-    finished = [name for name in names if (options.runs / name / "results.json").exists()]
-    if not finished:
+    done = [name for name in names if finished(options.runs / name)]
+    if not done:
         raise InputError(f"no config is finished in {options.runs} (there are: {', '.join(names)}); run one with --out")
     pictures = options.report.parent / "results"
     pictures.mkdir(parents=True, exist_ok=True)
-    sections = [section(name, options.runs / name, pictures) for name in finished]
+    sections = [section(name, options.runs / name, pictures) for name in done]
     head = "# Results\n\nMade by `python -m experiments.results`; intervals are of 95 % over seeds, differences are paired."
     write_atomically(options.report, ("\n\n".join((head, *sections)) + "\n").encode())
-    if options.main in finished:
+    if options.main in done:
         folder = options.runs / options.main
         content = options.readme.read_text()
         between = re.compile(f"({re.escape(MARKS[0])}\n).*?({re.escape(MARKS[1])})", re.DOTALL)
@@ -86,7 +100,7 @@ def main(options: Options) -> None:
             raise InputError(f"{options.readme} has no lines {MARKS[0]} and {MARKS[1]} to put the table between; add them")
         shown = f"{table(folder).strip()}\n\n(`python -m experiments.configs.{options.main}`, {machine(folder)})\n"
         write_atomically(options.readme, between.sub(lambda found: found[1] + shown + found[2], content).encode())
-    print(f"{options.report}: {', '.join(finished)}")
+    print(f"{options.report}: {', '.join(done)}")
 
 
 if __name__ == "__main__":

@@ -57,6 +57,19 @@ def test_finished_configs_get_a_section_and_the_main_one_a_table_in_the_readme(t
     assert (report, readme) == (options.report.read_text(), options.readme.read_text())
 
 
+def test_a_finished_map_gets_its_cells_and_its_picture(tmp_path: Path) -> None:
+    options = options_in(tmp_path)
+    folder = options.runs / "map_of_loads"
+    finished(folder, {"distreal": 0.7})
+    shutil.move(folder / "accuracy.png", folder / "map.png")
+    shutil.move(folder / "results.json", folder / "map.json")
+    (folder / "report.md").write_text("# Map\n\n| mean | distreal |\n|---|---|\n| 0.03 | 0.7 |\n\n![x](map.png)\n")
+    main(options)
+    report = options.report.read_text()
+    assert "| mean | distreal |\n|---|---|\n| 0.03 | 0.7 |\n\n(" in report
+    assert (options.report.parent / "results/map_of_loads.png").exists() and "old" in options.readme.read_text()
+
+
 def test_without_a_finished_config_nothing_is_written(tmp_path: Path) -> None:
     options = options_in(tmp_path)
     with pytest.raises(InputError, match=r"no config is finished in .*; run one with --out"):
