@@ -44,7 +44,7 @@ def accuracy_picture(
             final = np.mean([final_accuracy(accuracies) for _, accuracies in runs])
             ends.append((method, float(grid[-1]), float(mean[-1]), f" {final:.3f}"))
         over = f"Line: mean over {seeds} seeds; band: worst to best seed. " if seeds > 1 else "One seed. "
-        axes.set(title=title, xlabel=x_label, ylabel="test accuracy of the full model")
+        axes.set(title=title, xlabel=x_label, ylabel="test accuracy of the model")
         figure.supxlabel(f"{over}Number: mean of the last three evaluations.", x=0.01, ha="left", fontsize=9, color=GREY)
         axes.margins(x=0.01)
         if target is not None:
@@ -118,7 +118,7 @@ def fairness_picture(
             axes.plot(places, values, color=style.colour, marker=style.marker, linestyle=style.line)
             ends.append((method, float(places[-1]), float(values[-1]), ""))
         axes.set_xticks(places, tier_names)
-        axes.set(title=title, xlabel="device tier, weakest first", ylabel="test accuracy of the full model")
+        axes.set(title=title, xlabel="device tier, weakest first", ylabel="test accuracy of the model")
         axes.margins(x=0.04)
         axes.grid(True, axis="y")
         label_ends(axes, ends)
