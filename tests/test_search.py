@@ -184,6 +184,17 @@ def test_entries_are_measured_afresh_with_their_standard_error(network):
         assert entry.progress_stderr == pytest.approx(np.sqrt(np.sum((fresh - np.mean(fresh)) ** 2) / 3 / 4))
 
 
+def test_vectors_that_were_not_searched_may_enter_the_table_and_take_no_part_in_the_search(network):
+    given = [(13, 26, 26, 64), (5, 9, 9, 64)]
+    alone, found = search(network, noisy_value, SMALL), search(network, noisy_value, SMALL, also=given)
+    assert found.evaluated == alone.evaluated and found.history == alone.history
+    fresh = range(SMALL.repeats, SMALL.repeats + SMALL.final_repeats)
+    for widths in given:
+        value = np.mean([noisy_value(np.array([widths], np.int32), repeat)[0] for repeat in fresh])
+        cheaper = [entry for entry in found.front if entry.macs <= network.macs(widths)]
+        assert max(entry.progress for entry in cheaper) >= value - 1e-9
+
+
 def test_the_history_is_the_hypervolume_of_all_that_was_evaluated_until_then(network):
     found = search(network, noisy_value, SMALL)
     uniform = {entry.widths: entry.progress for entry in found.evaluated}

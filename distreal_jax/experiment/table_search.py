@@ -14,9 +14,9 @@ from distreal_jax.record.pictures import Front, front_picture, hypervolume_pictu
 from distreal_jax.record.provenance import provenance
 from distreal_jax.record.report import Section, markdown_table
 from distreal_jax.record.run_folder import RunFolder
-from distreal_jax.search import SearchSettings, SearchSpace, search
-from distreal_jax.search.evaluation import EvaluatedVectors, Generation, measured_entry
-from distreal_jax.search.progress import Progress, ProgressSettings, describe
+from distreal_jax.search import SearchSettings, search
+from distreal_jax.search.evaluation import Generation
+from distreal_jax.search.progress import ProgressSettings, describe
 from distreal_jax.table import DropoutTable, TableEntry
 
 
@@ -59,6 +59,7 @@ def search_table(
     Raises:
       InputError: As `search` and `Progress`.
     """
+    uniform_widths = [entry.widths for entry in DropoutTable.uniform(world.network, UNIFORM_RATES).entries]
     measured = proxy_in(world, training, progress_settings, seed=settings.seed)
     bar = tqdm(total=settings.generations, desc="search", unit="generation", disable=not sys.stderr.isatty())
 
@@ -74,6 +75,7 @@ def search_table(
             checkpoint=folder.path / "search_checkpoint.json",
             on_generation=told,
             measures=describe(progress_settings, training, world.dataset.name, world.seed),
+            also=uniform_widths,  # the curve that the front is shown beside can't be above it then
         )
     source = {
         **provenance(),
@@ -82,19 +84,11 @@ def search_table(
         "progress": dataclasses.asdict(progress_settings),
     }
     table = found.to_table(world.network, source, most_entries)
-    uniform = measured_uniform(world, measured, settings)
+    fresh = {entry.widths: entry for entry in found.candidates}
+    uniform = tuple(fresh[widths] for widths in uniform_widths)
     table.save(folder.path / name)
     pictures = _draw(folder.path, table, uniform, [generation.hypervolume for generation in found.history])
     return TableSearch(table, uniform, pictures)
-
-
-def measured_uniform(world: World, measured: Progress, settings: SearchSettings) -> tuple[TableEntry, ...]:
-    """The uniform vectors, on the repeats on which the searched front was measured in the end."""
-    space = SearchSpace(world.network, settings.max_rate)
-    widths = [entry.widths for entry in DropoutTable.uniform(world.network, UNIFORM_RATES).entries]
-    repeats = range(settings.repeats, settings.repeats + settings.final_repeats)
-    progress = EvaluatedVectors(space, measured, settings).measure(widths, repeats).tolist()
-    return tuple(measured_entry(space, kept, of_repeats) for kept, of_repeats in zip(widths, progress, strict=True))
 
 
 def table_section(found: TableSearch) -> Section:

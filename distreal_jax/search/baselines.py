@@ -92,5 +92,14 @@ def evaluate_rates(
     for index, start in enumerate(range(0, len(widths), settings.population)):
         vectors.evaluate(widths[start : start + settings.population])
         history.append(vectors.generation(index, len(vectors.measured), reference))
-    front = measured_afresh(space, vectors, [], settings)
-    return SearchResult(front, vectors.entries(), tuple(history), reference, network.signature(), network.macs(), settings)
+    front, candidates = measured_afresh(space, vectors, [], settings)
+    return SearchResult(
+        front,
+        candidates,
+        vectors.entries(),
+        tuple(history),
+        reference,
+        network.signature(),
+        network.macs(),
+        settings,
+    )

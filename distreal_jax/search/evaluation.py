@@ -98,6 +98,7 @@ class SearchResult:
     Attributes:
       front: The Pareto front, measured afresh, in increasing order of cost; it ends in the full network unless that is
         clearly beaten (`front_to_full`).
+      candidates: All vectors that were measured afresh, in no order; the front is of these.
       evaluated: Every vector evaluated, in that order, as the search measured it.
       history: One report per generation.
       reference: (fraction of the full network's cost, progress): the worst corner for hypervolumes.
@@ -107,6 +108,7 @@ class SearchResult:
     """
 
     front: tuple[TableEntry, ...]
+    candidates: tuple[TableEntry, ...]
     evaluated: tuple[TableEntry, ...]
     history: tuple[Generation, ...]
     reference: tuple[float, float]
@@ -157,7 +159,7 @@ class SearchResult:
 
 def measured_afresh(
     space: SearchSpace, vectors: EvaluatedVectors, seeds: Sequence[Widths], settings: SearchSettings
-) -> tuple[TableEntry, ...]:
+) -> tuple[tuple[TableEntry, ...], tuple[TableEntry, ...]]:
     """The Pareto front by fresh measurements, which takes away the winner's curse of a search by noisy ones.
 
     Measured are as many of the best evaluated vectors (`best_points`) as the population has members, and the seeds.
@@ -169,7 +171,7 @@ def measured_afresh(
       settings: Its `repeats` were used for selection, so the `final_repeats` after those are used here.
 
     Returns:
-      Entries in increasing order of cost, with standard errors over the repeats.
+      The front in increasing order of cost, and all that was measured; with standard errors over the repeats.
     """
     evaluated = list(vectors.measured)
     costs, progress = [space.cost(widths) for widths in evaluated], [vectors.progress(widths) for widths in evaluated]
@@ -178,7 +180,8 @@ def measured_afresh(
     candidates = list(dict.fromkeys([*best, *seeds, full]))
     measured = vectors.measure(candidates, range(settings.repeats, settings.repeats + settings.final_repeats))
     front = front_to_full([space.cost(widths) for widths in candidates], measured, candidates.index(full))
-    return tuple(measured_entry(space, candidates[i], measured[i].tolist()) for i in front)
+    entries = tuple(measured_entry(space, *row) for row in zip(candidates, measured.tolist(), strict=True))
+    return tuple(entries[i] for i in front), entries
 
 
 def measured_entry(space: SearchSpace, widths: Widths, measured: Sequence[float]) -> TableEntry:

@@ -51,12 +51,13 @@ def search(
     on_generation: Callable[[Generation], None] | None = None,
     searched_groups: Sequence[int] | None = None,
     measures: str = "",
+    also: Sequence[Widths] = (),
 ) -> SearchResult:
     """Searches Pareto-optimal dropout vectors.
 
     The first generation holds vectors of one rate for all layers, from the full network to the highest rate, and random
     ones. What may enter the table at the end is measured afresh (`measured_afresh`): as many of the best evaluated vectors
-    as the population has, the uniform ones, and the full network.
+    as the population has, the uniform ones, those of `also`, and the full network.
 
     Args:
       network: The traced network; it counts the MACs.
@@ -67,6 +68,7 @@ def search(
       on_generation: Called after each generation, when its checkpoint is written.
       searched_groups: Indices of the filter groups to drop; None: the convolutional ones. Others are kept whole.
       measures: What `evaluate` measures (data set, training settings), in any words; a checkpoint of another is refused.
+      also: More vectors that may enter the table, without having been searched.
 
     Returns:
       The front, everything evaluated, and the history of hypervolumes.
@@ -104,7 +106,7 @@ def search(
             on_generation(vectors.generation(index, counts[-1], _reference(vectors, seeds)))
     reference = _reference(vectors, seeds)
     return SearchResult(
-        measured_afresh(space, vectors, seeds, settings),
+        *measured_afresh(space, vectors, [*seeds, *also], settings),
         vectors.entries(),
         tuple(vectors.generation(index, count, reference) for index, count in enumerate(counts)),
         reference,
