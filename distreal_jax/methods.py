@@ -151,7 +151,12 @@ METHODS: dict[str, Method] = {
         _PARTIAL_WORK,
         dataclasses.replace(_PARTIAL_WORK, name="fedprox", source="Li et al., MLSys 2020", proximal=True),
         dataclasses.replace(
-            _PARTIAL_WORK, name="partial_batch", source="found by us: fewer examples, all filters", batch="cut"
+            _PARTIAL_WORK,
+            name="partial_batch",
+            source="found by us: fewer examples, all filters",
+            batch="cut",
+            # Final accuracy on Fashion-MNIST 0.788 and 0.779 with pace=present under harsh load, 0.817 and 0.812 under mild.
+            pace="remaining",
         ),
         Method("fednova", "Wang et al., NeurIPS 2020", rates="full", average="normalised"),
         Method("full_resources", "upper bound: nobody is limited", rates="full", limited=False),

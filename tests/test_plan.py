@@ -41,7 +41,7 @@ def works(planned: RoundPlan) -> list[float]:
     return [pytest.approx(float(part[0])) for part in parts]
 
 
-EVERY_METHOD = [*METHODS.values(), method_named("distreal[pace=remaining]")]
+EVERY_METHOD = [*METHODS.values(), method_named("distreal[pace=remaining]"), method_named("partial_batch[pace=present]")]
 RISING = Given((0.0, 0.25), (0.5, 1.0))
 FALLING = Given((0.0, 0.25), (1.0, 0.5))
 
