@@ -2,8 +2,8 @@
 
     python -m experiments.configs.map_of_loads --data-dir ../shared/tfds
 
-Fashion-MNIST, Dirichlet 0.3, 100 devices, 10 a round, 60 rounds, accuracy the mean of rounds 30, 45 and 60; availability uniform around means from 0.03 to 0.6, redrawn
-0.1, 1 or 10 times a round; 5 seeds in each cell.
+Fashion-MNIST, Dirichlet 0.3, 100 devices, 10 a round, 60 rounds; accuracy is the mean of rounds 30, 45 and 60. Availability
+uniform around means from 0.03 to 0.6, redrawn 0.1, 1 or 10 times a round; 5 seeds in each cell.
 
 Expected: not known yet, no full run was made. About 45 min on 2 CPU cores, by an estimate.
 """
