@@ -34,6 +34,8 @@ class Options:
 
     table: str
     """Dropout table: a file, or the name of a shipped one."""
+    cut_batches: bool = False
+    """Measure the ladder of a device that leaves out examples of a mini-batch before it drops filters (`batch=cut`)."""
     device_name: str | None = None
     """Name of the column of seconds; without it that of the accelerator or CPU."""
     profile: Plain[ProfileSettings] = dataclasses.field(default_factory=ProfileSettings)
@@ -46,6 +48,8 @@ def main(options: Options) -> None:
     """Measures and reports."""
     world = World.make(options.world, seed=0)  # what a step costs does not depend on it
     table = table_of(options.table, world)
+    if options.cut_batches:
+        table = table.with_cut_batches(options.training.batch_size)
     source, output = provenance(), options.output
     device = options.device_name or ", ".join(sorted(set(source["accelerators"]))) or source["cpu"]
     federation = Federation(world, METHODS["distreal"], table, options.training)

@@ -14,7 +14,7 @@ from distreal_jax.errors import InputError
 from distreal_jax.experiment import OutputSettings
 from distreal_jax.experiment.comparison import table_settings
 from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
-from distreal_jax.fleet.profile import ProfileSettings
+from distreal_jax.fleet.profile import ProfileSettings, profile_steps
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS, method_named
 from distreal_jax.record.recorded_run import Counted
@@ -99,6 +99,22 @@ def test_the_report_has_a_line_for_each_entry_and_the_picture(profiled: Profiled
     samples = np.array(json.loads((profiled.folder / "results.json").read_text())["samples"])
     assert samples.shape == (2, 3) and (samples > 0).all()
     assert '--cost "seconds:bench"' in profiled.printed
+
+
+def test_parts_of_a_mini_batch_are_measured_as_such(world: World) -> None:
+    table = DropoutTable.from_widths(world.network, [FULL]).with_cut_batches(TRAINING.batch_size)
+    federation = Federation(world, METHODS["distreal"], table, TRAINING)
+    profile = profile_steps(federation, ProfileSettings(repetitions=1, sample_seconds=1e-4))
+    examples = federation.examples
+    assert examples is not None and len(examples) > 2
+    # FLOPs follow the examples, but for the update of the weights
+    assert np.all(np.diff(profile.flops) > 0) and profile.flops[-1] == profile.full_flops
+    share = (profile.flops[0] - 3 * world.network.macs()) / profile.full_flops
+    assert share < 2 * examples[0] / TRAINING.batch_size
+    # by seconds, devices choose among parts of mini-batches as among filters
+    seconds = table.with_seconds("pi", examples.tolist(), full_seconds=float(TRAINING.batch_size))
+    by_seconds = dataclasses.replace(federation, world=dataclasses.replace(world, cost="seconds:pi"), table=seconds)
+    np.testing.assert_allclose(by_seconds.costs, examples / TRAINING.batch_size)
 
 
 @pytest.mark.parametrize("settings", [{"repetitions": 0}, {"sample_seconds": 0.0}, {"sample_seconds": float("nan")}])

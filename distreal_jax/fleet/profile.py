@@ -102,17 +102,18 @@ def profile_steps(federation: Federation, settings: ProfileSettings) -> StepProf
       InputError: JAX is kept from using the CPU.
     """
     world, table, device = federation.world, federation.table, jax.devices()[0]
-    every = [entry.widths for entry in table.entries]
-    if every[-1] != world.network.full_widths:
-        every.append(world.network.full_widths)
     steps, batch_size, client = federation.training.steps, federation.training.batch_size, np.zeros(1, dtype=np.uint32)
+    counts = [batch_size] * len(table.entries) if federation.examples is None else federation.examples.tolist()
+    every = list(zip((entry.widths for entry in table.entries), counts, strict=True))
+    if every[-1] != (world.network.full_widths, batch_size):
+        every.append((world.network.full_widths, batch_size))
     batches = batch_indices(world.seed, 0, client, world.partition, steps=steps, batch_size=batch_size)
     start = jax.device_put(federation.round.step.start(world.params), device)
     arguments = jax.device_put((world.train, client[0], batches[0]), device)
     timers, flops = [], []
     # Without a terminal there are no bars.
-    for widths in tqdm(every, "compile", unit="entry", leave=False, disable=None):
-        training = _local_training(federation, widths)
+    for widths, examples in tqdm(every, "compile", unit="entry", leave=False, disable=None):
+        training = _local_training(federation, widths, examples)
         program = _compiled(training, (start, *arguments), device)
         counted = program if device.platform == "cpu" else _compiled(training, (start, *arguments), _cpu())
         flops.append(float(counted.cost_analysis()["flops"]))
@@ -145,7 +146,7 @@ class _Timer:
         return (time.perf_counter() - begun) / (self._calls * self._steps)
 
 
-def _local_training(federation: Federation, widths: Sequence[int]) -> LocalTraining:
+def _local_training(federation: Federation, widths: Sequence[int], examples: int) -> LocalTraining:
     """A client's steps of a round at one entry: (learner, images, client, batches [steps, batch]) to (learner, losses)."""
     step, network, method = federation.round.step, federation.world.network, federation.method
 
@@ -155,7 +156,9 @@ def _local_training(federation: Federation, widths: Sequence[int]) -> LocalTrain
         def body(learner: Learner, numbered: tuple[jax.Array, jax.Array]) -> tuple[Learner, jax.Array]:
             number, index = numbered
             kept = draw_filters(method.filters, keys.filter_key(method, client, number), 0, network, widths)
-            return step.compact(learner, learner.params, images.batch(index), keys.layer_key(client, number), kept)
+            return step.compact(
+                learner, learner.params, images.batch(index[:examples]), keys.layer_key(client, number), kept
+            )
 
         return jax.lax.scan(body, learner, (jnp.arange(len(batches)), batches))
 
