@@ -243,6 +243,14 @@ def test_a_method_given_twice_with_a_seed_is_refused() -> None:
         summarise([result(), result()])
 
 
+def test_without_distreal_the_first_method_is_what_others_are_compared_with() -> None:
+    rivals = [result("partial_work"), result("heterofl", accuracies=(0.1, 0.5, 0.5))]
+    assert "against partial_work" in comparison_table(rivals)
+    assert "against heterofl" in comparison_table(rivals[::-1])
+    assert "against distreal" in comparison_table([*rivals, result()])
+    assert "against heterofl" in comparison_table([*rivals, result()], reference="heterofl")
+
+
 def test_a_table_has_a_row_for_each_method_and_no_target_columns_without_a_target() -> None:
     table = comparison_table([result(), result("partial_work", accuracies=(0.1, 0.5, 0.5))])
     lines = table.splitlines()

@@ -8,7 +8,7 @@ from distreal_jax.errors import InputError
 from distreal_jax.record.files import write_atomically
 from distreal_jax.record.method_result import MethodResult
 from distreal_jax.record.statistics import Interval
-from distreal_jax.record.summary import MethodSummary, TimeToTarget, summarise
+from distreal_jax.record.summary import MethodSummary, TimeToTarget, summarise, usual_reference
 
 COLUMNS: dict[str, tuple[str, Callable[[MethodSummary], str]]] = {
     "final": ("final accuracy", lambda summary: level(summary.final)),
@@ -35,7 +35,7 @@ def comparison_table(
     results: Sequence[MethodResult],
     *,
     columns: Sequence[str] = ("final", "final_difference", "seconds", "area", "spent", "wasted", "idle"),
-    reference: str = "distreal",
+    reference: str | None = None,
     target: float | None = None,
     smooth: int = 1,
 ) -> str:
@@ -44,7 +44,7 @@ def comparison_table(
     Args:
       results: At least one.
       columns: Names from `COLUMNS`; those about the target are left out without one.
-      reference: Whom the others are compared with.
+      reference: Whom the others are compared with; None: `usual_reference`.
       target: Accuracy to reach.
       smooth: As for `summarise`.
 
@@ -55,6 +55,7 @@ def comparison_table(
     if unknown:
         raise InputError(f"unknown column {unknown[0]!r}; choose from: {', '.join(COLUMNS)}")
     shown = [name for name in columns if target is not None or "{target}" not in COLUMNS[name][0]]
+    reference = reference or usual_reference(results)
     names = {"reference": reference, "target": "" if target is None else f"{target:.3g}"}
     rows = [["method", *(COLUMNS[name][0].format(**names) for name in shown), "seeds"]]
     for summary in summarise(results, reference=reference, target=target, smooth=smooth):

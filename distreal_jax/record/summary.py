@@ -79,21 +79,27 @@ class MethodSummary:
 
 
 def summarise(
-    results: Sequence[MethodResult], *, reference: str = "distreal", target: float | None = None, smooth: int = 1
+    results: Sequence[MethodResult], *, reference: str | None = None, target: float | None = None, smooth: int = 1
 ) -> list[MethodSummary]:
     """One summary per method, in the order in which the methods first appear.
 
     Args:
       results: At least one, in any order; each (method, seed) once.
-      reference: The method that the others are compared with; may be absent.
+      reference: The method that the others are compared with; may be absent. None: `usual_reference`.
       target: Accuracy to reach; None: no times.
       smooth: How many evaluations in a row are averaged before they are compared with the target.
 
     Raises:
       InputError: No result, or the same method and seed twice.
     """
-    runs = _Runs(results, reference)
+    runs = _Runs(results, reference or usual_reference(results))
     return [_summary(runs, method, target, smooth) for method in runs.of]
+
+
+def usual_reference(results: Sequence[MethodResult]) -> str:
+    """DISTREAL, or where it is absent the first method."""
+    methods = [result.method for result in results]
+    return methods[0] if methods and "distreal" not in methods else "distreal"
 
 
 class _Runs:

@@ -2,8 +2,8 @@
 
     python -m experiments.configs.cifar10_short --data-dir ../shared/tfds
 
-20 devices, 5 a round, 5 mini-batches of 10, 30 rounds: the first 750 client-steps of a training that takes a hundred times as
-many, so that accuracies are those of its beginning. Mild load, 3 seeds. DISTREAL has one rate for all layers: there is no
+20 devices, 5 a round, 5 mini-batches of 10, 30 rounds: the first 750 client-steps of a training that takes a hundred times
+as many, so that accuracies are those of its beginning. Mild load, 3 seeds. DISTREAL has one rate for all layers: there is no
 searched table of ResNet-20 that is worth having yet.
 
 Expected: not known yet, no full run was made. About 15 min on 2 CPU cores, by an estimate.
