@@ -8,7 +8,8 @@ all methods, 5 seeds.
 Expected (final accuracy, 95 % over seeds): full resources 0.838 ± 0.008, partial_batch 0.798 ± 0.012, small network
 0.746 ± 0.027, DISTREAL 0.713 ± 0.019, with one rate for all layers 0.713 ± 0.016, partial work 0.707 ± 0.024 (FedProx and
 FedNova the same: a device does at most two mini-batches), FedRolex 0.668 ± 0.019, HeteroFL 0.611 ± 0.039, Federated Dropout
-0.585 ± 0.070, FjORD 0.545 ± 0.138, stragglers dropped 0.084. About 20 min on 2 CPU cores, 2026-11-23.
+0.585 ± 0.070, FjORD 0.545 ± 0.138, stragglers dropped 0.084. 65 min on 2 CPU cores that did other work as well
+(partial_batch, alone, 1 min), 2026-11-23.
 """
 
 from distreal_jax.experiment import run_command

@@ -5,8 +5,8 @@
 DISTREAL and variants that differ in one choice each, in the world of fashion_mnist_harsh, 5 seeds.
 
 Expected (final accuracy, 95 % over seeds): DISTREAL 0.713 ± 0.019; dense units dropped too -0.136, first filters -0.107, not
-rescaled -0.052, drawn once a round -0.019, decided once a round -0.012, rolling -0.004, one rate 0.000, paced by the remaining
-time +0.013, examples left out first +0.070. 11 min on 2 CPU cores, 2026-11-23.
+rescaled -0.052, drawn once a round -0.019, decided once a round -0.012, rolling -0.004, one rate 0.000, paced by the
+remaining time +0.013, examples left out first +0.070. 11 min on 2 CPU cores, 2026-11-23.
 """
 
 from distreal_jax.experiment import run_command
