@@ -68,6 +68,7 @@ _STYLES = {
     "small_network": Style("small network", "#999933", "X"),
     "drop_stragglers": Style("stragglers dropped", "#882255", "<"),
     "partial_work": Style("partial work", "#009E73", ">"),
+    "partial_batch": Style("partial batch", "#B2182B", "*"),
     "full_resources": Style("full resources", "#000000", "", "--"),
 }
 _OTHER_COLOURS = ("#117733", "#AA4499", "#661100", "#44AA99", "#6699CC", "#888888")
