@@ -6,7 +6,9 @@
 as many, so that accuracies are those of its beginning. Mild load, 3 seeds. DISTREAL has one rate for all layers: there is no
 searched table of ResNet-20 that is worth having yet.
 
-Expected: not known yet, no full run was made. About 15 min on 2 CPU cores, by an estimate.
+Expected (final accuracy, 95 % over seeds 0 and 1 alone, which took 13 min on 2 CPU cores, 2026-11-23): full resources
+0.230 ± 0.006, partial work 0.230 ± 0.013, partial_batch 0.224 ± 0.019, small network 0.202 ± 0.003, DISTREAL with one rate
+0.183 ± 0.007. So early in training dropping filters is behind everything else here; nothing is said of its end.
 """
 
 from distreal_jax.experiment import run_command
