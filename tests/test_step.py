@@ -167,6 +167,28 @@ def test_rescaled_proximal_steps_on_some_classes_agree():
     assert_executions_agree(example, programs_of(example, rescale=True, proximal=0.5), batch=batch)
 
 
+@pytest.mark.parametrize("name", ["digits_cnn", "resnet20", "group norm of one group", "group norm of four groups"])
+def test_masked_inside_a_larger_compact_part_is_masked(name):
+    """Rescaled in all: also inside, the factor is relative to all filters of the whole network."""
+    example = small(name) if name in BETWEEN else real(name)
+    network, params, _, batch = example
+    step = LocalStep(network, EVERYTHING, example.others, rescale=True, proximal=0.5)
+    generator = np.random.default_rng(3)
+    within = [np.sort(generator.permutation(filters)[: max(1, filters // 2)]) for filters in network.full_widths]
+    kept = [chosen[: max(1, 2 * len(chosen) // 3)] for chosen in within]
+    within[0] = np.arange(network.full_widths[0])  # one group whole
+    if name in BETWEEN:
+        within[-1] = kept[-1] = np.arange(12)  # hidden units, behind which Dropout draws
+    masks = masks_of(network, kept)
+    learner, anchor = busy_learner(step, params), jax.tree.map(lambda leaf: 0.9 * leaf, params)
+    expected, expected_loss = quickly(step.masked)(learner, anchor, batch, KEY, masks)
+    updated, loss = quickly(step.masked_within)(learner, anchor, batch, KEY, within, masks)
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-5)
+    assert_close(updated, expected, of=learner)
+    is_kept = quickly(network.mask)(jax.tree.map(lambda leaf: np.ones(leaf.shape, bool), learner), masks)
+    assert_dropped_is_untouched(is_kept, updated, learner)
+
+
 # Small networks, for what those of the experiments have not.
 
 

@@ -261,6 +261,25 @@ def test_rescale_multiplies_what_flows_in_from_groups_without_normalisation():
     assert_equal(NETWORK.rescale(PARAMS, FULL), PARAMS)
 
 
+def test_a_narrowed_network_is_that_of_the_taken_variables():
+    """A part of a part is a part of the whole: of conv2's 48 filters 6 are taken, and of these 2."""
+    outer, inner = [np.arange(0, 16, 2), np.arange(0, 48, 8), np.arange(8)], [np.array([1, 5]), np.array([0, 5]), np.arange(3)]
+    both = [chosen[part] for chosen, part in zip(outer, inner, strict=True)]
+    widths = [len(part) for part in inner]
+    narrowed = NETWORK.narrowed([len(chosen) for chosen in outer])
+    assert narrowed.full_widths == (8, 6, 8)
+    assert narrowed.macs() == NETWORK.macs((8, 6, 8)) and narrowed.macs(widths) == NETWORK.macs(widths)
+    assert narrowed.variables() == NETWORK.variables((8, 6, 8))
+    part = NETWORK.take(PARAMS, outer)
+    assert_equal(narrowed.take(part, inner), NETWORK.take(PARAMS, both))
+    zeros = jax.tree.map(jnp.zeros_like, narrowed.take(part, inner))
+    assert_equal(NETWORK.put(PARAMS, narrowed.put(part, zeros, inner), outer), NETWORK.put(PARAMS, zeros, both))
+    rescaled = NETWORK.take(NETWORK.rescale(PARAMS, widths), both)
+    assert_equal(narrowed.take(narrowed.rescale(part, widths), inner), rescaled)
+    twice = narrowed.narrowed(widths)
+    assert_equal(twice.rescale(narrowed.take(part, inner), widths), rescaled)
+
+
 @pytest.mark.parametrize("method", [NETWORK.take, NETWORK.mask, lambda tree, kept: NETWORK.put(tree, tree, kept)])
 def test_kept_filters_of_too_few_groups_are_refused(method):
     with pytest.raises(InputError, match="2 arrays of kept filters given for 3 filter groups; give one for each"):

@@ -2,7 +2,7 @@
 
 *Masked*: full shapes, dropped filters set to zero; one compilation serves every dropout vector. The reference, and what the
 search maps over. *Compact*: the sub-network's gathered arrays, so that the work really shrinks; one compilation per width
-vector. What a step drops is left exactly as it was, momentum and weight decay included.
+vector. (And, for a search, the one inside the other: masked within a compact part.) What a step drops is left exactly as it was, momentum and weight decay included.
 """
 
 import dataclasses
@@ -97,6 +97,35 @@ class LocalStep:
         anchor = self.network.take(anchor, kept) if self.proximal else None
         updated, loss = self._update(small, anchor, batch, key, self.network.take(self.others, kept), widths)
         return self.network.put(learner, updated, kept), loss
+
+    def masked_within(
+        self, learner: Learner, anchor: Any, batch: Batch, key: jax.Array, within: Kept, kept: Kept
+    ) -> tuple[Learner, jax.Array]:
+        """The masked step of a sub-network inside a larger one that is compact: one compilation serves all that fit in it.
+
+        Args:
+          learner: Full parameters and optimiser state.
+          anchor: The global parameters that the round began with.
+          batch: The mini-batch.
+          key: For the network's own random layers.
+          within: For each group int [width], the filters of the larger sub-network.
+          kept: For each group bool [filters]; all that are kept are among those of `within`.
+
+        Returns:
+          The same update as `masked`, to rounding.
+        """
+        if self._keeps_all(within):
+            return self.masked(learner, anchor, batch, key, kept)
+        narrowed = dataclasses.replace(
+            self,
+            network=self.network.narrowed([len(chosen) for chosen in within]),
+            others=self.network.take(self.others, within),
+        )
+        inside = [mask[chosen] for mask, chosen in zip(kept, within, strict=True)]
+        small: Learner = self.network.take(learner, within)
+        anchor = self.network.take(anchor, within) if self.proximal else None
+        updated, loss = narrowed.masked(small, anchor, batch, key, inside)
+        return self.network.put(learner, updated, within), loss
 
     def _check_state(self, params: Any) -> None:
         kept = [jnp.arange(1) for _ in self.network.full_widths]

@@ -71,6 +71,14 @@ class AxisLayout:
         """Whether the axis is shorter when `widths` filters are kept in the groups."""
         return any(run.group is not None and widths[run.group] < run.filters for run in self.runs)
 
+    def narrowed(self, widths: Sequence[int]) -> "AxisLayout":
+        """The same axis in a network of so many filters."""
+        runs, start = [], 0
+        for run in self.runs:
+            runs.append(dataclasses.replace(run, start=start, filters=run.filters if run.group is None else widths[run.group]))
+            start += runs[-1].length
+        return AxisLayout(start, tuple(runs))
+
     @classmethod
     def of_elements(cls, members: Sequence[Member], filters: Sequence[int]) -> "AxisLayout | None":
         """The runs of an axis, or None if the filters of a group are not in their order of creation.

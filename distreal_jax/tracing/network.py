@@ -52,6 +52,7 @@ class TracedNetwork:
       products: Convolutions and dots: a constant and the lengths of the droppable axes.
       normalised_over: For layers that take statistics over channels, the layout of those channels.
       batch_size: Of the example that was traced.
+      narrowed_from: Filters in each group of the network that this one is a part of, where it is one (`narrowed`).
     """
 
     graphdef: Any
@@ -61,6 +62,7 @@ class TracedNetwork:
     products: tuple[tuple[int, tuple[LengthOfAxis, ...]], ...]
     normalised_over: Mapping[str, AxisLayout]
     batch_size: int
+    narrowed_from: tuple[int, ...] | None = None
 
     @functools.cached_property
     def full_widths(self) -> tuple[int, ...]:
@@ -86,6 +88,24 @@ class TracedNetwork:
                     f"width {width} of group {group.name!r} is outside [1, {group.filters}]; keep at least one filter"
                 )
         return checked
+
+    def narrowed(self, widths: Sequence[int]) -> "TracedNetwork":
+        """The network of so many filters, whose variables `take` gives: to be masked, or taken from, in its turn.
+
+        Its `rescale` is relative to all filters of this network, as a smaller part of a part is still a part of the whole.
+
+        Raises:
+          InputError: Not one width for each group, or one outside [1, filters].
+        """
+        kept = self.checked_widths(widths)
+        groups = zip(self.filter_groups, kept, strict=True)
+        return dataclasses.replace(
+            self,
+            filter_groups=tuple(dataclasses.replace(group, filters=width) for group, width in groups),
+            layouts={path: tuple(axis.narrowed(kept) for axis in axes) for path, axes in self.layouts.items()},
+            normalised_over={layer: layout.narrowed(kept) for layer, layout in self.normalised_over.items()},
+            narrowed_from=self.narrowed_from or self.full_widths,
+        )
 
     def macs(self, widths: Sequence[int] | None = None) -> int:
         """Multiply-accumulates of one example's forward pass, exact.
@@ -207,12 +227,16 @@ class TracedNetwork:
           widths: Filters kept in each group; may be traced values for full variables.
         """
 
+        whole = self.narrowed_from or self.full_widths
+
         def scaled(axes: Sequence[AxisLayout], leaf: jax.Array, path: Path) -> jax.Array:
             for axis, layout in enumerate(axes):
                 if (path, axis) not in self.consumed:
                     continue
                 factors = [
-                    1.0 if run.group is None or self.filter_groups[run.group].normalised else run.filters / widths[run.group]
+                    1.0
+                    if run.group is None or self.filter_groups[run.group].normalised
+                    else whole[run.group] / widths[run.group]
                     for run in layout.runs
                 ]
                 if all(isinstance(factor, float) and factor == 1.0 for factor in factors):
