@@ -103,6 +103,23 @@ def test_candidates_of_an_odd_number_or_side_by_side_give_the_same(
     np.testing.assert_allclose(vmapped(CANDIDATES, 0), measured, rtol=1e-4, atol=1e-5)
 
 
+def test_the_size_that_a_candidate_is_computed_at_changes_nothing(given: Given) -> None:
+    """To rounding, as the draws are the same; here 2 of 6 filters within 2, 4 or 6."""
+    for rescale in (False, True):
+        whole, *parts = (
+            given.progress(dataclasses.replace(SETTINGS, sizes=sizes), rescale=rescale).trained([2, 8], 0)
+            for sizes in (1, 2, 3)
+        )
+        for part in parts:
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), part, whole)
+
+
+def test_candidates_of_all_sizes_come_back_in_their_places(given: Given) -> None:
+    one = given.progress(dataclasses.replace(SETTINGS, sizes=1))(CANDIDATES, 0)
+    many = given.progress(dataclasses.replace(SETTINGS, sizes=3))(CANDIDATES, 0)
+    np.testing.assert_allclose(many, one, atol=1 / SETTINGS.held_out)  # an example more or less
+
+
 def test_progress_per_mac_is_relative_to_the_full_networks_cost(given: Given, measured: np.ndarray) -> None:
     per_mac = given.progress(dataclasses.replace(SETTINGS, unit="mac"))(CANDIDATES, 0)
     macs = given.network.macs_of_many(CANDIDATES)

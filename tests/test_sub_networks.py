@@ -263,7 +263,8 @@ def test_rescale_multiplies_what_flows_in_from_groups_without_normalisation():
 
 def test_a_narrowed_network_is_that_of_the_taken_variables():
     """A part of a part is a part of the whole: of conv2's 48 filters 6 are taken, and of these 2."""
-    outer, inner = [np.arange(0, 16, 2), np.arange(0, 48, 8), np.arange(8)], [np.array([1, 5]), np.array([0, 5]), np.arange(3)]
+    outer = [np.arange(0, 16, 2), np.arange(0, 48, 8), np.arange(8)]
+    inner = [np.array([1, 5]), np.array([0, 5]), np.arange(3)]
     both = [chosen[part] for chosen, part in zip(outer, inner, strict=True)]
     widths = [len(part) for part in inner]
     narrowed = NETWORK.narrowed([len(chosen) for chosen in outer])

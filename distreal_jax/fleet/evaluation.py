@@ -17,7 +17,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from distreal_jax.step import ConvolutionForm, Images, forward
+from distreal_jax.step import Images, forward
 from distreal_jax.tracing import TracedNetwork
 from distreal_jax.tracing.interception import Call
 
@@ -54,7 +54,6 @@ class Evaluator:
       train: The training set, for statistics.
       statistics: int [examples], training examples to estimate statistics on.
       num_classes: Classes.
-      convolution: The form in which convolutions are computed.
     """
 
     network: TracedNetwork
@@ -63,7 +62,6 @@ class Evaluator:
     train: Images
     statistics: npt.NDArray[np.int64]
     num_classes: int
-    convolution: ConvolutionForm = "patches"
 
     def __call__(self, params: Any, widths: Sequence[int] | None = None) -> Accuracy:
         """Accuracy of the full model, or of the sub-model of the first `widths` filters; compiled once for each."""
@@ -108,7 +106,8 @@ class Evaluator:
         """Of each class the examples that are right and all examples, [classes]; and the sum of losses."""
         kept = [jnp.arange(width) for width in widths]
         params, others = self.network.take(params, kept), self.network.take(others, kept)
-        run = functools.partial(forward, self.network, convolution=self.convolution)
+        # One model, forwards alone: XLA's own convolutions are two to four times as fast as patches on a CPU.
+        run = functools.partial(forward, self.network, convolution="library")
         if jax.tree.leaves(nnx.filter_state(others, nnx.BatchStat)):
             _, others = run(params, others, for_statistics, train=True, around=_of_this_batch_alone)
 

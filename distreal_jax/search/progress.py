@@ -5,14 +5,16 @@ it is accuracy, as a fall of the loss is mostly the fall to guessing; and it ave
 dropped at random make one device's training noisy, and the mean takes most of that noise away: a proxy that trains one
 device for as many mini-batches sees no progress where a fleet makes some.
 
-All candidates of a batch are trained in one compiled, masked program, from the same weights, on the same mini-batches and
-with the same draws of filters, so that they differ in their vectors alone.
+All candidates are trained from the same weights, on the same mini-batches and with the same draws of filters, so that they
+differ in their vectors alone. A program serves all candidates that fit into a network of its size: it trains them masked
+within that compact part. With one size that is the full network; with more there are more programs to compile, and narrow
+candidates, which most of a front are, cost less.
 """
 
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -24,11 +26,14 @@ from jax.sharding import Mesh, PartitionSpec
 from distreal_jax.data.partition import Partition
 from distreal_jax.errors import InputError, check_settings
 from distreal_jax.step import ConvolutionForm, Images, LocalStep, forward
-from distreal_jax.tracing import TracedNetwork, draw_masks
+from distreal_jax.tracing import TracedNetwork, draw_filters, draw_masks
 
 ProgressUnit = Literal["batch", "mac"]
+Widths = tuple[int, ...]
 _CANDIDATES = "candidates"
 _VMAPPED_ON_ACCELERATOR = 16  # chosen by us
+_SIZES_ON_CPU = 4  # chosen by us
+_HALVES = 2  # chosen by us: parts of the convolutional groups that have a size each, so at most sizes² programs
 _ROLES = 1 << 20  # in random keys: beyond the number of devices, of rounds and of repeats
 
 
@@ -47,6 +52,9 @@ class ProgressSettings:
       unit: Gain for each mini-batch (the paper's way), or for each MAC spent, relative to the full network's.
       vmapped: Candidates that are trained side by side on each device; 0: one on a CPU, where more are slower, and 16 on an
         accelerator.
+      sizes: Sizes of network, evenly spread, that short trainings are computed at, for the first half of the convolutions
+        and for the second; a candidate is trained at the smallest that holds it. 1: all at full shapes, in one program; 0: 4
+        on a CPU, 1 on an accelerator.
     """
 
     rounds: int = 2
@@ -57,18 +65,28 @@ class ProgressSettings:
     held_out: int = 1000
     unit: ProgressUnit = "batch"
     vmapped: int = 0
+    sizes: int = 0
 
     def __post_init__(self) -> None:
         check_settings(
             self,
             ("rounds devices steps batch_size held_out", lambda value: value >= 1, "at least 1"),
-            ("vmapped", lambda value: value >= 0, "at least 0"),
+            ("vmapped sizes", lambda value: value >= 0, "at least 0"),
             message="progress {name} is {value}; give {expected}",
         )
         if not self.snapshots or min(self.snapshots) < 0:
             raise InputError(f"snapshots are {self.snapshots}; give at least one number of mini-batches, such as 0")
         if self.unit not in get_args(ProgressUnit):
             raise InputError(f"unknown progress unit {self.unit!r}; choose from: {', '.join(get_args(ProgressUnit))}")
+
+
+class _Data(NamedTuple):
+    """What a short training reads, as arguments of its program: another seed, or other data, compiles nothing again."""
+
+    train: Images
+    held_out: jax.Array  # int [held out]
+    trained_on: jax.Array  # int [others], or the examples of one client after the other
+    offsets: jax.Array | None  # int [clients + 1], where those of a client begin; None: all examples are everybody's
 
 
 class Progress:
@@ -110,17 +128,12 @@ class Progress:
         if settings.held_out >= count:
             raise InputError(f"{settings.held_out} of {count} training examples can't be held out; hold out fewer")
         order = np.random.default_rng(seed).permutation(count)
-        self._held_out, self._trained_on = order[: settings.held_out], order[settings.held_out :]
+        held_out, trained_on = jnp.asarray(order[: settings.held_out]), jnp.asarray(order[settings.held_out :])
         self._step = LocalStep(network, optimizer, others, convolution=convolution, rescale=rescale)
-        self._settings, self._train = settings, train
-        self._clients = None if partition is None else _without(partition, self._held_out)
-        if self._clients is not None and self._clients.num_clients < settings.devices:
-            raise InputError(
-                f"{self._clients.num_clients} clients have examples that are not held out, the proxy trains "
-                f"{settings.devices} at once; share out among more clients, or hold out fewer examples"
-            )
-        self._key = jax.random.key(seed)
-        self._snapshots = self._trained_snapshots(params)
+        self._settings, self._key = settings, jax.random.key(seed)
+        everybodys = _Data(train, held_out, trained_on, None)
+        self._data = everybodys if partition is None else self._shared_out(everybodys, partition)
+        self._snapshots = self._trained_snapshots(params, everybodys)
 
     def __call__(self, widths: npt.NDArray[np.integer], repeat: int) -> npt.NDArray[np.float64]:
         """Progress of candidates.
@@ -132,53 +145,80 @@ class Progress:
         Returns:
           [candidates], mean gain of accuracy on the held-out examples, over snapshots.
         """
-        at_once = self.at_once
-        padded = np.concatenate([widths, np.repeat(widths[-1:], -len(widths) % at_once, axis=0)])
-        key = jax.random.fold_in(self._key, repeat)
-        # All are under way before the first is waited for.
-        after = [
-            self._accuracies(padded[first : first + at_once], self._snapshots, self._train, key)
-            for first in range(0, len(padded), at_once)
-        ]
+        key, under_way = jax.random.fold_in(self._key, repeat), []
+        for sizes, members in self._by_size(widths).items():
+            padded = np.append(members, np.repeat(members[-1:], -len(members) % self.at_once))
+            for first in range(0, len(padded), self.at_once):
+                together = jnp.asarray(widths[padded[first : first + self.at_once]])
+                # All are under way before the first is waited for.
+                accuracies = self._accuracies(sizes)(together, self._snapshots, self._data, key)
+                under_way.append((members[first : first + self.at_once], accuracies))
+        gains = np.empty(len(widths))
+        for members, accuracies in under_way:
+            gains[members] = jax.device_get(accuracies)[: len(members)]
         with np.errstate(invalid="ignore"):
-            gains = np.concatenate(jax.device_get(after)).astype(np.float64)[: len(widths)] - self._before
+            gains -= self._before
         if self._settings.unit == "mac":
             network = self._step.network
             gains = gains * network.macs() / network.macs_of_many(widths)
         # A vector that diverges has lost everything that there was to gain.
         return np.where(np.isfinite(gains), np.maximum(gains, -1.0), -1.0)
 
-    def _trained_snapshots(self, params: Any) -> Any:
+    def _shared_out(self, data: _Data, partition: Partition) -> _Data:
+        """Each client has its own examples, without those held out, and is left out if it has no others."""
+        owners = np.repeat(np.arange(partition.num_clients), partition.sizes)
+        trained_on = ~np.isin(partition.indices, data.held_out)
+        sizes = np.unique(owners[trained_on], return_counts=True)[1]
+        if len(sizes) < self._settings.devices:
+            raise InputError(
+                f"{len(sizes)} clients have examples that are not held out, the proxy trains "
+                f"{self._settings.devices} at once; share out among more clients, or hold out fewer examples"
+            )
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        return data._replace(trained_on=jnp.asarray(partition.indices[trained_on]), offsets=jnp.asarray(offsets))
+
+    def _by_size(self, widths: npt.NDArray[np.integer]) -> dict[Widths, npt.NDArray[np.intp]]:
+        """Which candidates are trained at which sizes: the smallest that hold them, whatever the others are."""
+        groups, count = self._step.network.filter_groups, self.sizes
+        filters = np.array([group.filters for group in groups])
+        convolutional = np.array([group.convolutional for group in groups], dtype=bool)
+        parts = [*np.array_split(np.flatnonzero(convolutional), _HALVES), np.flatnonzero(~convolutional)]
+        sizes = np.empty_like(widths)
+        for part in parts:
+            step = np.max(-(-widths[:, part] * count // filters[part]), axis=1, initial=1, keepdims=True)
+            sizes[:, part] = -(-filters[part] * step // count)
+        return {tuple(row.tolist()): np.flatnonzero((sizes == row).all(axis=1)) for row in np.unique(sizes, axis=0)}
+
+    def _trained_snapshots(self, params: Any, data: _Data) -> Any:
         """Parameters after each snapshot's number of ordinary mini-batches; leaves [snapshots, ...]."""
 
         @jax.jit
-        def train(params: Any, first: int, last: int, train_set: Images) -> Any:
+        def train(params: Any, first: int, last: int, data: _Data, key: jax.Array) -> Any:
             def body(index: jax.Array, learner: Any) -> Any:
-                key = jax.random.fold_in(jax.random.fold_in(self._key, _ROLES), index)
-                return self._step.ordinary(learner, params, self._batch(train_set, key), key)[0]
+                step_key = jax.random.fold_in(key, index)
+                return self._step.ordinary(learner, params, self._batch(data, step_key), step_key)[0]
 
             return jax.lax.fori_loop(first, last, body, self._step.start(params)).params
 
         taken, before, points = {}, 0, sorted(set(self._settings.snapshots))
+        key = jax.random.fold_in(self._key, _ROLES)
         for point in points:
-            params = train(params, before, point, self._train) if point > before else params
+            params = train(params, before, point, data, key) if point > before else params
             taken[point], before = params, point
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(taken[point] for point in points))
 
-    def _batch(self, train: Images, key: jax.Array, client: jax.Array | None = None) -> Any:
+    def _batch(self, data: _Data, key: jax.Array, client: jax.Array | None = None) -> Any:
         """A mini-batch of a client's examples; client None: of all that are not held out."""
-        shape = (self._settings.batch_size,)
-        if self._clients is None or client is None:
-            chosen = jnp.asarray(self._trained_on)[jax.random.randint(key, shape, 0, len(self._trained_on))]
-        else:
-            offsets = jnp.asarray(self._clients.offsets)
-            chosen = jnp.asarray(self._clients.indices)[jax.random.randint(key, shape, offsets[client], offsets[client + 1])]
-        return train.batch(chosen)
+        first, end = jnp.array(0), jnp.array(len(data.trained_on))
+        if client is not None and data.offsets is not None:
+            first, end = data.offsets[client], data.offsets[client + 1]
+        return data.train.batch(data.trained_on[jax.random.randint(key, (self._settings.batch_size,), first, end)])
 
-    def _members(self, key: jax.Array) -> jax.Array | None:
+    def _members(self, data: _Data, key: jax.Array) -> jax.Array | None:
         """The clients of a round, int [devices], each at most once; None where all examples are everybody's."""
-        clients, devices = self._clients, self._settings.devices
-        return None if clients is None else jax.random.permutation(key, clients.num_clients)[:devices]
+        if data.offsets is None:
+            return None
+        return jax.random.permutation(key, len(data.offsets) - 1)[: self._settings.devices]
 
     @property
     def at_once(self) -> int:
@@ -189,19 +229,28 @@ class Progress:
     def _vmapped(self) -> int:
         return self._settings.vmapped or (1 if jax.default_backend() == "cpu" else _VMAPPED_ON_ACCELERATOR)
 
+    @property
+    def sizes(self) -> int:
+        """Sizes of network that candidates are trained at, for each half of the convolutions."""
+        return self._settings.sizes or (_SIZES_ON_CPU if jax.default_backend() == "cpu" else 1)
+
     @functools.cached_property
     def _before(self) -> float:
         """Accuracy of the snapshots, which no candidate changes."""
-        return float(jax.jit(self._mean_accuracy)(self._snapshots, self._train, self._key))
+        return float(jax.jit(self._mean_accuracy)(self._snapshots, self._data, self._key))
 
-    @functools.cached_property
-    def _accuracies(self) -> Any:
-        """Accuracy after the short training of each candidate: one candidate, or as many as are vmapped, on each device."""
+    @functools.cache  # noqa: B019  # as long-lived as what is measured
+    def _accuracies(self, sizes: Widths) -> Any:
+        """Accuracy after the short training of each candidate: one candidate, or as many as are vmapped, on each device.
+
+        Args:
+          sizes: Filters in each group of the network that they are trained within.
+        """
         mesh = Mesh(np.array(jax.devices()), (_CANDIDATES,))
         alone, everywhere = PartitionSpec(_CANDIDATES), PartitionSpec()
         return jax.jit(
             jax.shard_map(
-                self._accuracies_of,
+                functools.partial(self._accuracies_of, sizes),
                 mesh=mesh,
                 in_specs=(alone, everywhere, everywhere, everywhere),
                 out_specs=alone,
@@ -211,38 +260,40 @@ class Progress:
 
     def trained(self, widths: npt.ArrayLike, repeat: int) -> Any:
         """Parameters after one candidate's short training from each snapshot: leaves [snapshots, ...]."""
-        key = jax.random.fold_in(self._key, repeat)
-        return jax.jit(self._trained)(jnp.asarray(widths), self._snapshots, self._train, key)
+        key, candidate = jax.random.fold_in(self._key, repeat), np.asarray(widths)
+        (sizes,) = self._by_size(candidate[None])
+        return jax.jit(self._trained, static_argnums=0)(sizes, jnp.asarray(candidate), self._snapshots, self._data, key)
 
-    def _mean_accuracy(self, of: Any, train: Images, key: jax.Array) -> jax.Array:
+    def _mean_accuracy(self, of: Any, data: _Data, key: jax.Array) -> jax.Array:
         """Accuracy on the held-out examples, mean over leaves' first axis: [snapshots, ...] to a number."""
 
         def accuracy(params: Any) -> jax.Array:
-            batch, step = train.batch(jnp.asarray(self._held_out)), self._step
+            batch, step = data.train.batch(data.held_out), self._step
+            form = "library" if self._vmapped == 1 else step.convolution  # one model, forwards alone: XLA's is faster
             # Normalisation uses the statistics of the held-out examples, as in training.
-            logits, _ = forward(
-                step.network, params, step.others, batch.images, train=True, convolution=step.convolution, key=key
-            )
+            logits, _ = forward(step.network, params, step.others, batch.images, train=True, convolution=form, key=key)
             right = (logits.argmax(axis=1) == batch.labels).mean()
             return jnp.where(jnp.isfinite(logits).all(), right, -jnp.inf)
 
         return jax.lax.map(accuracy, of).mean()
 
-    def _accuracies_of(self, widths: jax.Array, snapshots: Any, train: Images, key: jax.Array) -> jax.Array:
+    def _accuracies_of(self, sizes: Widths, widths: jax.Array, snapshots: Any, data: _Data, key: jax.Array) -> jax.Array:
         def after(candidate: jax.Array) -> jax.Array:
-            return self._mean_accuracy(self._trained(candidate, snapshots, train, key), train, key)
+            return self._mean_accuracy(self._trained(sizes, candidate, snapshots, data, key), data, key)
 
         return jax.vmap(after)(widths) if self._vmapped > 1 else jax.lax.map(after, widths)
 
-    def _trained(self, candidate: jax.Array, snapshots: Any, train: Images, key: jax.Array) -> Any:
-        """The short training of a candidate from each snapshot."""
+    def _trained(self, sizes: Widths, candidate: jax.Array, snapshots: Any, data: _Data, key: jax.Array) -> Any:
+        """The short training of a candidate from each snapshot, computed at these sizes."""
         settings, step = self._settings, self._step
 
         def device(params: Any, device_key: jax.Array, client: jax.Array | None) -> Any:
             def body(learner: Any, step_key: jax.Array) -> tuple[Any, None]:
                 batch_key, filter_key, layer_key = jax.random.split(step_key, 3)
+                batch = self._batch(data, batch_key, client)
                 kept = draw_masks("random", filter_key, 0, step.network, candidate)
-                return step.masked(learner, params, self._batch(train, batch_key, client), layer_key, kept)[0], None
+                within = draw_filters("random", filter_key, 0, step.network, sizes)  # in the same order: holds those kept
+                return step.masked_within(learner, params, batch, layer_key, within, kept)[0], None
 
             learner, _ = jax.lax.scan(body, step.start(params), jax.random.split(device_key, settings.steps))
             return learner.params
@@ -251,7 +302,8 @@ class Progress:
             def add_device(total: Any, member: tuple[jax.Array, jax.Array | None]) -> tuple[Any, None]:
                 return jax.tree.map(jnp.add, total, device(params, *member)), None
 
-            members = jax.random.split(round_key, settings.devices), self._members(jax.random.fold_in(round_key, _ROLES))
+            clients = self._members(data, jax.random.fold_in(round_key, _ROLES))
+            members = jax.random.split(round_key, settings.devices), clients
             total, _ = jax.lax.scan(add_device, jax.tree.map(jnp.zeros_like, params), members)
             return jax.tree.map(lambda leaf: leaf / settings.devices, total), None
 
@@ -260,14 +312,6 @@ class Progress:
 
         keys = jax.random.split(key, len(jax.tree.leaves(snapshots)[0]))
         return jax.lax.map(lambda item: from_snapshot(*item), (snapshots, keys))
-
-
-def _without(partition: Partition, held_out: npt.NDArray[np.integer]) -> Partition:
-    """The partition without the examples held out, and without clients that have no others."""
-    owners = np.repeat(np.arange(partition.num_clients), partition.sizes)
-    trained_on = ~np.isin(partition.indices, held_out)
-    sizes = np.unique(owners[trained_on], return_counts=True)[1]
-    return Partition(partition.indices[trained_on], np.concatenate([[0], np.cumsum(sizes)]))
 
 
 def describe(settings: ProgressSettings, *parts: Sequence[object] | object) -> str:

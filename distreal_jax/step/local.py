@@ -2,7 +2,8 @@
 
 *Masked*: full shapes, dropped filters set to zero; one compilation serves every dropout vector. The reference, and what the
 search maps over. *Compact*: the sub-network's gathered arrays, so that the work really shrinks; one compilation per width
-vector. (And, for a search, the one inside the other: masked within a compact part.) What a step drops is left exactly as it was, momentum and weight decay included.
+vector. (And, for a search, the one inside the other: masked within a compact part.) What a step drops is left exactly as it
+was, momentum and weight decay included.
 """
 
 import dataclasses

@@ -75,7 +75,8 @@ class AxisLayout:
         """The same axis in a network of so many filters."""
         runs, start = [], 0
         for run in self.runs:
-            runs.append(dataclasses.replace(run, start=start, filters=run.filters if run.group is None else widths[run.group]))
+            filters = run.filters if run.group is None else widths[run.group]
+            runs.append(dataclasses.replace(run, start=start, filters=filters))
             start += runs[-1].length
         return AxisLayout(start, tuple(runs))
 

@@ -226,7 +226,6 @@ class TracedNetwork:
           params: Full or sub-network variables (any pytree that `take` accepts).
           widths: Filters kept in each group; may be traced values for full variables.
         """
-
         whole = self.narrowed_from or self.full_widths
 
         def scaled(axes: Sequence[AxisLayout], leaf: jax.Array, path: Path) -> jax.Array:
