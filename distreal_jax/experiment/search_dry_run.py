@@ -53,5 +53,5 @@ def search_dry_run(
         f"A short training: {mini_batches} mini-batches of {progress_settings.batch_size} at full shapes,"
         f" {quantity(macs)}MACs, {seconds:.2g} s.\n"
         f"About {duration(took)} on {len(jax.devices())} {jax.default_backend()} devices, estimated from one short training"
-        " measured just now.\nNothing was written.\n"
+        " of the full network, measured just now; narrow vectors may take less.\nNothing was written.\n"
     )

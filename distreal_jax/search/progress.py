@@ -57,7 +57,7 @@ class ProgressSettings:
         on a CPU, 1 on an accelerator.
     """
 
-    rounds: int = 2
+    rounds: int = 4
     devices: int = 8
     steps: int = 5
     batch_size: int = 10
