@@ -33,7 +33,7 @@ class Options:
     world: Plain[WorldSettings] = WorldSettings(devices=40, availability="redrawn:0.1,1,3")
     training: Plain[TrainingSettings] = TrainingSettings(rounds=60)
     search: SearchSettings = SearchSettings(population=24, generations=8)
-    progress: ProgressSettings = ProgressSettings(rounds=2, held_out=300, sizes=1)
+    progress: ProgressSettings = ProgressSettings(rounds=2, devices=8, held_out=300, sizes=1)
     record: Plain[RecordSettings] = RecordSettings(eval_every=3)
     output: Plain[OutputSettings] = OutputSettings(out=Path("runs/quickstart"))
 

@@ -85,13 +85,7 @@ def search(
         "measures": measures,
     }
     seeds = [space.widths(rates) for rates in _uniform_seeds(space, settings)]
-    resumed = None if checkpoint is None else _resumed(checkpoint, identity)
-    population: list[_Individual] = []
-    counts: list[int] = []
-    if resumed is not None:
-        vectors.measured.update(resumed.measured)
-        population = [_Individual(rates, space.widths(rates)) for rates in resumed.population]
-        counts = list(resumed.counts)
+    population, counts = ([], []) if checkpoint is None else _resumed(checkpoint, identity, space, vectors)
     for index in range(len(counts), settings.generations):
         children = (
             _first_generation(space, settings) if index == 0 else _children(population, space, vectors, settings, index)
@@ -105,8 +99,10 @@ def search(
         if on_generation is not None:
             on_generation(vectors.generation(index, counts[-1], _reference(vectors, seeds)))
     reference = _reference(vectors, seeds)
+    front, candidates = measured_afresh(space, vectors, [*seeds, *also], settings)
     return SearchResult(
-        *measured_afresh(space, vectors, [*seeds, *also], settings),
+        front,
+        candidates,
         vectors.entries(),
         tuple(vectors.generation(index, count, reference) for index, count in enumerate(counts)),
         reference,
@@ -129,12 +125,19 @@ def _random_numbers(seed: int, generation: int) -> Iterator[None]:
         random.setstate(outside)
 
 
-def _resumed(checkpoint: Path, identity: Mapping[str, object]) -> Checkpoint | None:
+def _resumed(
+    checkpoint: Path, identity: Mapping[str, object], space: SearchSpace, vectors: EvaluatedVectors
+) -> tuple[list[_Individual], list[int]]:
+    """Population and counts of a search that was stopped, whose measurements `vectors` gets; nothing without a file."""
     try:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"can't write {checkpoint}: {error.strerror}; choose a folder that can be written") from error
-    return load_checkpoint(checkpoint, identity)
+    resumed = load_checkpoint(checkpoint, identity)
+    if resumed is None:
+        return [], []
+    vectors.measured.update(resumed.measured)
+    return [_Individual(rates, space.widths(rates)) for rates in resumed.population], list(resumed.counts)
 
 
 def _uniform_seeds(space: SearchSpace, settings: SearchSettings) -> list[list[float]]:

@@ -58,7 +58,7 @@ class ProgressSettings:
     """
 
     rounds: int = 4
-    devices: int = 8
+    devices: int = 6
     steps: int = 5
     batch_size: int = 10
     snapshots: tuple[int, ...] = (0,)
