@@ -4,9 +4,9 @@
         --other-dataset mnist_writers --data-dir ../shared/tfds --model small_cnn
 
 Expected (differences of hypervolume to one rate, 3 seeds; 2 CPU cores, 2026-11-23): a table of digits, searched with
-`--search.population 32 --search.generations 12 --progress.held-out 500`, and measured, with `--progress.rounds 2 --progress.devices
-8`, +0.011 [+0.005, +0.017] as searched, 0.000 on mnist_writers, +0.001 [0.000, +0.002] after 300 mini-batches, +0.012 [+0.003, +0.023]
-with devices' own data; 3 min.
+`--search.population 32 --search.generations 12 --progress.held-out 500` and, as here, `--progress.rounds 2
+--progress.devices 8`, +0.011 [+0.005, +0.017] as searched, 0.000 on mnist_writers, +0.001 [0.000, +0.002] after 300
+mini-batches, +0.012 [+0.003, +0.023] with devices' own data; 3 min.
 
 A table's entries, and vectors of one rate for all layers at about the same costs, are measured by the search's proxy under
 the conditions that the table was searched for, and then with one thing changed: the data set; the start, after a number of

@@ -4,9 +4,9 @@
 
 Expected (hypervolume over MACs, 95 % over 5 seeds; 2 CPU cores, 2026-11-23): after 128 evaluations NSGA-II is ahead of what
 takes no search by little, and of random vectors by nothing that is sure, here with --progress.rounds 2 --progress.devices 8.
-small_cnn on Fashion-MNIST, with --progress.held-out 1000 (18 min): NSGA-II 0.270; +0.015 [-0.002, +0.039] over one rate, +0.004
-[-0.015, +0.023] over random rates, +0.012 [-0.001, +0.027] over dropping most where MACs are highest. digits_cnn on digits
-(6 min): 0.275; +0.015 [-0.017, +0.043], +0.018 [+0.001, +0.046] and +0.012 [-0.010, +0.033].
+small_cnn on Fashion-MNIST, with --progress.held-out 1000 (18 min): NSGA-II 0.270; +0.015 [-0.002, +0.039] over one rate,
++0.004 [-0.015, +0.023] over random rates, +0.012 [-0.001, +0.027] over dropping most where MACs are highest. digits_cnn on
+digits (6 min): 0.275; +0.015 [-0.017, +0.043], +0.018 [+0.001, +0.046] and +0.012 [-0.010, +0.033].
 
 The rivals: one rate for all layers; random rates per layer; rates in proportion to what a layer's filters cost ("drop most
 where MACs are highest"); and one rate for the filters inside blocks, for networks that have residual streams or
