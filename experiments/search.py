@@ -62,7 +62,9 @@ def main(options: Options) -> None:
             for file in found.pictures:
                 tracker.log_image(file.removesuffix(".png"), folder.path / file)
             tracker.log_artifact(folder.path / "table.json", "dropout_table", "dropout_table")
-        folder.write_json("results.json", {"table": "table.json", "entries": len(found.table.entries)})
+        front, uniform = found.hypervolumes
+        results = {"table": "table.json", "entries": len(found.table.entries), "hypervolume": front, "uniform": uniform}
+        folder.write_json("results.json", results)
         write_report(folder.path / "report.md", "Search", table_section(found))
         print(table_section(found).text)
         print(f"table: {folder.path / 'table.json'}")
