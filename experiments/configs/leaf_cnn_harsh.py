@@ -1,0 +1,26 @@
+"""Is a rate for each layer better than one rate in a network whose layers differ in what they cost?
+
+    python -m experiments.configs.leaf_cnn_harsh --data-dir ../shared/tfds
+
+The LEAF CNN, 82 % of whose MACs are in its second convolution, and the table that was searched for it. Fashion-MNIST, Dirichlet 0.3,
+harsh load as in fashion_mnist_harsh, 5 seeds.
+
+Expected: not run yet. About 10 min on 2 CPU cores.
+"""
+
+from distreal_jax.experiment import run_command
+from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.world import WorldSettings
+from distreal_jax.record.recorded_run import RecordSettings
+from experiments.compare import Options, main
+
+CONFIG = Options(
+    seeds="0-4",
+    methods="distreal,distreal_uniform,small_network,partial_work,partial_batch",
+    world=WorldSettings("fashion_mnist", model="leaf_cnn", availability="redrawn:0.02,0.2,3"),
+    training=TrainingSettings(rounds=60),
+    record=RecordSettings(eval_every=4),
+)
+
+if __name__ == "__main__":
+    run_command(main, CONFIG)
