@@ -2,8 +2,8 @@
 
     python -m experiments.configs.leaf_cnn_harsh --data-dir ../shared/tfds
 
-The LEAF CNN, 82 % of whose MACs are in its second convolution, and the table that was searched for it. Fashion-MNIST, Dirichlet 0.3,
-harsh load as in fashion_mnist_harsh, 5 seeds.
+The LEAF CNN, 82 % of whose MACs are in its second convolution, and the table that was searched for it. Fashion-MNIST,
+Dirichlet 0.3, harsh load as in fashion_mnist_harsh, 5 seeds.
 
 Expected: not run yet. About 10 min on 2 CPU cores.
 """
