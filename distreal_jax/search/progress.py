@@ -134,6 +134,7 @@ class Progress:
         everybodys = _Data(train, held_out, trained_on, None)
         self._data = everybodys if partition is None else self._shared_out(everybodys, partition)
         self._snapshots = self._trained_snapshots(params, everybodys)
+        self._programs = functools.cache(self._program)
 
     def __call__(self, widths: npt.NDArray[np.integer], repeat: int) -> npt.NDArray[np.float64]:
         """Progress of candidates.
@@ -151,7 +152,7 @@ class Progress:
             for first in range(0, len(padded), self.at_once):
                 together = jnp.asarray(widths[padded[first : first + self.at_once]])
                 # All are under way before the first is waited for.
-                accuracies = self._accuracies(sizes)(together, self._snapshots, self._data, key)
+                accuracies = self._programs(sizes)(together, self._snapshots, self._data, key)
                 under_way.append((members[first : first + self.at_once], accuracies))
         gains = np.empty(len(widths))
         for members, accuracies in under_way:
@@ -239,8 +240,7 @@ class Progress:
         """Accuracy of the snapshots, which no candidate changes."""
         return float(jax.jit(self._mean_accuracy)(self._snapshots, self._data, self._key))
 
-    @functools.cache  # noqa: B019  # as long-lived as what is measured
-    def _accuracies(self, sizes: Widths) -> Any:
+    def _program(self, sizes: Widths) -> Any:
         """Accuracy after the short training of each candidate: one candidate, or as many as are vmapped, on each device.
 
         Args:
