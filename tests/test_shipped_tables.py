@@ -12,7 +12,7 @@ from distreal_jax.networks import make_network
 from distreal_jax.table import DropoutTable
 from distreal_jax.tracing import TracedNetwork, trace_network
 
-IMAGES = {"small_cnn": (28, 28, 1), "leaf_cnn": (28, 28, 1), "resnet20": (32, 32, 3)}
+IMAGES = {"small_cnn": (28, 28, 1), "leaf_cnn": (28, 28, 1), "resnet20": (32, 32, 3), "densenet40": (32, 32, 3)}
 LEAST_COST = 0.05  # what every topology here allows: residual streams and concatenations are groups like any other
 
 
