@@ -85,7 +85,7 @@ def test_a_dry_run_of_a_search_tells_what_it_would_measure(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     small = SearchSettings(population=8, generations=3, repeats=2, final_repeats=2)
-    short = ProgressSettings(rounds=1, devices=2, steps=3, batch_size=4, held_out=50)
+    short = ProgressSettings(rounds=1, devices=2, steps=3, batch_size=4, held_out=50, sizes=1)
     search.main(search.Options(world=WORLD, search=small, progress=short, dry_run=True))
     said = capsys.readouterr().out
     # 8 x 3 x 2; and twice 8 best, 2 seeds, the full network and 12 vectors of one rate

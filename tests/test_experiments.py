@@ -36,7 +36,7 @@ TINY_FLEET = "--devices 6 --devices-per-round 3 --rounds 2 --steps 2 --batch-siz
 TINY_SEARCH = (
     "--search.population 8 --search.generations 2 --search.repeats 1 --search.final-repeats 2 "
     "--progress.rounds 1 --progress.devices 2 --progress.steps 2 "
-    "--progress.batch-size 4 --progress.held-out 50"
+    "--progress.batch-size 4 --progress.held-out 50 --progress.sizes 1"
 ).split()
 VARIANT = "distreal[filters=first,drawn=round]"
 # Compiles quickly rather than well: what is computed here is thrown away.

@@ -17,7 +17,7 @@ from distreal_jax.step import Batch, Images, split_variables
 from distreal_jax.tracing import TracedNetwork, trace_network
 
 CLASSES, EXAMPLES = 4, 160
-SETTINGS = ProgressSettings(rounds=1, devices=2, steps=3, batch_size=8, snapshots=(0, 5), held_out=60)
+SETTINGS = ProgressSettings(rounds=1, devices=2, steps=3, batch_size=8, snapshots=(0, 5), held_out=60, sizes=1)
 CANDIDATES = np.array([[1, 1], [6, 8], [3, 4], [6, 2]])
 FULL = 1  # in CANDIDATES
 

@@ -36,7 +36,8 @@ TRAIN = ["experiments/train.py", "--method", "partial_work", *FLEET]
 COMPARE = ["experiments/compare.py", "--methods", "partial_work,full_resources", *FLEET]
 SEARCH = (
     "experiments/search.py --devices 8 --search.population 8 --search.generations 5 --search.repeats 1 "
-    "--search.final-repeats 2 --progress.rounds 1 --progress.devices 1 --progress.steps 2 --progress.held-out 100"
+    "--search.final-repeats 2 --progress.rounds 1 --progress.devices 1 --progress.steps 2 --progress.held-out 100 "
+    "--progress.sizes 1"
 ).split()
 PATIENCE = 900.0  # seconds for one process; CI machines are slow
 TOO_LARGE = 100_000  # bytes of a file; the metrics of these runs are smaller, their checkpoints larger

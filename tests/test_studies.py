@@ -39,7 +39,7 @@ from distreal_jax.tracing import trace_network
 from experiments import carry_over, proxy_study, search_study
 
 ROOT = Path(__file__).parents[1]
-TINY = ProgressSettings(rounds=1, devices=2, steps=1, batch_size=4, held_out=50)
+TINY = ProgressSettings(rounds=1, devices=2, steps=1, batch_size=4, held_out=50, sizes=1)
 SEARCH = SearchSettings(population=8, generations=3, final_repeats=2)
 
 
@@ -424,6 +424,7 @@ def test_the_proxy_is_held_against_federations_in_which_every_mini_batch_uses_on
         seeds="0,1",
         world=WorldSettings(devices=4, availability="constant:1"),
         training=TrainingSettings(rounds=1, devices_per_round=2, steps=3, batch_size=4),
+        progress=ProgressSettings(devices=8, held_out=500),
         output=proxy_study.OutputSettings(out=tmp_path / "study"),
     )
     proxy_study.main(options)
