@@ -49,8 +49,9 @@ from distreal_jax.record.rank_correlation import (
 )
 from distreal_jax.record.report import level, markdown_table, signed
 from distreal_jax.search import SearchSpace, hypervolume
-from distreal_jax.search.design import Widths, uniform_beside
+from distreal_jax.search.design import uniform_beside
 from distreal_jax.search.progress import ProgressSettings
+from distreal_jax.search.space import Widths
 
 HEADINGS = "measured,hypervolume of the table,of one rate,difference,order of entries,of all at equal cost,dominated,clearly"
 

@@ -14,7 +14,7 @@ from distreal_jax.record.pictures import Front, front_picture, hypervolume_pictu
 from distreal_jax.record.provenance import provenance
 from distreal_jax.record.report import Section, markdown_table
 from distreal_jax.record.run_folder import RunFolder
-from distreal_jax.search import SearchSettings, hypervolume, search
+from distreal_jax.search import SearchSettings, search
 from distreal_jax.search.evaluation import Generation
 from distreal_jax.search.progress import ProgressSettings, describe
 from distreal_jax.table import DropoutTable, TableEntry
@@ -91,9 +91,7 @@ def search_table(
     uniform = tuple(fresh[widths] for widths in uniform_widths)
     table.save(folder.path / name)
     pictures = _draw(folder.path, table, uniform, [generation.hypervolume for generation in found.history])
-    costs, progress = [entry.macs / table.full_macs for entry in uniform], [entry.progress or 0.0 for entry in uniform]
-    hypervolumes = found.hypervolume(), hypervolume(costs, progress, found.reference)
-    return TableSearch(table, uniform, hypervolumes, pictures)
+    return TableSearch(table, uniform, (found.hypervolume(), found.hypervolume(of=uniform)), pictures)
 
 
 def table_section(found: TableSearch) -> Section:

@@ -10,12 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from distreal_jax.errors import InputError
-from distreal_jax.search.space import SearchSpace
+from distreal_jax.search.space import SearchSpace, Widths
 
 _STEEPEST = 1.0  # chosen by us: the first group then keeps e² = 7.4 times the share of filters that the last one keeps
 _FARTHEST = 1.4  # chosen by us: a vector whose cost is off its level by a larger factor is not of that level
-
-Widths = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)

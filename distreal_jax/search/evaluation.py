@@ -13,7 +13,7 @@ import numpy as np
 
 from distreal_jax.errors import InputError
 from distreal_jax.search.front import best_points, front_to_full, hypervolume, pareto_front, thinned
-from distreal_jax.search.space import SearchSettings, SearchSpace
+from distreal_jax.search.space import SearchSettings, SearchSpace, Widths
 from distreal_jax.table import DropoutTable, TableEntry
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 # (widths [vectors, groups] int32, index of the repeat) -> progress [vectors]
 Evaluate = Callable[[np.ndarray, int], np.ndarray]
-Widths = tuple[int, ...]
 
 
 class EvaluatedVectors:
@@ -116,10 +115,11 @@ class SearchResult:
     full_macs: int
     settings: SearchSettings
 
-    def hypervolume(self, reference: tuple[float, float] | None = None) -> float:
-        """Dominated by the front as measured afresh; `reference` None: this search's own."""
-        costs = [entry.macs / self.full_macs for entry in self.front]
-        return hypervolume(costs, [_known(entry.progress) for entry in self.front], reference or self.reference)
+    def hypervolume(self, reference: tuple[float, float] | None = None, *, of: Sequence[TableEntry] | None = None) -> float:
+        """Dominated by entries that were measured afresh, None: the front; `reference` None: this search's own."""
+        entries = self.front if of is None else of
+        costs = [entry.macs / self.full_macs for entry in entries]
+        return hypervolume(costs, [_known(entry.progress) for entry in entries], reference or self.reference)
 
     def to_table(
         self, network: "TracedNetwork", provenance: Mapping[str, Any], most_entries: int | None = None

@@ -17,8 +17,8 @@ from deap import base, tools
 
 from distreal_jax.errors import InputError
 from distreal_jax.search.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from distreal_jax.search.evaluation import Evaluate, EvaluatedVectors, Generation, SearchResult, Widths, measured_afresh
-from distreal_jax.search.space import SearchSettings, SearchSpace
+from distreal_jax.search.evaluation import Evaluate, EvaluatedVectors, Generation, SearchResult, measured_afresh
+from distreal_jax.search.space import SearchSettings, SearchSpace, Widths
 
 if TYPE_CHECKING:
     from distreal_jax.tracing import TracedNetwork

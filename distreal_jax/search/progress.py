@@ -25,11 +25,11 @@ from jax.sharding import Mesh, PartitionSpec
 
 from distreal_jax.data.partition import Partition
 from distreal_jax.errors import InputError, check_settings
+from distreal_jax.search.space import Widths
 from distreal_jax.step import ConvolutionForm, Images, LocalStep, forward
 from distreal_jax.tracing import TracedNetwork, draw_filters, draw_masks
 
 ProgressUnit = Literal["batch", "mac"]
-Widths = tuple[int, ...]
 _CANDIDATES = "candidates"
 _VMAPPED_ON_ACCELERATOR = 16  # chosen by us
 _SIZES_ON_CPU = 4  # chosen by us

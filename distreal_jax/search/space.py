@@ -12,6 +12,8 @@ from distreal_jax.table_entry import kept_filters
 if TYPE_CHECKING:
     from distreal_jax.tracing import TracedNetwork
 
+Widths = tuple[int, ...]  # filters kept in each group of the network
+
 
 @dataclasses.dataclass(frozen=True)
 class SearchSettings:

@@ -7,7 +7,7 @@ was, momentum and weight decay included.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -93,11 +93,7 @@ class LocalStep:
         """
         if self._keeps_all(kept):
             return self.ordinary(learner, anchor, batch, key)
-        widths = [len(chosen) for chosen in kept]
-        small: Learner = self.network.take(learner, kept)
-        anchor = self.network.take(anchor, kept) if self.proximal else None
-        updated, loss = self._update(small, anchor, batch, key, self.network.take(self.others, kept), widths)
-        return self.network.put(learner, updated, kept), loss
+        return self._within(kept, learner, anchor, lambda step, small, anchor: step.ordinary(small, anchor, batch, key))
 
     def masked_within(
         self, learner: Learner, anchor: Any, batch: Batch, key: jax.Array, within: Kept, kept: Kept
@@ -117,15 +113,26 @@ class LocalStep:
         """
         if self._keeps_all(within):
             return self.masked(learner, anchor, batch, key, kept)
+        inside = [mask[chosen] for mask, chosen in zip(kept, within, strict=True)]
+        return self._within(
+            within, learner, anchor, lambda step, small, anchor: step.masked(small, anchor, batch, key, inside)
+        )
+
+    def _within(
+        self,
+        within: Kept,
+        learner: Learner,
+        anchor: Any,
+        run: Callable[["LocalStep", Learner, Any], tuple[Learner, jax.Array]],
+    ) -> tuple[Learner, jax.Array]:
+        """A step on a sub-network's smaller arrays: `run` is given its step, its part of the learner and of the anchor."""
         narrowed = dataclasses.replace(
             self,
             network=self.network.narrowed([len(chosen) for chosen in within]),
             others=self.network.take(self.others, within),
         )
-        inside = [mask[chosen] for mask, chosen in zip(kept, within, strict=True)]
         small: Learner = self.network.take(learner, within)
-        anchor = self.network.take(anchor, within) if self.proximal else None
-        updated, loss = narrowed.masked(small, anchor, batch, key, inside)
+        updated, loss = run(narrowed, small, self.network.take(anchor, within) if self.proximal else None)
         return self.network.put(learner, updated, within), loss
 
     def _check_state(self, params: Any) -> None:

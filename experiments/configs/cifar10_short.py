@@ -3,8 +3,8 @@
     python -m experiments.configs.cifar10_short --data-dir ../shared/tfds
 
 20 devices, 5 a round, 5 mini-batches of 10, 30 rounds: the first 750 client-steps of a training that takes a hundred times
-as many, so that accuracies are those of its beginning. Mild load, 3 seeds. DISTREAL has one rate for all layers: no table
-of ResNet-20 was searched yet.
+as many, so that accuracies are those of its beginning. Mild load, 3 seeds. DISTREAL has one rate for all layers: when
+it ran, no table of ResNet-20 had been searched.
 
 Expected (final accuracy, 95 % over seeds 0 and 1 alone, which took 13 min on 2 CPU cores, 2026-11-23): full resources
 0.230 ± 0.006, partial work 0.230 ± 0.013, partial_batch 0.224 ± 0.019, small network 0.202 ± 0.003, DISTREAL with one rate
