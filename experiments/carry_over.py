@@ -48,12 +48,13 @@ from distreal_jax.record.rank_correlation import (
     rank_correlation,
 )
 from distreal_jax.record.report import level, markdown_table, signed
-from distreal_jax.search import SearchSpace, hypervolume
+from distreal_jax.search import SearchSpace
 from distreal_jax.search.design import uniform_beside
+from distreal_jax.search.front import area_below
 from distreal_jax.search.progress import ProgressSettings
 from distreal_jax.search.space import Widths
 
-HEADINGS = "measured,hypervolume of the table,of one rate,difference,order of entries,of all at equal cost,dominated,clearly"
+HEADINGS = "measured,area below the table,below one rate,difference,order of entries,of all at equal cost,dominated,clearly"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,9 +129,9 @@ class Measured:
         mean: Floats = self.progress.mean(axis=1)
         return mean
 
-    def hypervolumes(self, vectors: list[int]) -> list[float]:
-        """Of some of the vectors, [seeds]; the worst corner is common to all vectors of the seed."""
-        return [hypervolume(self.costs[vectors], row[vectors], (1.0, float(row.min()))) for row in self.of_seeds]
+    def areas(self, vectors: list[int]) -> list[float]:
+        """Below some of the vectors, [seeds]."""
+        return [area_below(self.costs[vectors], row[vectors]) for row in self.of_seeds]
 
     def front(self, vectors: list[int]) -> Front:
         """Some of the vectors, for a picture."""
@@ -238,7 +239,7 @@ def drawn(folder: RunFolder, measured: Sequence[Measured]) -> Section:
     first, found = measured[0], [findings(measured[0], under) for under in measured]
     rows = [HEADINGS.split(",")]
     for under, finding in zip(measured, found, strict=True):
-        levels = [level(mean_interval(finding[name])) for name in ("hypervolume_table", "hypervolume_uniform")]
+        levels = [level(mean_interval(finding[name])) for name in ("area_table", "area_uniform")]
         orders = [finding[name] for name in ("order_of_entries", "order_at_equal_cost")]
         shown = [signed(order) if np.isfinite(order.mean) else "–" for order in orders]
         share = f"{finding['dominated']} of {len(under.entries)}"
@@ -252,7 +253,7 @@ def drawn(folder: RunFolder, measured: Sequence[Measured]) -> Section:
     )
     notes = (
         f"{len(first.entries)} entries, {len(first.uniform)} vectors of one rate at about their costs, "
-        f"{len(first.progress)} seeds. Intervals of hypervolumes are over seeds. Order: rank correlation of progress with "
+        f"{len(first.progress)} seeds. Intervals of areas are over seeds. Order: rank correlation of progress with "
         "that of the first line (there: between two of its own seeds), at equal cost that of all vectors given cost; "
         "intervals by a bootstrap over vectors. Dominated: entries that a vector of one rate, at no higher cost, learns as "
         "fast as; clearly: faster, by an interval of 95 %."
@@ -265,14 +266,14 @@ def findings(first: Measured, under: Measured) -> dict[str, Any]:
     """What is reported of a condition, beside the first."""
     before, now = first.of_seeds, None if under is first else under.of_seeds
     entries_now = None if now is None else now[:, first.entries]
-    table, uniform = under.hypervolumes(under.entries), under.hypervolumes(under.uniform)
+    table, uniform = under.areas(under.entries), under.areas(under.uniform)
     dominated, clearly = under.dominated()
     return {
         "condition": under.condition.name,
         "costs": under.costs,
         "progress": under.progress,
-        "hypervolume_table": table,
-        "hypervolume_uniform": uniform,
+        "area_table": table,
+        "area_uniform": uniform,
         "difference": paired_bootstrap(table, uniform),
         "order_of_entries": order_kept(rank_correlation, before[:, first.entries], entries_now),
         "order_at_equal_cost": order_kept(partial_rank_correlation, before, now, first.costs),

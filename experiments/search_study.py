@@ -48,7 +48,6 @@ from distreal_jax.search import (
     SearchSettings,
     SearchSpace,
     evaluate_rates,
-    hypervolume,
     macs_weights,
     random_rates,
     search,
@@ -56,6 +55,7 @@ from distreal_jax.search import (
     weighted_rates,
 )
 from distreal_jax.search.evaluation import EvaluatedVectors
+from distreal_jax.search.front import area_below
 from distreal_jax.search.progress import Progress, ProgressSettings, describe
 from distreal_jax.tracing import TracedNetwork
 
@@ -90,25 +90,23 @@ class Outcome:
       arm: A key of `ARMS`.
       seed: The seed.
       evaluated: Different vectors evaluated.
-      reference: (fraction of the full network's cost, progress): the worst corner, the same for all arms of a seed.
       widths: Of the front that the arm chose, [front][groups].
       costs: Of the front, fractions of the full network's, [front].
       progress: Of the front, by measurements that did not choose it, [front].
       stderr: Standard error of `progress`, [front].
-      hypervolume: Dominated by the front, as judged: fraction of the full cost times accuracy.
+      area: Below the front as judged (`area_below`): fraction of the full cost times accuracy.
       over_octaves: The same over the logarithm of cost: octaves of cost times accuracy.
-      as_chosen: `hypervolume` by the measurements that chose the front, which is biased upward.
+      as_chosen: The same by the measurements that chose the front, which is biased upward.
     """
 
     arm: str
     seed: int
     evaluated: int
-    reference: tuple[float, float]
     widths: tuple[tuple[int, ...], ...]
     costs: tuple[float, ...]
     progress: tuple[float, ...]
     stderr: tuple[float, ...]
-    hypervolume: float
+    area: float
     over_octaves: float
     as_chosen: float
 
@@ -116,20 +114,19 @@ class Outcome:
     def judged(cls, arm: str, seed: int, found: SearchResult, space: SearchSpace, measured: Progress) -> Self:
         """Measures a front on repeats that neither selected its vectors nor decided which of them are the front."""
         settings, widths = found.settings, tuple(entry.widths for entry in found.front)
-        used = settings.repeats + settings.final_repeats
+        used = settings.generations * settings.repeats + settings.final_repeats
         progress = EvaluatedVectors(space, measured, settings).measure(widths, range(used, used + settings.final_repeats))
         costs, mean = np.array([space.cost(row) for row in widths]), progress.mean(axis=1)
         return cls(
             arm,
             seed,
             len(found.evaluated),
-            found.reference,
             widths,
             tuple(costs.tolist()),
             tuple(mean.tolist()),
             tuple((progress.std(axis=1, ddof=1) / np.sqrt(settings.final_repeats)).tolist()),
-            hypervolume(costs, mean, found.reference),
-            hypervolume(np.log2(costs), mean, (np.log2(found.reference[0]), found.reference[1])),
+            area_below(costs, mean),
+            area_below(np.log2(costs), mean, (0.0, 0.0)),
             found.hypervolume(),
         )
 
@@ -178,8 +175,7 @@ def outcomes_of(
             found = search(network, measured, settings, checkpoint=file, measures=measures)
         else:
             rates = rates_of(arm, space, outcomes[SEARCH].evaluated, seed)
-            reference = outcomes[SEARCH].reference
-            found = evaluate_rates(network, measured, settings, rates, reference=(reference[0], reference[1]))
+            found = evaluate_rates(network, measured, settings, rates)
         outcomes[arm] = Outcome.judged(arm, seed, found, space, measured)
         folder.write_json(files[arm], dataclasses.asdict(outcomes[arm]))
         bar.update()
@@ -226,11 +222,11 @@ def inner_groups(network: TracedNetwork) -> set[int]:
 def drawn(folder: RunFolder, outcomes: Sequence[Outcome], arms: Sequence[str]) -> Section:
     """Writes results.json and rivals.png; returns the section of the report, a line for each arm."""
     by_arm = {arm: [outcome for outcome in outcomes if outcome.arm == arm] for arm in arms}
-    rows = [["vectors", "evaluated", "hypervolume", "NSGA-II minus it", "over octaves", "NSGA-II minus it", "as chosen"]]
+    rows = [["vectors", "evaluated", "area", "NSGA-II minus it", "over octaves", "NSGA-II minus it", "as chosen"]]
     summary = {}
     for arm, own in by_arm.items():
         cells, found = [f"{np.mean([outcome.evaluated for outcome in own]):.0f}"], {}
-        for measure in ("hypervolume", "over_octaves"):
+        for measure in ("area", "over_octaves"):
             values, best = ([getattr(outcome, measure) for outcome in of] for of in (own, by_arm[SEARCH]))
             found[measure], found[f"{measure}_ahead"] = mean_interval(values), paired_bootstrap(best, values)
             cells += [level(found[measure]), "–" if arm == SEARCH else signed(found[f"{measure}_ahead"])]
@@ -241,7 +237,7 @@ def drawn(folder: RunFolder, outcomes: Sequence[Outcome], arms: Sequence[str]) -
     rivals_picture(
         folder.path / "rivals.png",
         {name: Front(outcome.costs, outcome.progress, outcome.stderr) for name, outcome in first.items()},
-        {ARMS[arm]: [outcome.hypervolume for outcome in own] for arm, own in by_arm.items()},
+        {ARMS[arm]: [outcome.area for outcome in own] for arm, own in by_arm.items()},
         title=f"The fronts, as judged (seed {outcomes[0].seed})",
     )
     notes = [
@@ -255,7 +251,7 @@ def drawn(folder: RunFolder, outcomes: Sequence[Outcome], arms: Sequence[str]) -
             f'"{ARMS["inner"]}" is left out.'
         )
     text = "\n\n".join([*notes, markdown_table(rows)])
-    return Section("NSGA-II and its rivals", text, {"rivals.png": "Fronts of one seed, hypervolumes of all seeds"})
+    return Section("NSGA-II and its rivals", text, {"rivals.png": "Fronts of one seed, areas below them of all seeds"})
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from deap.benchmarks.tools import hypervolume as deap_hypervolume
 from hypothesis import strategies as st
 
 from distreal_jax.errors import InputError
-from distreal_jax.search.front import best_points, front_to_full, hypervolume, pareto_front, thinned
+from distreal_jax.search.front import area_below, best_points, front_to_full, hypervolume, pareto_front, thinned
 
 # few different values, so that ties in one objective or both are common
 POINTS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=12)
@@ -91,17 +91,38 @@ def test_the_best_points_are_front_after_front_and_none_twice(points, count):
 COSTS = [0.1, 0.5, 0.8, 1.0]
 
 
-def _with_noise(means, spread):
-    return np.array(means)[:, None] + spread * np.array([[1, -1, 1, -1], [-1, 1, 1, -1], [1, 1, -1, -1], [-1, -1, 1, 1]])
+def _independent(stderr):
+    return stderr**2 * np.eye(4)
 
 
 def test_a_front_ends_in_the_full_network():
-    assert front_to_full(COSTS, _with_noise([1, 2, 1, 3], 0.0), full=3).tolist() == [0, 1, 3]
+    assert front_to_full(COSTS, np.array([1, 2, 1, 3.0]), _independent(0.0), full=3).tolist() == [0, 1, 3]
 
 
 def test_vectors_that_beat_the_full_network_by_less_than_the_noise_leave_the_front_to_it():
-    assert front_to_full(COSTS, _with_noise([1, 2, 3.1, 3], 1.0), full=3).tolist() == [0, 1, 3]
+    assert front_to_full(COSTS, np.array([1, 2, 3.1, 3]), _independent(0.5), full=3).tolist() == [0, 1, 3]
 
 
 def test_a_full_network_that_is_clearly_beaten_is_not_on_the_front():
-    assert front_to_full(COSTS, _with_noise([1, 2, 9, 3], 0.1), full=3).tolist() == [0, 1, 2]
+    assert front_to_full(COSTS, np.array([1, 2, 9, 3.0]), _independent(0.5), full=3).tolist() == [0, 1, 2]
+
+
+def test_what_two_estimates_do_not_know_together_does_not_count_between_them():
+    together = _independent(0.01) + 1.0  # all of them may be off by 1, in common
+    assert front_to_full(COSTS, np.array([1, 2, 3.1, 3]), together, full=3).tolist() == [0, 1, 2]
+
+
+def test_the_area_below_a_table_is_worked_out_by_hand():
+    assert area_below([0.5, 0.25], [0.4, 0.3], (1.0, 0.1)) == pytest.approx(0.25 * 0.2 + 0.5 * 0.3)
+    assert area_below([0.25, 0.5, 1.0], [0.3, 0.2, 9.0], (1.0, 0.1)) == pytest.approx(0.25 * 0.2 + 0.5 * 0.1)
+    assert area_below([0.5, 2.0], [0.3, 9.0], (1.0, 0.0)) == pytest.approx(0.15)
+
+
+@hypothesis.given(POINTS.filter(bool))
+def test_of_a_front_the_area_below_is_the_hypervolume(points):
+    costs, progress = np.array(points, float).T
+    front = pareto_front(costs, progress)
+    reference = (7.0, progress.min())
+    assert area_below(costs[front], progress[front], reference) == pytest.approx(
+        hypervolume(costs[front], progress[front], reference)
+    )

@@ -23,6 +23,7 @@ from distreal_jax.search import (
     uniform_rates,
     weighted_rates,
 )
+from distreal_jax.search.front import area_below
 from distreal_jax.table import DropoutTable
 from distreal_jax.tracing import trace_network
 
@@ -73,10 +74,29 @@ def test_the_search_beats_vectors_that_take_no_search_at_equal_evaluations(netwo
         weighted_rates(space, count, macs_weights(space)),
         weighted_rates(space, count, [0, 1, 1]),
     ):
-        rival = evaluate_rates(network, value_of_widths, settings, rates, reference=found.reference)
+        rival = evaluate_rates(network, value_of_widths, settings, rates)
         assert len(rival.evaluated) <= count
         assert found.hypervolume() > rival.hypervolume()
         assert found.history[-1].hypervolume > rival.history[-1].hypervolume
+
+
+def test_noise_several_times_the_differences_between_shapes_does_not_lead_the_search_below_one_rate(network):
+    """A search that went by each vector's own measurement found 0.91 to 1.04 times one rate's area (five seeds)."""
+    settings = SearchSettings(population=16, generations=12)
+    space = SearchSpace(network, settings.max_rate)
+
+    def noisy(widths, repeat):
+        noise = [np.random.default_rng([repeat, zlib.crc32(row.tobytes())]).normal() for row in widths]
+        return value_of_widths(widths, repeat) + 4 * np.array(noise)
+
+    def area(vectors):
+        progress = value_of_widths(np.array(vectors), 0)
+        return area_below(np.log([space.cost(widths) for widths in vectors]), progress, (0.0, 5.0))
+
+    uniform = sorted({space.widths(rates) for rates in space.uniform_seeds(100)}, key=space.cost)
+    for seed in range(3):
+        found = search(network, noisy, dataclasses.replace(settings, seed=seed))
+        assert area([entry.widths for entry in found.front]) > 1.08 * area(uniform)
 
 
 def test_the_same_seed_finds_the_same_and_another_seed_something_else(network):
@@ -120,14 +140,11 @@ def test_no_widths_are_evaluated_twice_and_every_batch_is_full(network):
     recorder = Recorder()
     settings = dataclasses.replace(SMALL, repeats=2, final_repeats=3)
     found = search(network, recorder, settings)
-    seen: dict[int, set] = {}
-    for widths, repeat in recorder.calls:
-        assert widths.shape == (8, 4) and widths.dtype == np.int32
-        batch = {tuple(row) for row in widths.tolist()}
-        assert not batch & seen.setdefault(repeat, set())
-        seen[repeat] |= batch
-    assert sorted(seen) == [0, 1, 2, 3, 4]
-    assert seen[0] == seen[1] == {entry.widths for entry in found.evaluated}
+    batches = [{tuple(row) for row in widths.tolist()} for widths, _ in recorder.calls]
+    assert all(widths.shape == (8, 4) and widths.dtype == np.int32 for widths, _ in recorder.calls)
+    searched = batches[: 6 * 2]
+    assert all(first == second for first, second in zip(searched[::2], searched[1::2], strict=True))
+    assert set.union(*searched) == {entry.widths for entry in found.evaluated}
     assert len(found.evaluated) == 8 * 6 and [generation.evaluated for generation in found.history] == [
         8,
         16,
@@ -136,6 +153,12 @@ def test_no_widths_are_evaluated_twice_and_every_batch_is_full(network):
         40,
         48,
     ]
+
+
+def test_every_generation_draws_anew_and_what_enters_the_table_is_measured_by_draws_of_its_own(network):
+    recorder = Recorder()
+    search(network, recorder, dataclasses.replace(SMALL, repeats=2, final_repeats=3))
+    assert [repeat for _, repeat in recorder.calls] == list(range(6 * 2 + 3))
 
 
 def test_a_space_smaller_than_the_population_is_searched_without_repeating_itself(network):
@@ -176,35 +199,36 @@ def test_the_table_reaches_from_the_cheapest_uniform_vector_to_the_full_network(
         found.to_table(dataclasses.replace(network, batch_size=2), {})
 
 
-def test_entries_are_measured_afresh_with_their_standard_error(network):
-    found = search(network, noisy_value, dataclasses.replace(SMALL, repeats=2, final_repeats=4))
-    for entry in found.front:
-        fresh = [noisy_value(np.array([entry.widths], np.int32), repeat)[0] for repeat in (2, 3, 4, 5)]
-        assert entry.progress == pytest.approx(np.mean(fresh))
-        assert entry.progress_stderr == pytest.approx(np.sqrt(np.sum((fresh - np.mean(fresh)) ** 2) / 3 / 4))
+def test_entries_are_nearer_to_the_truth_than_their_own_measurements_and_know_how_near(network):
+    noise, repeats = 0.3, 4
+    found = search(network, noisy_value, dataclasses.replace(SMALL, population=32, final_repeats=repeats))
+    widths = np.array([entry.widths for entry in found.candidates])
+    errors = [entry.progress for entry in found.candidates] - value_of_widths(widths, 0)
+    stderr = np.array([entry.progress_stderr for entry in found.candidates])
+    assert np.sqrt(np.mean(errors**2)) < 0.7 * noise / np.sqrt(repeats)
+    assert 0.6 < np.sqrt(np.mean((errors / stderr) ** 2)) < 1.4
 
 
 def test_vectors_that_were_not_searched_may_enter_the_table_and_take_no_part_in_the_search(network):
     given = [(13, 26, 26, 64), (5, 9, 9, 64)]
     alone, found = search(network, noisy_value, SMALL), search(network, noisy_value, SMALL, also=given)
     assert found.evaluated == alone.evaluated and found.history == alone.history
-    fresh = range(SMALL.repeats, SMALL.repeats + SMALL.final_repeats)
+    estimated = {entry.widths: entry.progress for entry in found.candidates}
     for widths in given:
-        value = np.mean([noisy_value(np.array([widths], np.int32), repeat)[0] for repeat in fresh])
+        value = estimated[widths]
         cheaper = [entry for entry in found.front if entry.macs <= network.macs(widths)]
         assert max(entry.progress for entry in cheaper) >= value - 1e-9
 
 
-def test_the_history_is_the_hypervolume_of_all_that_was_evaluated_until_then(network):
+def test_the_history_is_the_hypervolume_of_what_was_known_of_all_that_was_evaluated_until_then(network):
     found = search(network, noisy_value, SMALL)
-    uniform = {entry.widths: entry.progress for entry in found.evaluated}
-    assert found.reference == (1.0, min(uniform[widths] for widths in [(16, 32, 32, 64), (1, 2, 2, 64)]))
     for generation in found.history:
-        entries = found.evaluated[: generation.evaluated]
-        costs = [entry.macs / network.macs() for entry in entries]
-        assert generation.hypervolume == hypervolume(costs, [entry.progress for entry in entries], found.reference)
-        assert {entry.widths for entry in generation.front} <= {entry.widths for entry in entries}
-    assert np.all(np.diff([generation.hypervolume for generation in found.history]) >= 0)
+        costs = [entry.macs / network.macs() for entry in generation.front]
+        progress = [entry.progress for entry in generation.front]
+        assert generation.hypervolume == pytest.approx(hypervolume(costs, progress), rel=1e-9)
+        until_then = {entry.widths for entry in found.evaluated[: generation.evaluated]}
+        assert {entry.widths for entry in generation.front} <= until_then
+    assert found.history[-1].hypervolume > found.history[0].hypervolume
 
 
 class KilledError(Exception):
@@ -375,9 +399,9 @@ def test_random_rates_are_named_by_their_seed(network):
 
 def test_uniform_rates_are_evaluated_once_for_each_of_their_widths(network):
     space, recorder = SearchSpace(network, SMALL.max_rate), Recorder()
-    rival = evaluate_rates(network, recorder, SMALL, uniform_rates(space, 500), reference=(1.0, 0.0))
+    rival = evaluate_rates(network, recorder, SMALL, uniform_rates(space, 500))
     assert len(rival.evaluated) == len({space.widths(rates) for rates in uniform_rates(space, 500)}) < 100
     assert rival.history[-1].evaluated == len(rival.evaluated)
     assert rival.front == tuple(sorted(rival.front, key=lambda entry: entry.macs))
     with pytest.raises(InputError, match="no vector to evaluate"):
-        evaluate_rates(network, recorder, SMALL, np.zeros((0, 3)), reference=(1.0, 0.0))
+        evaluate_rates(network, recorder, SMALL, np.zeros((0, 3)))

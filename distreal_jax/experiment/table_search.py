@@ -91,7 +91,7 @@ def search_table(
     uniform = tuple(fresh[widths] for widths in uniform_widths)
     table.save(folder.path / name)
     pictures = _draw(folder.path, table, uniform, [generation.hypervolume for generation in found.history])
-    return TableSearch(table, uniform, (found.hypervolume(), found.hypervolume(of=uniform)), pictures)
+    return TableSearch(table, uniform, (found.hypervolume(), found.hypervolume(uniform)), pictures)
 
 
 def table_section(found: TableSearch) -> Section:

@@ -67,7 +67,6 @@ def evaluate_rates(
     settings: SearchSettings,
     rates: np.ndarray,
     *,
-    reference: tuple[float, float],
     searched_groups: Sequence[int] | None = None,
 ) -> SearchResult:
     """Evaluates given vectors as a search would: same repeats, same fresh measurements at the end, same hypervolumes.
@@ -75,9 +74,8 @@ def evaluate_rates(
     Args:
       network: The traced network.
       evaluate: As for `search`.
-      settings: As for `search`; a population is what is evaluated between two reports of the history.
+      settings: As for `search`; a population is what is measured together, with random numbers of its own.
       rates: [vectors, searched].
-      reference: Worst corner for hypervolumes; take that of the search to compare with.
       searched_groups: As for `search`.
 
     Raises:
@@ -88,17 +86,14 @@ def evaluate_rates(
     widths = list(dict.fromkeys(space.widths(row) for row in rates))
     if not widths:
         raise InputError("there is no vector to evaluate; give at least one vector of rates")
-    history = []
-    for index, start in enumerate(range(0, len(widths), settings.population)):
+    for start in range(0, len(widths), settings.population):
         vectors.evaluate(widths[start : start + settings.population])
-        history.append(vectors.generation(index, len(vectors.measured), reference))
     front, candidates = measured_afresh(space, vectors, [], settings)
     return SearchResult(
         front,
         candidates,
         vectors.entries(),
-        tuple(history),
-        reference,
+        tuple(vectors.generation(index) for index in range(len(vectors.counts))),
         network.signature(),
         network.macs(),
         settings,

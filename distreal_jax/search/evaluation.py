@@ -1,8 +1,9 @@
 """The evaluated vectors of a search, and what is reported of them: fronts, hypervolumes, the final table.
 
 The evaluation is a function of the widths and of the index of a repeat, which stands for the random numbers of one short
-training: initial snapshot, batches and filters. All vectors of a repeat share them, so that their differences are due to
-the widths.
+training: batches and filters. Vectors that are measured together share them, so that fewer differences are due to chance;
+those of another generation get others, so that a search does not fit one draw of them. A vector is selected by what all
+measurements together say of it (`pooling`).
 """
 
 import dataclasses
@@ -10,9 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from distreal_jax.errors import InputError
-from distreal_jax.search.front import best_points, front_to_full, hypervolume, pareto_front, thinned
+from distreal_jax.search.front import WORST, best_points, front_to_full, hypervolume, pareto_front, thinned
+from distreal_jax.search.pooling import Pooled, pooled
 from distreal_jax.search.space import SearchSettings, SearchSpace, Widths
 from distreal_jax.table import DropoutTable, TableEntry
 
@@ -24,19 +27,28 @@ Evaluate = Callable[[np.ndarray, int], np.ndarray]
 
 
 class EvaluatedVectors:
-    """Measures vectors, each once, and remembers them in the order in which they came."""
+    """Measures vectors, each in one generation, and remembers them in the order in which they came.
+
+    Attributes:
+      measured: Widths -> progress at each repeat.
+      counts: Vectors measured by the end of each generation.
+    """
 
     def __init__(self, space: SearchSpace, evaluate: Evaluate, settings: SearchSettings) -> None:
         """Starts with no vector evaluated; `evaluate` is called with whatever number of vectors is to be measured."""
         self._space, self._evaluate, self._repeats = space, evaluate, settings.repeats
         self.measured: dict[Widths, tuple[float, ...]] = {}
+        self.counts: list[int] = []
+        self._estimates: dict[int, Pooled] = {}
 
     def evaluate(self, vectors: Iterable[Widths]) -> None:
-        """Measures those vectors that have not been measured yet, `repeats` times each."""
+        """A generation: measures those vectors that have not been measured yet, `repeats` times each."""
         new = [widths for widths in dict.fromkeys(vectors) if widths not in self.measured]
         if new:
-            measured = self.measure(new, range(self._repeats))
+            first = len(self.counts) * self._repeats
+            measured = self.measure(new, range(first, first + self._repeats))
             self.measured.update({widths: tuple(row) for widths, row in zip(new, measured.tolist(), strict=True)})
+        self.counts.append(len(self.measured))
 
     def measure(self, vectors: Sequence[Widths], repeats: Iterable[int]) -> np.ndarray:
         """Progress of vectors at given repeats, not remembered: [vectors, repeats] float64.
@@ -55,22 +67,36 @@ class EvaluatedVectors:
             columns.append(progress)
         return np.array(columns).T
 
-    def progress(self, widths: Widths) -> float:
-        """Mean progress of a vector evaluated before."""
-        return float(np.mean(self.measured[widths]))
+    def progress(self, generation: int = -1) -> dict[Widths, float]:
+        """What was known of each vector measured by the end of a generation: its progress as estimated from all of them."""
+        means = self._known_after(self.counts[generation]).mean.tolist()
+        return dict(zip(list(self.measured)[: len(means)], means, strict=True))
 
-    def entries(self, count: int | None = None) -> tuple[TableEntry, ...]:
-        """The first `count` vectors evaluated (None: all), in that order."""
-        chosen = list(self.measured.items())[:count]
-        return tuple(measured_entry(self._space, widths, measured) for widths, measured in chosen)
+    def entries(self) -> tuple[TableEntry, ...]:
+        """All vectors evaluated, in that order, each by its own measurements alone."""
+        return tuple(measured_entry(self._space, widths, measured) for widths, measured in self.measured.items())
 
-    def generation(self, index: int, count: int, reference: tuple[float, float]) -> "Generation":
-        """What the first `count` evaluated vectors amount to."""
-        entries = self.entries(count)
-        costs = [self._space.cost(entry.widths) for entry in entries]
-        progress = [_known(entry.progress) for entry in entries]
+    def generation(self, index: int) -> "Generation":
+        """What was known by the end of a generation."""
+        vectors = list(self.measured)[: self.counts[index]]
+        entries = estimated_entries(self._space, vectors, self._known_after(self.counts[index]))
+        costs, progress = _points(self._space, entries)
         front = tuple(entries[i] for i in pareto_front(costs, progress))
-        return Generation(index, len(entries), hypervolume(costs, progress, reference), front)
+        return Generation(index, len(entries), hypervolume(costs, progress), front)
+
+    @property
+    def unused_repeat(self) -> int:
+        """The first repeat whose random numbers no generation used."""
+        return len(self.counts) * self._repeats
+
+    def _known_after(self, count: int) -> Pooled:
+        """The estimates from the first `count` vectors' measurements."""
+        if count not in self._estimates:
+            places = self._space.places(list(self.measured)[:count])
+            draws = np.searchsorted(self.counts, np.arange(count), side="right") * self._repeats
+            measured = np.array(list(self.measured.values())[:count])
+            self._estimates[count] = _pooled(places, draws[:, None] + np.arange(self._repeats), measured)
+        return self._estimates[count]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +106,8 @@ class Generation:
     Attributes:
       index: Of the generation, from 0.
       evaluated: Different vectors evaluated so far.
-      hypervolume: Dominated by all of them, in fractions of the full network's cost times progress.
-      front: The Pareto front of all of them, as the search measured it, in increasing order of cost.
+      hypervolume: Dominated by all of them, in fractions of the full network's cost times progress as estimated then.
+      front: Their Pareto front as estimated then, in increasing order of cost.
     """
 
     index: int
@@ -95,12 +121,11 @@ class SearchResult:
     """What a search found.
 
     Attributes:
-      front: The Pareto front, measured afresh, in increasing order of cost; it ends in the full network unless that is
-        clearly beaten (`front_to_full`).
+      front: The Pareto front as estimated from fresh measurements of all candidates, in increasing order of cost; it ends in
+        the full network unless that is clearly beaten (`front_to_full`).
       candidates: All vectors that were measured afresh, in no order; the front is of these.
-      evaluated: Every vector evaluated, in that order, as the search measured it.
+      evaluated: Every vector evaluated, in that order, by the search's own measurements of it alone.
       history: One report per generation.
-      reference: (fraction of the full network's cost, progress): the worst corner for hypervolumes.
       network: Signature of the network.
       full_macs: MACs of the full network.
       settings: Of the search.
@@ -110,16 +135,15 @@ class SearchResult:
     candidates: tuple[TableEntry, ...]
     evaluated: tuple[TableEntry, ...]
     history: tuple[Generation, ...]
-    reference: tuple[float, float]
     network: str
     full_macs: int
     settings: SearchSettings
 
-    def hypervolume(self, reference: tuple[float, float] | None = None, *, of: Sequence[TableEntry] | None = None) -> float:
-        """Dominated by entries that were measured afresh, None: the front; `reference` None: this search's own."""
+    def hypervolume(self, of: Sequence[TableEntry] | None = None) -> float:
+        """Dominated by entries that were measured afresh; None: by the front."""
         entries = self.front if of is None else of
         costs = [entry.macs / self.full_macs for entry in entries]
-        return hypervolume(costs, [_known(entry.progress) for entry in entries], reference or self.reference)
+        return hypervolume(costs, [_known(entry.progress) for entry in entries])
 
     def to_table(
         self, network: "TracedNetwork", provenance: Mapping[str, Any], most_entries: int | None = None
@@ -146,7 +170,7 @@ class SearchResult:
             "settings": dataclasses.asdict(self.settings),
             "evaluated": len(self.evaluated),
             "hypervolume": self.hypervolume(),
-            "hypervolume_reference": list(self.reference),
+            "hypervolume_reference": list(WORST),
         }
         return DropoutTable.from_widths(
             network,
@@ -162,26 +186,37 @@ def measured_afresh(
 ) -> tuple[tuple[TableEntry, ...], tuple[TableEntry, ...]]:
     """The Pareto front by fresh measurements, which takes away the winner's curse of a search by noisy ones.
 
-    Measured are as many of the best evaluated vectors (`best_points`) as the population has members, and the seeds.
+    Measured are as many of the best evaluated vectors (`best_points`) as the population has members, and the seeds; what
+    these measurements together say of each decides.
 
     Args:
       space: What was searched.
       vectors: All that was evaluated.
       seeds: More vectors that may enter the table; the full network is added.
-      settings: Its `repeats` were used for selection, so the `final_repeats` after those are used here.
+      settings: Repeats up to `unused_repeat` were used for selection, so the `final_repeats` from there are used here.
 
     Returns:
-      The front in increasing order of cost, and all that was measured; with standard errors over the repeats.
+      The front in increasing order of cost, and all that was measured; with standard errors of the estimates.
     """
-    evaluated = list(vectors.measured)
-    costs, progress = [space.cost(widths) for widths in evaluated], [vectors.progress(widths) for widths in evaluated]
-    best = [evaluated[i] for i in best_points(np.log(costs), progress, settings.population)]
+    estimated = vectors.progress()
+    costs = [space.cost(widths) for widths in estimated]
+    best = np.array(list(estimated))[best_points(np.log(costs), list(estimated.values()), settings.population)]
     full = tuple(int(width) for width in space.network.full_widths)
-    candidates = list(dict.fromkeys([*best, *seeds, full]))
-    measured = vectors.measure(candidates, range(settings.repeats, settings.repeats + settings.final_repeats))
-    front = front_to_full([space.cost(widths) for widths in candidates], measured, candidates.index(full))
-    entries = tuple(measured_entry(space, *row) for row in zip(candidates, measured.tolist(), strict=True))
+    candidates: list[Widths] = list(dict.fromkeys([*map(tuple, best.tolist()), *seeds, full]))
+    repeats = range(vectors.unused_repeat, vectors.unused_repeat + settings.final_repeats)
+    measured = vectors.measure(candidates, repeats)
+    draws = np.broadcast_to(np.arange(settings.final_repeats), measured.shape)
+    known = _pooled(space.places(candidates), draws, measured)
+    entries = estimated_entries(space, candidates, known)
+    front = front_to_full(_points(space, entries)[0], known.mean, known.covariance, candidates.index(full))
     return tuple(entries[i] for i in front), entries
+
+
+def estimated_entries(space: SearchSpace, vectors: Sequence[Widths], known: Pooled) -> tuple[TableEntry, ...]:
+    """Vectors as entries of a table, with their progress and its standard error as estimated from measurements of all."""
+    errors = np.sqrt(np.maximum(np.diag(known.covariance), 0)).tolist()
+    rows = zip(vectors, known.mean.tolist(), errors, strict=True)
+    return tuple(TableEntry(widths, space.macs(widths), mean, error) for widths, mean, error in rows)
 
 
 def measured_entry(space: SearchSpace, widths: Widths, measured: Sequence[float]) -> TableEntry:
@@ -194,6 +229,17 @@ def measured_entry(space: SearchSpace, widths: Widths, measured: Sequence[float]
     """
     stderr = None if len(measured) < 2 else float(np.std(measured, ddof=1) / np.sqrt(len(measured)))
     return TableEntry(widths, space.macs(widths), float(np.mean(measured)), stderr)
+
+
+def _pooled(places: npt.NDArray[np.float64], draws: npt.NDArray[np.intp], measured: npt.NDArray[np.float64]) -> Pooled:
+    """Estimates of the measured vectors: places [vectors, searched], draws and measurements [vectors, repeats]."""
+    each = np.repeat(places, measured.shape[1], axis=0)
+    return pooled(each, draws.ravel(), measured.ravel(), places)
+
+
+def _points(space: SearchSpace, entries: Sequence[TableEntry]) -> tuple[list[float], list[float]]:
+    """Costs, as fractions of the full network's, and progress."""
+    return [space.cost(entry.widths) for entry in entries], [_known(entry.progress) for entry in entries]
 
 
 def _known(value: float | None) -> float:

@@ -7,6 +7,8 @@ from scipy import special
 
 from distreal_jax.errors import InputError
 
+# The worst corner for areas: the cost of the full network, as a fraction of itself, and no progress at all.
+WORST = (1.0, 0.0)
 # Chosen by us: the probability of leaving the full network out of a table though nothing is better than it.
 _SIGNIFICANCE = 0.01
 
@@ -37,7 +39,7 @@ def pareto_front(costs: Sequence[float] | np.ndarray, progress: Sequence[float] 
 
 
 def hypervolume(
-    costs: Sequence[float] | np.ndarray, progress: Sequence[float] | np.ndarray, reference: tuple[float, float]
+    costs: Sequence[float] | np.ndarray, progress: Sequence[float] | np.ndarray, reference: tuple[float, float] = WORST
 ) -> float:
     """The area that the points dominate, up to a reference point (Zitzler and Thiele, 1998), exact in two dimensions.
 
@@ -56,6 +58,28 @@ def hypervolume(
     front = pareto_front(costs, progress)
     until = np.append(costs[front], worst_cost)[1:]
     return float(np.sum((until - costs[front]) * (progress[front] - worst_progress)))
+
+
+def area_below(
+    costs: Sequence[float] | np.ndarray, progress: Sequence[float] | np.ndarray, reference: tuple[float, float] = WORST
+) -> float:
+    """The area below a table's entries, each of which serves resources from its own cost up to that of the next.
+
+    It is the hypervolume of points that are a front, and linear in progress, so that noise does not raise it: an entry that
+    is measured below a cheaper one lowers it, where a hypervolume takes the luckier of the two.
+
+    Args:
+      costs: [entries], in any order.
+      progress: [entries].
+      reference: (cost, progress), the worst corner: entries of a higher cost add nothing.
+
+    Returns:
+      Area in units of cost times progress.
+    """
+    costs, progress = np.asarray(costs, dtype=np.float64), np.asarray(progress, dtype=np.float64)
+    order = np.argsort(costs, kind="stable")
+    ends = np.minimum(np.append(costs[order], reference[0]), reference[0])
+    return float(np.diff(ends) @ (progress[order] - reference[1]))
 
 
 def thinned(costs: np.ndarray, progress: np.ndarray, count: int) -> np.ndarray:
@@ -87,27 +111,28 @@ def best_points(costs: Sequence[float] | np.ndarray, progress: Sequence[float] |
     return best[:count]
 
 
-def front_to_full(costs: Sequence[float] | np.ndarray, measured: np.ndarray, full: int) -> np.ndarray:
+def front_to_full(costs: Sequence[float] | np.ndarray, means: np.ndarray, covariance: np.ndarray, full: int) -> np.ndarray:
     """The Pareto front of measured means, ending in the full network unless that is clearly beaten.
 
     A table should reach from the cheapest entry to the full network, but noise can put cheaper vectors just ahead of it.
-    Those that measure no worse than the full network then leave the front. If the best of them is better by a one-sided
-    paired t-test, at 1 % shared among all points (Bonferroni), it is no tie: the front stands, without the full network.
+    Those that are estimated no worse than the full network then leave the front. If the best of them is better by a
+    one-sided test, at 1 % shared among all points (Bonferroni), it is no tie: the front stands, without the full network.
 
     Args:
       costs: [points], less is better.
-      measured: [points, repeats], progress; a repeat uses the same random numbers for every point.
+      means: [points], progress as estimated.
+      covariance: [points, points], of the estimates.
       full: Index of the full network.
 
     Returns:
       [front] indices in strictly increasing order of both cost and mean progress.
     """
-    costs, means = np.asarray(costs, dtype=np.float64), measured.mean(axis=1)
+    costs = np.asarray(costs, dtype=np.float64)
     front = pareto_front(costs, means)
     if full in front:
         return front
-    ahead = measured[front[-1]] - measured[full]
-    stderr = ahead.std(ddof=1) / np.sqrt(ahead.size)
-    if ahead.mean() > special.stdtrit(ahead.size - 1, 1 - _SIGNIFICANCE / costs.size) * stderr:
+    best = front[-1]
+    variance = covariance[best, best] + covariance[full, full] - 2 * covariance[best, full]
+    if means[best] - means[full] > special.ndtri(1 - _SIGNIFICANCE / costs.size) * np.sqrt(max(variance, 0)):
         return front
     return np.append(front[(means[front] < means[full]) & (costs[front] < costs[full])], full)

@@ -85,27 +85,24 @@ def search(
         "measures": measures,
     }
     seeds = [space.widths(rates) for rates in _uniform_seeds(space, settings)]
-    population, counts = ([], []) if checkpoint is None else _resumed(checkpoint, identity, space, vectors)
-    for index in range(len(counts), settings.generations):
+    population = [] if checkpoint is None else _resumed(checkpoint, identity, space, vectors)
+    for index in range(len(vectors.counts), settings.generations):
         children = (
             _first_generation(space, settings) if index == 0 else _children(population, space, vectors, settings, index)
         )
         vectors.evaluate(child.widths for child in children)
         population = _selected([*population, *children], space, vectors, settings.population)
-        counts.append(len(vectors.measured))
         if checkpoint is not None:
             rates = tuple(tuple(individual) for individual in population)
-            save_checkpoint(checkpoint, identity, Checkpoint(rates, vectors.measured, tuple(counts)))
+            save_checkpoint(checkpoint, identity, Checkpoint(rates, vectors.measured, tuple(vectors.counts)))
         if on_generation is not None:
-            on_generation(vectors.generation(index, counts[-1], _reference(vectors, seeds)))
-    reference = _reference(vectors, seeds)
+            on_generation(vectors.generation(index))
     front, candidates = measured_afresh(space, vectors, [*seeds, *also], settings)
     return SearchResult(
         front,
         candidates,
         vectors.entries(),
-        tuple(vectors.generation(index, count, reference) for index, count in enumerate(counts)),
-        reference,
+        tuple(vectors.generation(index) for index in range(settings.generations)),
         network.signature(),
         network.macs(),
         settings,
@@ -127,26 +124,22 @@ def _random_numbers(seed: int, generation: int) -> Iterator[None]:
 
 def _resumed(
     checkpoint: Path, identity: Mapping[str, object], space: SearchSpace, vectors: EvaluatedVectors
-) -> tuple[list[_Individual], list[int]]:
-    """Population and counts of a search that was stopped, whose measurements `vectors` gets; nothing without a file."""
+) -> list[_Individual]:
+    """The population of a search that was stopped, whose measurements `vectors` gets; empty without a file."""
     try:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"can't write {checkpoint}: {error.strerror}; choose a folder that can be written") from error
     resumed = load_checkpoint(checkpoint, identity)
     if resumed is None:
-        return [], []
+        return []
     vectors.measured.update(resumed.measured)
-    return [_Individual(rates, space.widths(rates)) for rates in resumed.population], list(resumed.counts)
+    vectors.counts.extend(resumed.counts)
+    return [_Individual(rates, space.widths(rates)) for rates in resumed.population]
 
 
 def _uniform_seeds(space: SearchSpace, settings: SearchSettings) -> list[list[float]]:
     return space.uniform_seeds(max(2, settings.population // 4))  # a quarter of the population: chosen by us
-
-
-def _reference(vectors: EvaluatedVectors, seeds: Sequence[Widths]) -> tuple[float, float]:
-    """The cost of the full network, and the least progress among the vectors of one rate."""
-    return 1.0, min(vectors.progress(widths) for widths in seeds)
 
 
 def _first_generation(space: SearchSpace, settings: SearchSettings) -> list[_Individual]:
@@ -161,9 +154,10 @@ def _first_generation(space: SearchSpace, settings: SearchSettings) -> list[_Ind
 
 
 def _selected(pool: Sequence[_Individual], space: SearchSpace, vectors: EvaluatedVectors, count: int) -> list[_Individual]:
+    progress = vectors.progress()
     for individual in pool:
         # The logarithm orders costs as they are, and spreads a front evenly over octaves of a device's resources.
-        individual.fitness.values = (math.log(space.cost(individual.widths)), vectors.progress(individual.widths))
+        individual.fitness.values = (math.log(space.cost(individual.widths)), progress[individual.widths])
     selected: list[_Individual] = tools.selNSGA2(list(pool), min(count, len(pool)))
     return selected
 

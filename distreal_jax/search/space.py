@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from distreal_jax.errors import InputError, check_settings
 from distreal_jax.table_entry import kept_filters
@@ -27,7 +28,8 @@ class SearchSettings:
       mutation_eta: How closely a mutant of polynomial mutation resembles its original (DEAP's examples: 20).
       crossover_probability: Of a pair of parents (DEAP's examples: 0.9). Each rate mutates with probability one over their
         number.
-      repeats: Measurements of a vector's progress that the search averages.
+      repeats: Measurements of a vector's progress while it searches, each with other random numbers, which all vectors of a
+        generation share and no other generation uses again.
       final_repeats: Fresh measurements of the vectors that may enter the table; those they were selected by are not
         used again.
       seed: Of every random choice of the search.
@@ -91,6 +93,11 @@ class SearchSpace:
         widths = self._full.copy()
         widths[list(self.groups)] = kept_filters(self._filters, rates)
         return tuple(widths.tolist())
+
+    def places(self, vectors: Sequence[Widths]) -> npt.NDArray[np.float64]:
+        """Where vectors lie: logarithms of the shares of filters that the searched groups keep, [vectors, searched]."""
+        places: npt.NDArray[np.float64] = np.log(np.array(vectors)[:, list(self.groups)] / self._filters)
+        return places
 
     def macs(self, widths: tuple[int, ...]) -> int:
         """Multiply-accumulates of one example's forward pass, counted once for any widths."""

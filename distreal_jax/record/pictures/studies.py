@@ -18,27 +18,27 @@ _COST = "MACs, relative to the full network"
 def rivals_picture(
     path: Path,
     fronts: Mapping[str, Front],
-    hypervolumes: Mapping[str, Sequence[float]],
+    areas: Mapping[str, Sequence[float]],
     title: str = "What a search is worth",
 ) -> None:
-    """The fronts that several ways to choose vectors end with, and the hypervolumes of those fronts for several seeds.
+    """The fronts that several ways to choose vectors end with, and the areas below them for several seeds.
 
     Args:
       path: The PNG file.
       fronts: Name of the way -> its front with one seed; at most five ways.
-      hypervolumes: The same names -> hypervolume for each seed, [seeds]; a grey line joins those of a seed.
+      areas: The same names -> area for each seed, [seeds]; a grey line joins those of a seed.
       title: Of the picture.
 
     Raises:
       InputError: Nothing to draw, lists that don't match, or the file can't be written; as all pictures.
     """
     names = list(fronts)
-    check_lengths("rivals", names, list(hypervolumes))
-    check_lengths("rivals' seeds", *(hypervolumes[name] for name in names))
+    check_lengths("rivals", names, list(areas))
+    check_lengths("rivals' seeds", *(areas[name] for name in names))
     with picture(path, 10.4, 4.4) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
         places = np.arange(len(names))
-        values = np.array([hypervolumes[name] for name in names], dtype=np.float64)
+        values = np.array([areas[name] for name in names], dtype=np.float64)
         right.plot(places, values, color=GREY, linewidth=0.8, alpha=0.6, zorder=1)
         for place, name, (colour, marker) in zip(places, names, _STYLES, strict=False):
             _curve(left, fronts[name], colour, marker, name)
@@ -48,7 +48,7 @@ def rivals_picture(
         _logarithmic(left)
         left.legend(loc="upper left", fontsize=9.5)
         right.set_xticks(places, names, rotation=25, ha="right", rotation_mode="anchor", fontsize=9.5)
-        right.set(ylabel="dominated hypervolume", xlim=(-0.6, len(names) - 0.4))
+        right.set(ylabel="area below the front", xlim=(-0.6, len(names) - 0.4))
         right.grid(True, axis="y")
 
 
