@@ -116,7 +116,7 @@ def main(options: Options) -> None:
                         options.record,
                         options.output,
                         own,
-                        searched=lambda _: table,
+                        searched=lambda *_: table,
                         execution=options.execution,
                     )
                 cells.append(Cell(mean, rate, comparison.results))

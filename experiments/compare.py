@@ -32,7 +32,7 @@ from distreal_jax.experiment import (
 from distreal_jax.fleet.federation import UNIFORM_RATES, Federation, TrainingSettings
 from distreal_jax.fleet.round import Execution
 from distreal_jax.fleet.world import World, WorldSettings
-from distreal_jax.methods import methods_named
+from distreal_jax.methods import Method, methods_named
 from distreal_jax.record import RunFolder, write_report
 from distreal_jax.record.recorded_run import RecordSettings
 from distreal_jax.search import SearchSettings
@@ -75,7 +75,7 @@ def main(options: Options) -> None:
     table = given_or_shipped(options, world)
     notes = [] if table else [f"A table for {options.world.model} would be searched first; uniform rates stand in for it."]
 
-    def known(world: World) -> DropoutTable:
+    def known(world: World, _: Method) -> DropoutTable:
         return table or DropoutTable.uniform(world.network, UNIFORM_RATES)
 
     def planned(seeds: Sequence[int]) -> Iterator[Federation]:
@@ -96,7 +96,7 @@ def main(options: Options) -> None:
             options.record,
             options.output,
             folder,
-            searched=lambda world: table or searched(options, world, folder),
+            searched=lambda world, _: table or searched(options, world, folder),
             execution=options.execution,
             target=options.target,
             first=world,

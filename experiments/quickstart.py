@@ -53,7 +53,7 @@ def main(options: Options) -> None:
             options.record,
             options.output,
             folder,
-            searched=lambda _: found.table,
+            searched=lambda *_: found.table,
             first=world,
         )
         write_report(folder.path / "report.md", "Quickstart", comparison.section, table_section(found))

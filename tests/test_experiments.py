@@ -357,6 +357,6 @@ def test_help_names_every_method(script: str, command: Any) -> None:
 
 def test_the_scripts_are_these() -> None:
     """Whoever adds a script adds its run, its bad input and its help here."""
-    elsewhere = {"benchmark", "population", "results", "search_study", "proxy_study", "carry_over"}
+    elsewhere = {"benchmark", "population", "results", "search_study", "proxy_study", "carry_over", "table_shapes"}
     with contextlib.chdir(ROOT):
         assert {path.stem for path in Path("experiments").glob("*.py")} == {*SCRIPTS, *elsewhere}

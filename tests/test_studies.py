@@ -18,9 +18,11 @@ from flax import nnx
 from distreal_jax.data.datasets import synthetic_dataset
 from distreal_jax.data.partition import Partition
 from distreal_jax.errors import InputError
+from distreal_jax.experiment import comparison
 from distreal_jax.fleet.federation import Federation, TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.record import Front, RunFolder, conditions_picture, proxy_picture, rivals_picture
+from distreal_jax.record.method_result import MethodResult
 from distreal_jax.record.rank_correlation import (
     agreement_within,
     interval_over_things,
@@ -36,7 +38,7 @@ from distreal_jax.search.progress import Progress, ProgressSettings
 from distreal_jax.step import Batch, Images, split_variables
 from distreal_jax.table import DropoutTable
 from distreal_jax.tracing import trace_network
-from experiments import carry_over, proxy_study, search_study
+from experiments import carry_over, proxy_study, search_study, table_shapes
 
 ROOT = Path(__file__).parents[1]
 TINY = ProgressSettings(rounds=1, devices=2, steps=1, batch_size=4, held_out=50, sizes=1)
@@ -464,6 +466,45 @@ def test_a_proxy_of_the_outcome_itself_would_be_found_right() -> None:
         assert low is not None and high is not None and low < chance < high, name
 
 
+def test_tables_of_several_shapes_are_trained_with_under_the_same_load(
+    monkeypatch: pytest.MonkeyPatch, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No training: what is handed over to a comparison, and how it is reported; wide first layers raise the outcome."""
+    met: dict[str, Federation] = {}
+
+    def stand_in(federation: Federation, record: RecordSettings, output: object, folder: RunFolder) -> MethodResult:
+        del record, output, folder
+        met[federation.method.name] = federation
+        wide_first = np.mean([entry.widths[0] / entry.widths[2] for entry in federation.table.entries])
+        axes = {"times": (60.0,), "accuracies": (0.5 + 0.1 * wide_first,), "rounds": (1.0,), "macs": (1.0,)}
+        counts = dict.fromkeys(("macs_spent", "macs_wasted", "macs_idle", "bytes_up", "bytes_down"), 1.0)
+        whole = dict.fromkeys(("client_rounds", "deadline_hits", "clients_left_out"), 1)
+        tiers = {"accuracy_per_tier": {"weakest third": 0.5}}
+        return MethodResult(federation.method.name, federation.world.seed, **axes, **counts, **whole, **tiers)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(comparison, "run_method", stand_in)
+    monkeypatch.setattr(jax, "clear_caches", lambda: None)
+    options = table_shapes.Options(
+        tilts="0,1,-0.5",
+        tables=str(table),
+        seeds="0,1",
+        entries=6,
+        lowest=0.05,
+        world=WorldSettings(devices=20, availability="redrawn:0.1,1,3"),
+        output=table_shapes.OutputSettings(out=tmp_path / "study"),
+    )
+    table_shapes.main(options)
+    printed = capsys.readouterr().out
+    assert list(met) == ["tilt+0", "tilt+1", "tilt-0.5", "table1"]
+    assert met["table1"].table.entries == DropoutTable.load(table).entries
+    for name in list(met)[:3]:
+        found = met[name].table
+        assert len(found.entries) == 6 and np.array(found.costs()) == pytest.approx(np.geomspace(0.05, 1, 6), rel=0.3)
+    first, last = np.array([[entry.widths[0] / 16, entry.widths[2] / 32] for entry in met["tilt+1"].table.entries[1:-1]]).T
+    assert (first > last).all()
+    assert "against tilt+0" in printed and printed.index("`tilt+1`") < printed.index("`tilt-0.5`")
+
+
 @pytest.mark.parametrize("script", ["search_study", "proxy_study", "carry_over"])
 def test_help_names_the_studys_options(script: str, command: Callable[..., tuple[int, str, str]]) -> None:
     status, printed, _ = command(script, "--help")
@@ -482,6 +523,9 @@ BAD_INPUT = {
     "costs out of order": ("proxy_study", "--lowest 0.6 --highest 0.2", "costs from 0.6 to 0.2"),
     "no table": ("carry_over", "", "digits_cnn"),
     "the seed of the search": ("carry_over", "--table {table} --seeds 5-8", "the table was searched with seed 7"),
+    "no tilt": ("table_shapes", "--tilts 0,steep", "tilt 'steep' is no number from -1 to 1"),
+    "one entry": ("table_shapes", "--entries 1", "1 entries from 0.01; give at least 2"),
+    "no such table": ("table_shapes", "--tables nowhere.json", "nowhere.json"),
     "no later": ("carry_over", "--table {table} --later 0", "later is 0; give at least 1"),
 }
 

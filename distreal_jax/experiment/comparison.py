@@ -45,7 +45,7 @@ def compare(
     output: OutputSettings,
     folder: RunFolder,
     *,
-    searched: Callable[[World], DropoutTable],
+    searched: Callable[[World, Method], DropoutTable],
     execution: Execution = "compact",
     target: float | None = None,
     first: World | None = None,
@@ -60,7 +60,7 @@ def compare(
       record: How runs are watched.
       output: Where Weights & Biases goes.
       folder: Gets a folder for each method and seed, `results.json` and pictures.
-      searched: The searched table for a world; called if a method needs one.
+      searched: The searched table for a method in a world; called for methods that need one.
       execution: `compact` or `masked`.
       target: Accuracy that methods are timed to; None: nine tenths of the best final accuracy, chosen by us.
       first: The world of the first seed if it is made already.
@@ -84,7 +84,7 @@ def federations(
     world_settings: WorldSettings,
     training: TrainingSettings,
     *,
-    searched: Callable[[World], DropoutTable],
+    searched: Callable[[World, Method], DropoutTable],
     execution: Execution = "compact",
     first: World | None = None,
 ) -> Iterator[Federation]:
@@ -94,7 +94,7 @@ def federations(
     dataset = first.dataset if first else load_dataset(world_settings.dataset, world_settings.data_dir)
     for seed in seeds:
         world = first if first and first.seed == seed else World.make(world_settings, seed, dataset)
-        tables = {m.name: table_for(m, world, searched(world) if m.rates == "table" else None, training) for m in methods}
+        tables = {m.name: table_for(m, world, searched(world, m) if m.rates == "table" else None, training) for m in methods}
         for method in methods:
             yield Federation(world, method, tables[method.name], training, execution)
 

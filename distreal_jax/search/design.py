@@ -46,13 +46,10 @@ def designed_vectors(
     Raises:
       InputError: The network has no such vectors.
     """
-    depth, scales = np.linspace(-1, 1, len(space.groups)), np.geomspace(1e-3, 1e1, 1000)
     taken: dict[Widths, DesignedVector] = {}
     for index, level in enumerate(levels):
         for tilt in np.linspace(1, -1, shapes):
-            rates = 1 - np.outer(scales, np.exp(-_STEEPEST * tilt * depth))
-            widths = {space.widths(row) for row in np.clip(rates, 0, space.max_rate)} - taken.keys()
-            off = {row: abs(np.log(space.cost(row) / level)) for row in widths}
+            off = {row: abs(np.log(space.cost(row) / level)) for row in _of_shape(space, tilt) - taken.keys()}
             nearest = min(sorted(off), key=lambda row: off[row], default=None)
             if nearest is None or off[nearest] > np.log(_FARTHEST):
                 raise InputError(
@@ -61,6 +58,26 @@ def designed_vectors(
                 )
             taken[nearest] = DesignedVector(nearest, index, float(tilt), space.cost(nearest))
     return list(taken.values())
+
+
+def designed_table(space: SearchSpace, levels: Sequence[float] | npt.NDArray[np.float64], tilt: float) -> list[Widths]:
+    """Of one shape, the vectors nearest in cost to each level, all different.
+
+    Args:
+      space: What would be searched.
+      levels: Costs, fractions of the full network's.
+      tilt: From 1, wide in the first layers, to -1, wide in the last; 0: one rate for all layers.
+    """
+    found = sorted(_of_shape(space, tilt), key=space.cost)
+    costs = np.log([space.cost(row) for row in found])
+    return list(dict.fromkeys(found[np.abs(costs - np.log(level)).argmin()] for level in levels))
+
+
+def _of_shape(space: SearchSpace, tilt: float) -> set[Widths]:
+    """All vectors of a shape."""
+    depth, scales = np.linspace(-1, 1, len(space.groups)), np.geomspace(1e-3, 1e1, 1000)
+    rates = 1 - np.outer(scales, np.exp(-_STEEPEST * tilt * depth))
+    return {space.widths(row) for row in np.clip(rates, 0, space.max_rate)}
 
 
 def uniform_beside(space: SearchSpace, vectors: Sequence[Widths]) -> list[Widths]:

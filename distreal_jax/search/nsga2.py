@@ -83,6 +83,7 @@ def search(
         "network": network.signature(),
         "searched_groups": list(space.groups),
         "measures": measures,
+        "random numbers": "of each generation's own",  # one search's draw was once that of all generations
     }
     seeds = [space.widths(rates) for rates in _uniform_seeds(space, settings)]
     population = [] if checkpoint is None else _resumed(checkpoint, identity, space, vectors)

@@ -1,0 +1,123 @@
+"""Which shape of table learns best in a federation? The truth that a search is after.
+
+    python experiments/table_shapes.py --dataset fashion_mnist --data-dir ../shared/tfds --model leaf_cnn
+
+Expected: see docs/findings.md, question 2.
+
+A table of each shape, from wide in the first layers (tilt 1) over one rate for all layers (tilt 0) to wide in the last
+(tilt -1), with entries of the same costs, is used by the same devices under the same load; and beside them given tables,
+such as a searched one. Finished parts are not run again.
+"""
+
+import dataclasses
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
+
+import numpy as np
+
+from distreal_jax.errors import InputError
+from distreal_jax.experiment import (
+    OutputSettings,
+    Plain,
+    compare,
+    open_folder,
+    parsed_list,
+    parsed_seeds,
+    run_command,
+    table_of,
+)
+from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.round import Execution
+from distreal_jax.fleet.world import World, WorldSettings
+from distreal_jax.methods import METHODS
+from distreal_jax.record import write_report
+from distreal_jax.record.recorded_run import RecordSettings
+from distreal_jax.search import SearchSpace
+from distreal_jax.search.design import designed_table
+from distreal_jax.table import DropoutTable
+
+MAX_RATE = 0.99  # chosen by us
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Compare tables of several shapes in federations."""
+
+    tilts: str = "0,0.5,1,-0.5"
+    """Shapes, separated by commas, from 1 (wide in the first layers) to -1 (wide in the last); the others are compared with
+    the first."""
+    entries: int = 12
+    """Of each table, fewer where the network has no more; their costs are spread evenly over the logarithm, up to 1."""
+    lowest: float = 0.01
+    """Cost of the cheapest entry, relative to the full network's."""
+    tables: str = ""
+    """More tables, separated by commas: files, or names of shipped ones. The report calls them table1, table2 and so on."""
+    seeds: str = "0-4"
+    """Seeds, such as 0,1,2 or 0-4."""
+    execution: Execution = "compact"
+    """compact: what is dropped is not computed; masked: the reference, one program for all entries."""
+    world: Plain[WorldSettings] = WorldSettings(availability="redrawn:0.02,0.2,3")
+    training: Plain[TrainingSettings] = TrainingSettings(rounds=60)
+    record: Plain[RecordSettings] = RecordSettings(eval_every=4)
+    output: Plain[OutputSettings] = OutputSettings()
+
+    def __post_init__(self) -> None:
+        if self.entries < 2 or not 0 < self.lowest < 1:
+            raise InputError(f"{self.entries} entries from {self.lowest:g}; give at least 2, from a cost between 0 and 1")
+
+
+def main(options: Options) -> None:
+    """Runs what is not finished and reports."""
+    seeds = parsed_seeds(options.seeds)
+    world = World.make(options.world, seeds[0])
+    tables = tables_of(options, world)
+    methods = [dataclasses.replace(METHODS["distreal"], name=name) for name in tables]
+    # More shapes, tables or seeds may come to those that are there.
+    with open_folder(options.output, "table_shapes", options, may_change=("tilts", "tables", "seeds")) as folder:
+        comparison = compare(
+            methods,
+            seeds,
+            options.world,
+            options.training,
+            options.record,
+            options.output,
+            folder,
+            searched=lambda _, method: tables[method.name],
+            execution=options.execution,
+            first=world,
+        )
+        write_report(folder.path / "report.md", "Tables of several shapes", comparison.section)
+        print(comparison.section.text)
+        print(f"report: {folder.path / 'report.md'}")
+
+
+def tables_of(options: Options, world: World) -> dict[str, DropoutTable]:
+    """Name -> table: those of the shapes, then those given.
+
+    Raises:
+      InputError: A tilt that is no number from -1 to 1, or a table that can't be read, or of another network.
+    """
+    space, levels = SearchSpace(world.network, MAX_RATE), np.geomspace(options.lowest, 1, options.entries)
+    tables = {}
+    for text in parsed_list(options.tilts, "tilts"):
+        tilt = _tilt(text)
+        tables[f"tilt{tilt:+g}"] = DropoutTable.from_widths(world.network, designed_table(space, levels, tilt))
+    for index, source in enumerate(parsed_list(options.tables, "tables") if options.tables else [], start=1):
+        tables[f"table{index}"] = table_of(source, world)
+    return tables
+
+
+def _tilt(text: str) -> float:
+    try:
+        tilt = float(text)
+    except ValueError:
+        tilt = float("nan")
+    if not -1 <= tilt <= 1:
+        raise InputError(f"tilt {text!r} is no number from -1 to 1; give such as 0,0.5,1")
+    return tilt
+
+
+if __name__ == "__main__":
+    run_command(main, Options)
