@@ -39,7 +39,7 @@ class EvaluatedVectors:
         self._space, self._evaluate, self._repeats = space, evaluate, settings.repeats
         self.measured: dict[Widths, tuple[float, ...]] = {}
         self.counts: list[int] = []
-        self._estimates: dict[int, Pooled] = {}
+        self._estimated: dict[int, tuple[TableEntry, ...]] = {}
 
     def evaluate(self, vectors: Iterable[Widths]) -> None:
         """A generation: measures those vectors that have not been measured yet, `repeats` times each."""
@@ -67,10 +67,9 @@ class EvaluatedVectors:
             columns.append(progress)
         return np.array(columns).T
 
-    def progress(self, generation: int = -1) -> dict[Widths, float]:
-        """What was known of each vector measured by the end of a generation: its progress as estimated from all of them."""
-        means = self._known_after(self.counts[generation]).mean.tolist()
-        return dict(zip(list(self.measured)[: len(means)], means, strict=True))
+    def progress(self) -> dict[Widths, float]:
+        """Of each vector, as estimated from the measurements of all."""
+        return {entry.widths: _known(entry.progress) for entry in self._estimated_after(len(self.measured))}
 
     def entries(self) -> tuple[TableEntry, ...]:
         """All vectors evaluated, in that order, each by its own measurements alone."""
@@ -78,8 +77,7 @@ class EvaluatedVectors:
 
     def generation(self, index: int) -> "Generation":
         """What was known by the end of a generation."""
-        vectors = list(self.measured)[: self.counts[index]]
-        entries = estimated_entries(self._space, vectors, self._known_after(self.counts[index]))
+        entries = self._estimated_after(self.counts[index])
         costs, progress = _points(self._space, entries)
         front = tuple(entries[i] for i in pareto_front(costs, progress))
         return Generation(index, len(entries), hypervolume(costs, progress), front)
@@ -89,14 +87,15 @@ class EvaluatedVectors:
         """The first repeat whose random numbers no generation used."""
         return len(self.counts) * self._repeats
 
-    def _known_after(self, count: int) -> Pooled:
-        """The estimates from the first `count` vectors' measurements."""
-        if count not in self._estimates:
-            places = self._space.places(list(self.measured)[:count])
+    def _estimated_after(self, count: int) -> tuple[TableEntry, ...]:
+        """The first `count` vectors, as estimated from the measurements of these."""
+        if count not in self._estimated:
+            vectors = list(self.measured)[:count]
             draws = np.searchsorted(self.counts, np.arange(count), side="right") * self._repeats
-            measured = np.array(list(self.measured.values())[:count])
-            self._estimates[count] = _pooled(places, draws[:, None] + np.arange(self._repeats), measured)
-        return self._estimates[count]
+            measured = np.array([self.measured[widths] for widths in vectors])
+            known = _pooled(self._space.places(vectors), draws[:, None] + np.arange(self._repeats), measured)
+            self._estimated[count] = estimated_entries(self._space, vectors, known)
+        return self._estimated[count]
 
 
 @dataclasses.dataclass(frozen=True)
