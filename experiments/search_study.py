@@ -97,7 +97,7 @@ class Outcome:
       stderr: Standard error of `progress`, [front].
       area: Below the front as judged (`area_below`): fraction of the full cost times accuracy.
       over_octaves: The same over the logarithm of cost: octaves of cost times accuracy.
-      as_chosen: The same by the measurements that chose the front, which is biased upward.
+      as_chosen: The same as estimated from the measurements that chose the front.
     """
 
     arm: str
@@ -115,6 +115,7 @@ class Outcome:
     def judged(cls, arm: str, seed: int, found: SearchResult, space: SearchSpace, measured: Progress) -> Self:
         """Measures a front on repeats that neither selected its vectors nor decided which of them are the front."""
         settings, widths = found.settings, tuple(entry.widths for entry in found.front)
+        # no arm has more generations than the search: all are judged by the same random numbers, which none has used
         used = settings.generations * settings.repeats + settings.final_repeats
         progress = EvaluatedVectors(space, measured, settings).measure(widths, range(used, used + settings.final_repeats))
         costs, mean = np.array([space.cost(row) for row in widths]), progress.mean(axis=1)

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from distreal_jax.document import DamagedDocumentError, plain_json, read_document, write_document
 from distreal_jax.errors import InputError
+from distreal_jax.search.space import Widths
 
 KIND = "distreal_jax search checkpoint"
 SCHEMA = 1
@@ -33,7 +34,7 @@ class Checkpoint:
     """
 
     population: tuple[tuple[float, ...], ...]
-    measured: Mapping[tuple[int, ...], tuple[float, ...]]
+    measured: Mapping[Widths, tuple[float, ...]]
     counts: tuple[int, ...]
 
 

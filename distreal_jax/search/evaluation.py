@@ -199,9 +199,10 @@ def measured_afresh(
     """
     estimated = vectors.progress()
     costs = [space.cost(widths) for widths in estimated]
-    best = np.array(list(estimated))[best_points(np.log(costs), list(estimated.values()), settings.population)]
+    best = best_points(np.log(costs), list(estimated.values()), settings.population)
     full = tuple(int(width) for width in space.network.full_widths)
-    candidates: list[Widths] = list(dict.fromkeys([*map(tuple, best.tolist()), *seeds, full]))
+    evaluated = list(estimated)
+    candidates = list(dict.fromkeys([*(evaluated[i] for i in best), *seeds, full]))
     repeats = range(vectors.unused_repeat, vectors.unused_repeat + settings.final_repeats)
     measured = vectors.measure(candidates, repeats)
     draws = np.broadcast_to(np.arange(settings.final_repeats), measured.shape)

@@ -13,6 +13,7 @@ all Gaussian, with x the logarithms of the shares of filters kept.
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -55,9 +56,9 @@ def pooled(places: Floats, draws: Draws, measured: Floats, at: Floats) -> Pooled
     values = (measured - middle) / scale
     with threadpool_limits(1):  # of matrices this small, several threads make a fit five times slower
         parameters = _fitted(places, draws, values)
-        factor = linalg.cho_factor(np.sum(_parts(parameters, places, places, draws), axis=0), lower=True)
-        between = np.sum(_parts(parameters, at, places), axis=0)
-        left = np.sum(_parts(parameters, at, at), axis=0) - between @ linalg.cho_solve(factor, between.T)
+        factor = linalg.cho_factor(np.sum(_parts(parameters, _pairs(places, places, draws)), axis=0), lower=True)
+        between = np.sum(_parts(parameters, _pairs(at, places)), axis=0)
+        left = np.sum(_parts(parameters, _pairs(at, at)), axis=0) - between @ linalg.cho_solve(factor, between.T)
         mean = between @ linalg.cho_solve(factor, values)
     return Pooled(middle + scale * mean, scale**2 * left)
 
@@ -65,18 +66,18 @@ def pooled(places: Floats, draws: Draws, measured: Floats, at: Floats) -> Pooled
 def _fitted(places: Floats, draws: Draws, values: Floats) -> Floats:
     """The parameters of highest marginal likelihood, by measurements spread evenly over all."""
     some = np.unique(np.linspace(0, len(values) - 1, min(len(values), _FITTED_ON)).astype(int))
-    places, draws, values = places[some], draws[some], values[some]
-    squared = _squared(places, places)
+    pairs, values = _pairs(places[some], places[some], draws[some]), values[some]
 
     def loss(parameters: Floats) -> tuple[float, Floats]:
         """Its negative logarithm, and the gradient (equations 5.8 and 5.9)."""
-        parts = _parts(parameters, places, places, draws)
+        parts = _parts(parameters, pairs)
         factor = linalg.cho_factor(np.sum(parts, axis=0), lower=True)
         explained = linalg.cho_solve(factor, values)
         weights = linalg.cho_solve(factor, np.eye(len(values))) - np.outer(explained, explained)
         # an amplitude's part is quadratic in it; the length is in those that are smooth
         gradient = [np.sum(weights * part) for part in parts]
-        gradient.append(0.5 * np.sum(weights * (parts[_SMOOTH] + parts[_DRAWN]) * squared) / np.exp(2 * parameters[_LENGTH]))
+        smooth = parts[_SMOOTH] + parts[_DRAWN]
+        gradient.append(0.5 * np.sum(weights * smooth * pairs.squared) / np.exp(2 * parameters[_LENGTH]))
         return 0.5 * float(values @ explained) + float(np.log(np.diag(factor[0])).sum()), np.array(gradient)
 
     first, low, high = _PARAMETERS.T
@@ -84,19 +85,26 @@ def _fitted(places: Floats, draws: Draws, values: Floats) -> Floats:
     return np.asarray(fitted.x)
 
 
-def _parts(parameters: Floats, first: Floats, second: Floats, draws: Draws | None = None) -> list[Floats]:
-    """Prior covariances of what a measurement is the sum of, each [first, second]; given draws, of what is theirs too."""
-    *amplitudes, length = np.exp(parameters)
-    near = np.exp(-0.5 * _squared(first, second) / length**2)
-    parts = [1 + first @ second.T / first.shape[1], near]
-    if draws is not None:
-        same = (draws[:, None] == draws[None, :]).astype(float)
-        parts += [same, same * near, np.eye(len(first))]
-    return [amplitude**2 * part for amplitude, part in zip(amplitudes, parts, strict=False)]
+class _Pairs(NamedTuple):
+    """What covariances are made of whatever the parameters: of each of the first with each of the second."""
+
+    products: Floats  # mean over groups of the products of their places
+    squared: Floats  # and of their squared distances
+    same: Floats | None  # 1 where they share a draw; None where they are vectors, not measurements
 
 
-def _squared(first: Floats, second: Floats) -> Floats:
-    """Mean over groups of the squared distance, [first, second]."""
+def _pairs(first: Floats, second: Floats, draws: Draws | None = None) -> _Pairs:
     products = first @ second.T
     squared = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1)[None, :] - 2 * products
-    return np.maximum(squared, 0) / first.shape[1]
+    same = None if draws is None else (draws[:, None] == draws[None, :]).astype(float)
+    return _Pairs(products / first.shape[1], np.maximum(squared, 0) / first.shape[1], same)
+
+
+def _parts(parameters: Floats, pairs: _Pairs) -> list[Floats]:
+    """Prior covariances of what a measurement is the sum of, each [first, second]; given draws, of what is theirs too."""
+    *amplitudes, length = np.exp(parameters)
+    near = np.exp(-0.5 * pairs.squared / length**2)
+    parts = [1 + pairs.products, near]
+    if pairs.same is not None:
+        parts += [pairs.same, pairs.same * near, np.eye(len(near))]
+    return [amplitude**2 * part for amplitude, part in zip(amplitudes, parts, strict=False)]

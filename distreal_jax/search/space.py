@@ -85,10 +85,10 @@ class SearchSpace:
             raise InputError(f"searched_groups {self.groups}: expected different indices from 0 to {len(available) - 1}")
         self._filters = np.array([available[index].filters for index in self.groups])
         self._full = np.array(network.full_widths, dtype=np.int32)
-        self._macs: dict[tuple[int, ...], int] = {}
+        self._macs: dict[Widths, int] = {}
         self._full_macs = network.macs()
 
-    def widths(self, rates: Sequence[float] | np.ndarray) -> tuple[int, ...]:
+    def widths(self, rates: Sequence[float] | np.ndarray) -> Widths:
         """The widths of all groups at the rates of the searched ones: [searched] -> [groups]."""
         widths = self._full.copy()
         widths[list(self.groups)] = kept_filters(self._filters, rates)
@@ -99,13 +99,13 @@ class SearchSpace:
         places: npt.NDArray[np.float64] = np.log(np.array(vectors)[:, list(self.groups)] / self._filters)
         return places
 
-    def macs(self, widths: tuple[int, ...]) -> int:
+    def macs(self, widths: Widths) -> int:
         """Multiply-accumulates of one example's forward pass, counted once for any widths."""
         if widths not in self._macs:
             self._macs[widths] = self.network.macs(widths)
         return self._macs[widths]
 
-    def cost(self, widths: tuple[int, ...]) -> float:
+    def cost(self, widths: Widths) -> float:
         """MACs as a fraction of the full network's."""
         return self.macs(widths) / self._full_macs
 
