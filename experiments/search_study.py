@@ -49,6 +49,7 @@ from distreal_jax.search import (
     SearchSettings,
     SearchSpace,
     evaluate_rates,
+    inner_weights,
     macs_weights,
     random_rates,
     search,
@@ -58,7 +59,6 @@ from distreal_jax.search import (
 from distreal_jax.search.evaluation import EvaluatedVectors
 from distreal_jax.search.front import area_below
 from distreal_jax.search.progress import Progress, ProgressSettings, describe
-from distreal_jax.tracing import TracedNetwork
 
 SEARCH = "nsga2"
 ARMS = {
@@ -139,7 +139,8 @@ def main(options: Options) -> None:
     if options.search.seed:
         raise InputError(f"search seed {options.search.seed} is given beside the seeds; the searches' seeds are --seeds")
     world = World.make(options.world, seeds[0])
-    arms = [arm for arm in ARMS if arm != "inner" or inner_groups(world.network)]
+    has_blocks = inner_weights(SearchSpace(world.network, options.search.max_rate)).any()
+    arms = [arm for arm in ARMS if arm != "inner" or has_blocks]
     output = options.output
     with open_folder(output, "search_study", options) as folder:
         tracker = open_tracker(
@@ -195,30 +196,7 @@ def rates_of(rival: str, space: SearchSpace, count: int, seed: int) -> np.ndarra
         return np.array(list(reversed(different.values()))[:count])
     if rival == "macs":
         return weighted_rates(space, count, macs_weights(space))
-    inner = inner_groups(space.network)
-    return weighted_rates(space, count, [float(group in inner) for group in space.groups])
-
-
-def inner_groups(network: TracedNetwork) -> set[int]:
-    """The groups inside blocks, whose filters go from one kernel to one other; empty where all or none of them do.
-
-    Filters of a residual stream come from several kernels or go to several; those of a concatenation meet others along the
-    axis that takes them in. In a plain chain of layers there is no such stream to tell the inside of a block from.
-    """
-    made, taken, alone = (np.zeros(len(network.filter_groups), dtype=int) for _ in range(3))
-    for path, axes in network.layouts.items():
-        if len(axes) < 2:
-            continue  # a bias or a scale follows its kernel
-        for axis, layout in enumerate(axes):
-            groups = {run.group for run in layout.runs}
-            for group in groups - {None}:
-                consumed = (path, axis) in network.consumed
-                made[group] += not consumed
-                taken[group] += consumed
-                alone[group] += consumed and len(groups) == 1
-    searched = [index for index, group in enumerate(network.filter_groups) if group.convolutional]
-    inner = {group for group in searched if (made[group], taken[group], alone[group]) == (1, 1, 1)}
-    return inner if len(inner) < len(searched) else set()
+    return weighted_rates(space, count, inner_weights(space))
 
 
 def drawn(folder: RunFolder, outcomes: Sequence[Outcome], arms: Sequence[str]) -> Section:

@@ -32,7 +32,7 @@ from distreal_jax.record.rank_correlation import (
     rank_correlation,
 )
 from distreal_jax.record.recorded_run import RecordSettings
-from distreal_jax.search import SearchSettings, SearchSpace
+from distreal_jax.search import SearchSettings, SearchSpace, inner_weights, search
 from distreal_jax.search.design import DesignedVector, designed_vectors, uniform_beside
 from distreal_jax.search.progress import Progress, ProgressSettings
 from distreal_jax.step import Batch, Images, split_variables
@@ -217,14 +217,32 @@ class BlockNetwork(nnx.Module):
 
 def test_block_inner_groups_are_those_of_no_stream_and_no_concatenation(world: World) -> None:
     network = trace_network(BlockNetwork(), jax.ShapeDtypeStruct((1, 2, 2, 1), jnp.float32))
-    inner = search_study.inner_groups(network)
-    assert [network.filter_groups[index].name for index in sorted(inner)] == ["inside", "bottleneck"]
-    assert search_study.inner_groups(world.network) == set()  # a chain: all groups are alike
-    rates = search_study.rates_of("inner", SearchSpace(network, 0.8), 5, seed=0)
+    space = SearchSpace(network, 0.8)
+    inner = inner_weights(space).astype(bool)
+    assert [network.filter_groups[group].name for group in np.array(space.groups)[inner]] == ["inside", "bottleneck"]
+    assert inner_weights(SearchSpace(network, 0.8, space.groups[1:3])).tolist() == inner[1:3].tolist()
+    assert not inner_weights(SearchSpace(world.network, 0.8)).any()  # a chain: all groups are alike
+    rates = search_study.rates_of("inner", space, 5, seed=0)
     assert [bool(column.any()) for column in rates.T] == [
         group.name in ("inside", "bottleneck") for group in network.filter_groups
     ]
     assert rates.max() == pytest.approx(0.8)
+
+
+def test_a_search_begins_with_vectors_of_one_rate_also_inside_blocks_alone_and_scales_them() -> None:
+    network = trace_network(BlockNetwork(), jax.ShapeDtypeStruct((1, 2, 2, 1), jnp.float32))
+    settings = SearchSettings(population=4, generations=4, max_rate=0.8, crossover_probability=0, mutation_eta=1e9)
+    found = search(network, lambda widths, _: widths.sum(axis=1) / 100, settings)
+    rates = [
+        [1 - kept / full for kept, full in zip(entry.widths, network.full_widths, strict=True)] for entry in found.evaluated
+    ]
+    inside = [index for index, group in enumerate(network.filter_groups) if group.name in ("inside", "bottleneck")]
+    begun, scaled = rates[:4], rates[4:]
+    assert [sum(rate > 0 for rate in row) for row in begun] == [2, 2, len(network.filter_groups), 0]
+    assert len(scaled) >= 4
+    for row in scaled:  # neither crossed nor visibly mutated: one rate for all, or for those inside alone
+        dropped = [index for index, rate in enumerate(row) if rate > 0]
+        assert set(dropped) <= set(inside) or np.ptp(row) < 0.3  # one rate, realised as whole filters
 
 
 def test_random_rivals_get_as_many_different_vectors_as_were_evaluated(world: World) -> None:

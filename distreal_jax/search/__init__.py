@@ -1,6 +1,13 @@
 """The search for Pareto-optimal dropout vectors, run once before deployment (Rapp et al., AAAI 2022)."""
 
-from distreal_jax.search.baselines import evaluate_rates, macs_weights, random_rates, uniform_rates, weighted_rates
+from distreal_jax.search.baselines import (
+    evaluate_rates,
+    inner_weights,
+    macs_weights,
+    random_rates,
+    uniform_rates,
+    weighted_rates,
+)
 from distreal_jax.search.evaluation import Evaluate, Generation, SearchResult
 from distreal_jax.search.front import hypervolume, pareto_front
 from distreal_jax.search.nsga2 import search
@@ -14,6 +21,7 @@ __all__ = [
     "SearchSpace",
     "evaluate_rates",
     "hypervolume",
+    "inner_weights",
     "macs_weights",
     "pareto_front",
     "random_rates",

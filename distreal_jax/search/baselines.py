@@ -1,8 +1,9 @@
 """What a search has to beat: dropout vectors that take no search, evaluated as often and measured in the same way.
 
 Every baseline turns a number of evaluations into that many vectors of rates [vectors, searched]: random ones, one rate for
-all layers, and rates in proportion to a weight per layer, by a rule of thumb. Vectors that round to the same widths are
-evaluated once, so the families of one parameter may use fewer evaluations than they are given.
+all layers, and rates in proportion to a weight per layer, by a rule of thumb. A search begins with some of them. Vectors
+that round to the same widths are evaluated once, so the families of one parameter may use fewer evaluations than they are
+given.
 """
 
 from collections.abc import Sequence
@@ -59,6 +60,32 @@ def macs_weights(space: SearchSpace) -> np.ndarray:
     full = tuple(space.network.full_widths)
     saved = [space.macs(full) - space.macs((*full[:group], 1, *full[group + 1 :])) for group in space.groups]
     return np.array(saved, dtype=np.float64)
+
+
+def inner_weights(space: SearchSpace) -> np.ndarray:
+    """For "drop the filters inside blocks alone": 1 for the searched groups that are inside, 0 for others: [searched].
+
+    Inside are groups whose filters go from one kernel to one other. Those of a residual stream come from several kernels or
+    go to several; those of a concatenation meet others along the axis that takes them in. In a plain chain of layers there
+    is no stream to tell the inside of a block from: there all are 0.
+    """
+    network = space.network
+    made, taken, alone = (np.zeros(len(network.filter_groups), dtype=int) for _ in range(3))
+    for path, axes in network.layouts.items():
+        if len(axes) < 2:
+            continue  # a bias or a scale follows its kernel
+        for axis, layout in enumerate(axes):
+            groups = {run.group for run in layout.runs}
+            for group in groups - {None}:
+                consumed = (path, axis) in network.consumed
+                made[group] += not consumed
+                taken[group] += consumed
+                alone[group] += consumed and len(groups) == 1
+    inner = (made == 1) & (taken == 1) & (alone == 1)
+    convolutional = np.array([group.convolutional for group in network.filter_groups])
+    searched = inner[list(space.groups)] & convolutional[list(space.groups)]
+    weights: np.ndarray = np.zeros(len(space.groups)) if inner[convolutional].all() else searched.astype(np.float64)
+    return weights
 
 
 def evaluate_rates(

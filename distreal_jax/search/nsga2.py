@@ -16,6 +16,7 @@ import numpy as np
 from deap import base, tools
 
 from distreal_jax.errors import InputError
+from distreal_jax.search.baselines import inner_weights, weighted_rates
 from distreal_jax.search.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from distreal_jax.search.evaluation import Evaluate, EvaluatedVectors, Generation, SearchResult, measured_afresh
 from distreal_jax.search.space import SearchSettings, SearchSpace, Widths
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 _VARIATION = 0  # role in the random key, beside those of the other parts of a search
 _MATING_ROUNDS = 8  # chosen by us: how often a population mates for children not yet evaluated; small spaces run out of them
+_SCALED = 0.5  # chosen by us: of all children, those whose rates are scaled
+_ALGORITHM = 3  # counts changes after which the same seed finds something else
 
 
 class _Fitness(base.Fitness):  # type: ignore[misc]  # DEAP is untyped
@@ -55,9 +58,12 @@ def search(
 ) -> SearchResult:
     """Searches Pareto-optimal dropout vectors.
 
-    The first generation holds vectors of one rate for all layers, from the full network to the highest rate, and random
-    ones. What may enter the table at the end is measured afresh (`measured_afresh`): as many of the best evaluated vectors
-    as the population has, the uniform ones, those of `also`, and the full network.
+    The first generation holds vectors of one rate for all layers, from the full network to the highest rate; as many of one
+    rate for the filters inside blocks alone, where the network has blocks (`inner_weights`); and random ones. Children are
+    made by simulated binary crossover and polynomial mutation; half of them have all their rates scaled by a common factor
+    in between, which carries a shape that is good at one cost to others. What may enter the table at the end is measured
+    afresh (`measured_afresh`): as many of the best evaluated vectors as the population has, those that the search began
+    with and did not draw, those of `also`, and the full network.
 
     Args:
       network: The traced network; it counts the MACs.
@@ -83,9 +89,9 @@ def search(
         "network": network.signature(),
         "searched_groups": list(space.groups),
         "measures": measures,
-        "random numbers": "of each generation's own",  # one search's draw was once that of all generations
+        "algorithm": _ALGORITHM,
     }
-    seeds = [space.widths(rates) for rates in _uniform_seeds(space, settings)]
+    seeds = [space.widths(rates) for rates in _seeds(space, settings)]
     population = [] if checkpoint is None else _resumed(checkpoint, identity, space, vectors)
     for index in range(len(vectors.counts), settings.generations):
         children = (
@@ -139,12 +145,20 @@ def _resumed(
     return [_Individual(rates, space.widths(rates)) for rates in resumed.population]
 
 
-def _uniform_seeds(space: SearchSpace, settings: SearchSettings) -> list[list[float]]:
-    return space.uniform_seeds(max(2, settings.population // 4))  # a quarter of the population: chosen by us
+def _seeds(space: SearchSpace, settings: SearchSettings) -> list[list[float]]:
+    """Vectors that take no search: of one rate for all groups, and of one rate for those inside blocks."""
+    count = max(2, settings.population // 4)  # a quarter of the population: chosen by us
+    inner = inner_weights(space)
+    if not inner.any():
+        return space.uniform_seeds(count)
+    return [
+        *space.uniform_seeds(count),
+        *weighted_rates(space, count + 1, inner)[1:].tolist(),
+    ]  # the first is the full network
 
 
 def _first_generation(space: SearchSpace, settings: SearchSettings) -> list[_Individual]:
-    found = {space.widths(rates): rates for rates in reversed(_uniform_seeds(space, settings))}
+    found = {space.widths(rates): rates for rates in reversed(_seeds(space, settings))}
     with _random_numbers(settings.seed, 0):
         for _ in range(_MATING_ROUNDS * settings.population):
             if len(found) >= settings.population:
@@ -179,6 +193,9 @@ def _children(
                 if random.random() <= settings.crossover_probability:
                     tools.cxSimulatedBinaryBounded(*pair, eta=settings.crossover_eta, **bounds)
                 for rates in pair:
+                    if random.random() < _SCALED:
+                        factor = 2 ** random.uniform(-1, 1)  # chosen by us: from half to twice
+                        rates[:] = [min(settings.max_rate, factor * rate) for rate in rates]
                     tools.mutPolynomialBounded(rates, eta=settings.mutation_eta, indpb=1 / len(space.groups), **bounds)
                     widths = space.widths(rates)
                     if widths not in vectors.measured and len(children) < settings.population:
