@@ -2,17 +2,18 @@
 
     python experiments/table_shapes.py --dataset fashion_mnist --data-dir ../shared/tfds --model leaf_cnn
 
-Expected (final accuracy, 95 % over 5 seeds, with --tilts 0,0.5,1 --tables leaf_cnn; 16 min on 2 CPU cores, 2026-11-24):
+Expected (final accuracy, 95 % over 5 seeds, with --shapes 0,0.5,1 --tables leaf_cnn; 16 min on 2 CPU cores, 2026-11-24):
 one rate 0.724 ± 0.017, a tilt of 0.5 0.723 ± 0.018, of 1 0.714 ± 0.017, the searched table 0.716 ± 0.028: the shape hardly
 matters to this network.
 
 A table of each shape, from wide in the first layers (tilt 1) over one rate for all layers (tilt 0) to wide in the last
-(tilt -1), with entries of the same costs, is used by the same devices under the same load; and beside them given tables,
-such as a searched one. Finished parts are not run again.
+(tilt -1), and `inside` for dropping the filters inside blocks alone, with entries of the same costs, is used by the same
+devices under the same load; and beside them given tables, such as a searched one. Finished parts are not run again.
 """
 
 import dataclasses
 import signal
+from typing import Literal
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
@@ -47,9 +48,9 @@ MAX_RATE = 0.99  # chosen by us
 class Options:
     """Compare tables of several shapes in federations."""
 
-    tilts: str = "0,0.5,1,-0.5"
-    """Shapes, separated by commas, from 1 (wide in the first layers) to -1 (wide in the last); the others are compared with
-    the first."""
+    shapes: str = "0,0.5,1,-0.5"
+    """Shapes, separated by commas: tilts from 1 (wide in the first layers) to -1 (wide in the last), and `inside` (filters
+    inside blocks alone are dropped). The others are compared with the first."""
     entries: int = 12
     """Of each table, fewer where the network has no more; their costs are spread evenly over the logarithm, up to 1."""
     lowest: float = 0.01
@@ -77,7 +78,7 @@ def main(options: Options) -> None:
     tables = tables_of(options, world)
     methods = [dataclasses.replace(METHODS["distreal"], name=name) for name in tables]
     # More shapes, tables or seeds may come to those that are there.
-    with open_folder(options.output, "table_shapes", options, may_change=("tilts", "tables", "seeds")) as folder:
+    with open_folder(options.output, "table_shapes", options, may_change=("shapes", "tables", "seeds")) as folder:
         comparison = compare(
             methods,
             seeds,
@@ -99,13 +100,15 @@ def tables_of(options: Options, world: World) -> dict[str, DropoutTable]:
     """Name -> table: those of the shapes, then those given.
 
     Raises:
-      InputError: A tilt that is no number from -1 to 1, or a table that can't be read, or of another network.
+      InputError: A shape that is not known, `inside` of a network without blocks, or a table that can't be read or is of
+        another network.
     """
     space, levels = SearchSpace(world.network, MAX_RATE), np.geomspace(options.lowest, 1, options.entries)
     tables = {}
-    for text in parsed_list(options.tilts, "tilts"):
-        tilt = _tilt(text)
-        tables[f"tilt{tilt:+g}"] = DropoutTable.from_widths(world.network, designed_table(space, levels, tilt))
+    for text in parsed_list(options.shapes, "shapes"):
+        shape: float | Literal["inside"] = "inside" if text == "inside" else _tilt(text)
+        name = shape if shape == "inside" else f"tilt{shape:+g}"
+        tables[name] = DropoutTable.from_widths(world.network, designed_table(space, levels, shape))
     for index, source in enumerate(parsed_list(options.tables, "tables") if options.tables else [], start=1):
         tables[f"table{index}"] = table_of(source, world)
     return tables
@@ -117,7 +120,7 @@ def _tilt(text: str) -> float:
     except ValueError:
         tilt = float("nan")
     if not -1 <= tilt <= 1:
-        raise InputError(f"tilt {text!r} is no number from -1 to 1; give such as 0,0.5,1")
+        raise InputError(f"shape {text!r} is neither inside nor a tilt from -1 to 1; give such as 0,0.5,1")
     return tilt
 
 

@@ -33,7 +33,7 @@ from distreal_jax.record.rank_correlation import (
 )
 from distreal_jax.record.recorded_run import RecordSettings
 from distreal_jax.search import SearchSettings, SearchSpace, inner_weights, search, uniform_rates, weighted_rates
-from distreal_jax.search.design import DesignedVector, designed_vectors, uniform_beside
+from distreal_jax.search.design import DesignedVector, designed_table, designed_vectors, uniform_beside
 from distreal_jax.search.progress import Progress, ProgressSettings
 from distreal_jax.step import Batch, Images, split_variables
 from distreal_jax.table import DropoutTable
@@ -227,6 +227,8 @@ def test_block_inner_groups_are_those_of_no_stream_and_no_concatenation(world: W
         group.name in ("inside", "bottleneck") for group in network.filter_groups
     ]
     assert rates.max() == pytest.approx(0.8)
+    table = designed_table(space, [0.7, 0.85, 1], "inside")
+    assert len(table) == 3 and all(row[group] == network.full_widths[group] for row in table for group in (0, 3))
 
 
 def test_a_search_begins_with_vectors_of_one_rate_also_inside_blocks_alone_and_scales_them() -> None:
@@ -500,7 +502,7 @@ def test_tables_of_several_shapes_are_trained_with_under_the_same_load(
     monkeypatch.setattr(comparison, "run_method", stand_in)
     monkeypatch.setattr(jax, "clear_caches", lambda: None)
     options = table_shapes.Options(
-        tilts="0,1,-0.5",
+        shapes="0,1,-0.5",
         tables=str(table),
         seeds="0,1",
         entries=6,
@@ -538,7 +540,8 @@ BAD_INPUT = {
     "costs out of order": ("proxy_study", "--lowest 0.6 --highest 0.2", "costs from 0.6 to 0.2"),
     "no table": ("carry_over", "", "digits_cnn"),
     "the seed of the search": ("carry_over", "--table {table} --seeds 5-8", "the table was searched with seed 7"),
-    "no tilt": ("table_shapes", "--tilts 0,steep", "tilt 'steep' is no number from -1 to 1"),
+    "no tilt": ("table_shapes", "--shapes 0,steep", "shape 'steep' is neither inside nor a tilt"),
+    "no blocks": ("table_shapes", "--shapes 0,inside", "the network has no filters inside blocks"),
     "one entry": ("table_shapes", "--entries 1", "1 entries from 0.01; give at least 2"),
     "no such table": ("table_shapes", "--tables nowhere.json", "nowhere.json"),
     "no later": ("carry_over", "--table {table} --later 0", "later is 0; give at least 1"),

@@ -5,11 +5,13 @@ A shape is how the share of filters that a group keeps changes from the first se
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from distreal_jax.errors import InputError
+from distreal_jax.search.baselines import inner_weights, weighted_rates
 from distreal_jax.search.space import SearchSpace, Widths
 
 _STEEPEST = 1.0  # chosen by us: the first group then keeps e² = 7.4 times the share of filters that the last one keeps
@@ -49,7 +51,7 @@ def designed_vectors(
     taken: dict[Widths, DesignedVector] = {}
     for index, level in enumerate(levels):
         for tilt in np.linspace(1, -1, shapes):
-            off = {row: abs(np.log(space.cost(row) / level)) for row in _of_shape(space, tilt) - taken.keys()}
+            off = {row: abs(np.log(space.cost(row) / level)) for row in _tilted(space, tilt) - taken.keys()}
             nearest = min(sorted(off), key=lambda row: off[row], default=None)
             if nearest is None or off[nearest] > np.log(_FARTHEST):
                 raise InputError(
@@ -60,21 +62,34 @@ def designed_vectors(
     return list(taken.values())
 
 
-def designed_table(space: SearchSpace, levels: Sequence[float] | npt.NDArray[np.float64], tilt: float) -> list[Widths]:
+def designed_table(
+    space: SearchSpace, levels: Sequence[float] | npt.NDArray[np.float64], shape: float | Literal["inside"]
+) -> list[Widths]:
     """Of one shape, the vectors nearest in cost to each level, all different.
 
     Args:
       space: What would be searched.
       levels: Costs, fractions of the full network's.
-      tilt: From 1, wide in the first layers, to -1, wide in the last; 0: one rate for all layers.
+      shape: A tilt from 1, wide in the first layers, to -1, wide in the last, where 0 is one rate for all layers; or
+        `inside`: one rate for the filters inside blocks, others whole.
+
+    Raises:
+      InputError: `inside` of a network without blocks.
     """
-    found = sorted(_of_shape(space, tilt), key=space.cost)
+    if shape == "inside":
+        inner = inner_weights(space)
+        if not inner.any():
+            raise InputError("the network has no filters inside blocks to drop alone; name another shape than inside")
+        vectors = {space.widths(row) for row in weighted_rates(space, 1000, inner)}
+    else:
+        vectors = _tilted(space, shape)
+    found = sorted(vectors, key=space.cost)
     costs = np.log([space.cost(row) for row in found])
     return list(dict.fromkeys(found[np.abs(costs - np.log(level)).argmin()] for level in levels))
 
 
-def _of_shape(space: SearchSpace, tilt: float) -> set[Widths]:
-    """All vectors of a shape."""
+def _tilted(space: SearchSpace, tilt: float) -> set[Widths]:
+    """All vectors of a tilt."""
     depth, scales = np.linspace(-1, 1, len(space.groups)), np.geomspace(1e-3, 1e1, 1000)
     rates = 1 - np.outer(scales, np.exp(-_STEEPEST * tilt * depth))
     return {space.widths(row) for row in np.clip(rates, 0, space.max_rate)}
