@@ -4,18 +4,24 @@ import dataclasses
 import re
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from distreal_jax.experiment.dry_run import Speed, dry_run, forecast
-from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
+from distreal_jax.experiment.search_dry_run import measurements
+from distreal_jax.fleet.federation import UNIFORM_RATES, Federation, TrainingSettings, table_for
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS
+from distreal_jax.networks import make_network
 from distreal_jax.record import RunFolder
 from distreal_jax.record.recorded_run import RecordSettings, recorded_run
 from distreal_jax.search import SearchSettings
+from distreal_jax.search import search as search_vectors
 from distreal_jax.search.progress import ProgressSettings
 from distreal_jax.table import DropoutTable
+from distreal_jax.tracing import trace_network
 from experiments import compare, search, train
 
 TRAINING = TrainingSettings(rounds=3, devices_per_round=2, steps=3)
@@ -88,10 +94,27 @@ def test_a_dry_run_of_a_search_tells_what_it_would_measure(
     short = ProgressSettings(rounds=1, devices=2, steps=3, batch_size=4, held_out=50, sizes=1)
     search.main(search.Options(world=WORLD, search=small, progress=short, dry_run=True))
     said = capsys.readouterr().out
-    # 8 x 3 x 2; and twice 8 best, 2 seeds, the full network and 12 vectors of one rate
-    assert "At most 48 short trainings in 3 generations of 8, then 46 of the best" in said
+    # 8 x 3 x 2; and twice 8 best, 12 vectors of one rate with the full network, and the narrowest that the search began with
+    assert "At most 48 short trainings in 3 generations of 8, then 42 of the best" in said
     assert "6 mini-batches of 4 at full shapes, 34.9 MMACs" in said  # 3 x 484,992 x 24
     assert "Nothing was written." in said and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["digits_cnn", "resnet20"])
+def test_a_search_measures_at_most_what_its_dry_run_says(name: str) -> None:
+    model = make_network(name, image_shape=(8, 8, 1), num_classes=10, seed=0)
+    network = trace_network(model, jax.ShapeDtypeStruct((1, 8, 8, 1), jnp.float32))
+    small = SearchSettings(population=8, generations=3, repeats=2, final_repeats=2)
+    measured = []
+
+    def progress(widths: np.ndarray, _: int) -> np.ndarray:
+        measured.append(len(widths))
+        return np.log(network.macs_of_many(widths)) / 100
+
+    uniform = [entry.widths for entry in DropoutTable.uniform(network, UNIFORM_RATES).entries]
+    search_vectors(network, progress, small, also=uniform)
+    selecting, afresh = measurements(network, small)
+    assert sum(measured[:-2]) == selecting and afresh - 2 * small.population <= sum(measured[-2:]) <= afresh
 
 
 def test_a_dry_run_and_the_run_have_the_same_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,6 +120,34 @@ def test_candidates_of_all_sizes_come_back_in_their_places(given: Given) -> None
     np.testing.assert_allclose(many, one, atol=1 / SETTINGS.held_out)  # an example more or less
 
 
+class AnySizeNetwork(nnx.Module):
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.conv = nnx.Conv(1, 6, (2, 2), rngs=rngs)
+        self.classifier = nnx.Linear(6, CLASSES, rngs=rngs)
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        return self.classifier(nnx.relu(self.conv(images)).mean(axis=(1, 2)))
+
+
+def test_progress_on_shrunk_images_is_that_on_images_that_were_small_from_the_first(given: Given) -> None:
+    model = AnySizeNetwork(nnx.Rngs(0))
+    network = trace_network(model, jax.ShapeDtypeStruct((1, 12, 12, 1), jnp.float32))
+    small = Given(network, *split_variables(model), given.train)
+    larger = given.train._replace(images=given.train.images.repeat(3, axis=1).repeat(3, axis=2))
+    candidates = np.array([[1], [3], [6]])
+    shrunk = small.progress(dataclasses.replace(SETTINGS, shrink=3), train=larger)(candidates, 0)
+    np.testing.assert_array_equal(shrunk, small.progress()(candidates, 0))
+
+
+def test_images_are_shrunk_by_the_mean_of_their_pixels_to_what_the_network_takes(given: Given) -> None:
+    pixels = np.array([[0, 10, 7, 7], [20, 31, 7, 8]], np.uint8).reshape(1, 2, 4, 1)
+    assert given.train._replace(images=jnp.asarray(pixels)).shrunk(2).images.ravel().tolist() == [15, 7]
+    with pytest.raises(InputError, match="images of 4x4 can't be shrunk by 3; give a divisor of both"):
+        given.progress(dataclasses.replace(SETTINGS, shrink=3))
+    with pytest.raises(InputError, match=r"can't be run on images shrunk to 2x2 \(progress shrink 2\)"):
+        given.progress(dataclasses.replace(SETTINGS, shrink=2))
+
+
 def test_progress_per_mac_is_relative_to_the_full_networks_cost(given: Given, measured: np.ndarray) -> None:
     per_mac = given.progress(dataclasses.replace(SETTINGS, unit="mac"))(CANDIDATES, 0)
     macs = given.network.macs_of_many(CANDIDATES)
@@ -185,6 +213,7 @@ def test_a_measurement_is_described_by_its_settings() -> None:
     [
         ({"steps": 0}, "progress steps is 0; give at least 1"),
         ({"held_out": 0}, "progress held_out is 0; give at least 1"),
+        ({"shrink": 0}, "progress shrink is 0; give at least 1"),
         ({"snapshots": ()}, "snapshots are (); give at least one number"),
         ({"snapshots": (-1,)}, "snapshots are (-1,)"),
         ({"unit": "second"}, "unknown progress unit 'second'; choose from: batch, mac"),

@@ -10,15 +10,20 @@ from distreal_jax.experiment.proxy import proxy_in
 from distreal_jax.fleet.federation import UNIFORM_RATES, TrainingSettings
 from distreal_jax.fleet.world import World
 from distreal_jax.record.report import quantity
-from distreal_jax.search import SearchSettings
+from distreal_jax.search import SearchSettings, SearchSpace
+from distreal_jax.search.nsga2 import first_vectors
 from distreal_jax.search.progress import ProgressSettings
+from distreal_jax.table import DropoutTable
+from distreal_jax.tracing import TracedNetwork
 
 
-def measurements(settings: SearchSettings) -> tuple[int, int]:
+def measurements(network: TracedNetwork, settings: SearchSettings) -> tuple[int, int]:
     """The most short trainings of a search: while it selects, and when front and uniform vectors are measured afresh."""
     selecting = settings.population * settings.generations * settings.repeats
-    candidates = settings.population + max(2, settings.population // 4) + 1 + len(UNIFORM_RATES)
-    return selecting, candidates * settings.final_repeats
+    space = SearchSpace(network, settings.max_rate)
+    given = {space.widths(rates) for rates in first_vectors(space, settings)}
+    given |= {entry.widths for entry in DropoutTable.uniform(network, UNIFORM_RATES).entries}
+    return selecting, (settings.population + len({*given, network.full_widths})) * settings.final_repeats
 
 
 def search_dry_run(
@@ -42,10 +47,10 @@ def search_dry_run(
     compiled = time.perf_counter()
     progress(vectors, 1)
     seconds = (time.perf_counter() - compiled) / progress.at_once
-    selecting, afresh = measurements(settings)
+    selecting, afresh = measurements(world.network, settings)
     mini_batches = progress_settings.rounds * progress_settings.devices * progress_settings.steps
     mini_batches *= len(set(progress_settings.snapshots))
-    macs = 3.0 * world.network.macs() * progress_settings.batch_size * mini_batches
+    macs = 3.0 * world.network.macs() / progress_settings.shrink**2 * progress_settings.batch_size * mini_batches
     took = compiled - begin + (selecting + afresh) * seconds
     return (
         f"At most {selecting:,} short trainings in {settings.generations} generations of {settings.population}, then"

@@ -7,16 +7,13 @@ given.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from distreal_jax.errors import InputError
 from distreal_jax.search.evaluation import Evaluate, EvaluatedVectors, SearchResult, measured_afresh
 from distreal_jax.search.space import SearchSettings, SearchSpace
-
-if TYPE_CHECKING:
-    from distreal_jax.tracing import TracedNetwork
+from distreal_jax.tracing import TracedNetwork, inside_blocks
 
 _RANDOM_RATES = 1  # role in the random key
 
@@ -63,33 +60,12 @@ def macs_weights(space: SearchSpace) -> np.ndarray:
 
 
 def inner_weights(space: SearchSpace) -> np.ndarray:
-    """For "drop the filters inside blocks alone": 1 for the searched groups that are inside, 0 for others: [searched].
-
-    Inside are groups whose filters go from one kernel to one other. Those of a residual stream come from several kernels or
-    go to several; those of a concatenation meet others along the axis that takes them in. In a plain chain of layers there
-    is no stream to tell the inside of a block from: there all are 0.
-    """
-    network = space.network
-    made, taken, alone = (np.zeros(len(network.filter_groups), dtype=int) for _ in range(3))
-    for path, axes in network.layouts.items():
-        if len(axes) < 2:
-            continue  # a bias or a scale follows its kernel
-        for axis, layout in enumerate(axes):
-            groups = {run.group for run in layout.runs}
-            for group in groups - {None}:
-                consumed = (path, axis) in network.consumed
-                made[group] += not consumed
-                taken[group] += consumed
-                alone[group] += consumed and len(groups) == 1
-    inner = (made == 1) & (taken == 1) & (alone == 1)
-    convolutional = np.array([group.convolutional for group in network.filter_groups])
-    searched = inner[list(space.groups)] & convolutional[list(space.groups)]
-    weights: np.ndarray = np.zeros(len(space.groups)) if inner[convolutional].all() else searched.astype(np.float64)
-    return weights
+    """For "drop the filters inside blocks alone": 1 for the searched groups `inside_blocks`, 0 for others: [searched]."""
+    return inside_blocks(space.network)[list(space.groups)].astype(np.float64)
 
 
 def evaluate_rates(
-    network: "TracedNetwork",
+    network: TracedNetwork,
     evaluate: Evaluate,
     settings: SearchSettings,
     rates: np.ndarray,

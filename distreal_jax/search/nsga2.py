@@ -91,7 +91,7 @@ def search(
         "measures": measures,
         "algorithm": _ALGORITHM,
     }
-    seeds = [space.widths(rates) for rates in _seeds(space, settings)]
+    seeds = [space.widths(rates) for rates in first_vectors(space, settings)]
     population = [] if checkpoint is None else _resumed(checkpoint, identity, space, vectors)
     for index in range(len(vectors.counts), settings.generations):
         children = (
@@ -145,8 +145,8 @@ def _resumed(
     return [_Individual(rates, space.widths(rates)) for rates in resumed.population]
 
 
-def _seeds(space: SearchSpace, settings: SearchSettings) -> list[list[float]]:
-    """Vectors that take no search: of one rate for all groups, and of one rate for those inside blocks."""
+def first_vectors(space: SearchSpace, settings: SearchSettings) -> list[list[float]]:
+    """What a search begins with and does not draw, as rates: one for all groups, and one for those inside blocks alone."""
     count = max(2, settings.population // 4)  # a quarter of the population: chosen by us
     inner = inner_weights(space)
     if not inner.any():
@@ -158,7 +158,7 @@ def _seeds(space: SearchSpace, settings: SearchSettings) -> list[list[float]]:
 
 
 def _first_generation(space: SearchSpace, settings: SearchSettings) -> list[_Individual]:
-    found = {space.widths(rates): rates for rates in reversed(_seeds(space, settings))}
+    found = {space.widths(rates): rates for rates in reversed(first_vectors(space, settings))}
     with _random_numbers(settings.seed, 0):
         for _ in range(_MATING_ROUNDS * settings.population):
             if len(found) >= settings.population:

@@ -27,13 +27,13 @@ from distreal_jax.data.partition import Partition
 from distreal_jax.errors import InputError, check_settings
 from distreal_jax.search.space import Widths
 from distreal_jax.step import ConvolutionForm, Images, LocalStep, forward
-from distreal_jax.tracing import TracedNetwork, draw_filters, draw_masks
+from distreal_jax.tracing import TracedNetwork, draw_filters, draw_masks, inside_blocks
 
 ProgressUnit = Literal["batch", "mac"]
 _CANDIDATES = "candidates"
 _VMAPPED_ON_ACCELERATOR = 16  # chosen by us
 _SIZES_ON_CPU = 4  # chosen by us
-_HALVES = 2  # chosen by us: parts of the convolutional groups that have a size each, so at most sizes² programs
+_HALVES = 2  # chosen by us: parts of a chain's convolutions that have a size each, so at most sizes² programs
 _ROLES = 1 << 20  # in random keys: beyond the number of devices, of rounds and of repeats
 
 
@@ -52,9 +52,11 @@ class ProgressSettings:
       unit: Gain for each mini-batch (the paper's way), or for each MAC spent, relative to the full network's.
       vmapped: Candidates that are trained side by side on each device; 0: one on a CPU, where more are slower, and 16 on an
         accelerator.
-      sizes: Sizes of network, evenly spread, that short trainings are computed at, for the first half of the convolutions
-        and for the second; a candidate is trained at the smallest that holds it. 1: all at full shapes, in one program; 0: 4
-        on a CPU, 1 on an accelerator.
+      sizes: Sizes of network, evenly spread, that short trainings are computed at, for the convolutions inside blocks and
+        for the others, or where there are no blocks for the first half and for the second; a candidate is trained at the
+        smallest that holds it. 1: all at full shapes, in one program; 0: 4 on a CPU, 1 on an accelerator.
+      shrink: Images are made smaller by this factor for the short training, for networks that take any size of image
+        (reduced resolution: Zhou et al., EcoNAS, CVPR 2020). Costs in a table are those of whole images.
     """
 
     rounds: int = 4
@@ -66,11 +68,12 @@ class ProgressSettings:
     unit: ProgressUnit = "batch"
     vmapped: int = 0
     sizes: int = 0
+    shrink: int = 1
 
     def __post_init__(self) -> None:
         check_settings(
             self,
-            ("rounds devices steps batch_size held_out", lambda value: value >= 1, "at least 1"),
+            ("rounds devices steps batch_size held_out shrink", lambda value: value >= 1, "at least 1"),
             ("vmapped sizes", lambda value: value >= 0, "at least 0"),
             message="progress {name} is {value}; give {expected}",
         )
@@ -122,7 +125,8 @@ class Progress:
             trains on its own examples. None: all draw from all. Snapshots are trained on all in any case.
 
         Raises:
-          InputError: Fewer training examples than are to be held out, or fewer clients than devices in a round.
+          InputError: Fewer training examples than are to be held out, fewer clients than devices in a round, or a network
+            that can't be run on images shrunk so.
         """
         count = len(train.labels)
         if settings.held_out >= count:
@@ -131,7 +135,7 @@ class Progress:
         held_out, trained_on = jnp.asarray(order[: settings.held_out]), jnp.asarray(order[settings.held_out :])
         self._step = LocalStep(network, optimizer, others, convolution=convolution, rescale=rescale)
         self._settings, self._key = settings, jax.random.key(seed)
-        everybodys = _Data(train, held_out, trained_on, None)
+        everybodys = _Data(self._shrunk(train, params), held_out, trained_on, None)
         self._data = everybodys if partition is None else self._shared_out(everybodys, partition)
         self._snapshots = self._trained_snapshots(params, everybodys)
         self._programs = functools.cache(self._program)
@@ -165,6 +169,24 @@ class Progress:
         # A vector that diverges has lost everything that there was to gain.
         return np.where(np.isfinite(gains), np.maximum(gains, -1.0), -1.0)
 
+    def _shrunk(self, train: Images, params: Any) -> Images:
+        """The data at the size of the short training, which the network is tried on."""
+        factor, step = self._settings.shrink, self._step
+        if factor == 1:
+            return train
+        shrunk = train.shrunk(factor)
+        images = jax.ShapeDtypeStruct((1, *shrunk.images.shape[1:]), jnp.float32)
+        run = functools.partial(forward, step.network, train=True, convolution=step.convolution, key=self._key)
+        try:
+            jax.eval_shape(run, params, step.others, images)
+        except (TypeError, ValueError) as error:
+            size = "x".join(map(str, images.shape[1:3]))
+            raise InputError(
+                f"the network can't be run on images shrunk to {size} (progress shrink {factor}), as some layer is made for "
+                "one size of image; give a shrink of 1"
+            ) from error
+        return shrunk
+
     def _shared_out(self, data: _Data, partition: Partition) -> _Data:
         """Each client has its own examples, without those held out, and is left out if it has no others."""
         owners = np.repeat(np.arange(partition.num_clients), partition.sizes)
@@ -183,7 +205,11 @@ class Progress:
         groups, count = self._step.network.filter_groups, self.sizes
         filters = np.array([group.filters for group in groups])
         convolutional = np.array([group.convolutional for group in groups], dtype=bool)
-        parts = [*np.array_split(np.flatnonzero(convolutional), _HALVES), np.flatnonzero(~convolutional)]
+        inside = inside_blocks(self._step.network)
+        # where there are blocks, good vectors keep their streams wide; in a chain, layers far apart differ most
+        halves = np.array_split(np.flatnonzero(convolutional), _HALVES)
+        of_convolutions = [np.flatnonzero(inside), np.flatnonzero(convolutional & ~inside)] if inside.any() else halves
+        parts = [*of_convolutions, np.flatnonzero(~convolutional)]
         sizes = np.empty_like(widths)
         for part in parts:
             step = np.max(-(-widths[:, part] * count // filters[part]), axis=1, initial=1, keepdims=True)
@@ -232,7 +258,7 @@ class Progress:
 
     @property
     def sizes(self) -> int:
-        """Sizes of network that candidates are trained at, for each half of the convolutions."""
+        """Sizes of network that candidates are trained at, for each part of the convolutions."""
         return self._settings.sizes or (_SIZES_ON_CPU if jax.default_backend() == "cpu" else 1)
 
     @functools.cached_property

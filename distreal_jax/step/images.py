@@ -5,6 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from distreal_jax.errors import InputError
+
 
 class Batch(NamedTuple):
     """One mini-batch of one device."""
@@ -27,3 +29,16 @@ class Images(NamedTuple):
         pixels = self.images[index].astype(jnp.float32) / 255.0
         shape = (1,) * (pixels.ndim - 1) + (-1,)
         return Batch((pixels - self.mean.reshape(shape)) / self.std.reshape(shape), self.labels[index], classes)
+
+    def shrunk(self, factor: int) -> "Images":
+        """The same images, smaller: the mean over squares of factor x factor pixels.
+
+        Raises:
+          InputError: Height or width are no multiples of the factor.
+        """
+        examples, height, width, channels = self.images.shape
+        if height % factor or width % factor:
+            raise InputError(f"images of {height}x{width} can't be shrunk by {factor}; give a divisor of both")
+        squares = self.images.reshape(examples, height // factor, factor, width // factor, factor, channels)
+        means = squares.mean(axis=(2, 4), dtype=jnp.float32)
+        return self._replace(images=jnp.round(means).astype(jnp.uint8))

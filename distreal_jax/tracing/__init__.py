@@ -1,5 +1,6 @@
 """One trace of a network tells what of it can be dropped, what is left, and what that costs."""
 
+from distreal_jax.tracing.blocks import inside_blocks
 from distreal_jax.tracing.filters import FilterRule, draw_filters, draw_masks, sample_filters
 from distreal_jax.tracing.interception import intercept_calls, with_counts_of_sub_network
 from distreal_jax.tracing.network import FilterGroup, Kept, TracedNetwork
@@ -12,6 +13,7 @@ __all__ = [
     "TracedNetwork",
     "draw_filters",
     "draw_masks",
+    "inside_blocks",
     "intercept_calls",
     "sample_filters",
     "trace_network",
