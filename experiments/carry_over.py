@@ -3,12 +3,10 @@
     python experiments/carry_over.py --table runs/search-HASH/table.json --dataset fashion_mnist \
         --other-dataset mnist_writers --data-dir ../shared/tfds --model small_cnn
 
-Expected (differences of the area to one rate's, 3 seeds; 2 CPU cores, 2026-11-24): the shipped table of leaf_cnn, with
---repeats 2 --progress.sizes 2 (7 min), -0.013 [-0.022, -0.005] on fashion_mnist as searched, +0.015 [+0.010, +0.024] on
-mnist_writers, +0.002 [0.000, +0.005] after 300 mini-batches, +0.001 [-0.007, +0.013] with devices' own data: nothing that is
-sure, as single entries are off by up to 0.08. A table of digits, searched before measurements were pooled with
-`--search.population 32 --search.generations 12 --progress.held-out 500 --progress.rounds 2 --progress.devices 8`: +0.011
-[+0.005, +0.017] of hypervolume as searched, 0.000 on mnist_writers, +0.001 [0.000, +0.002] and +0.012 [+0.003, +0.023].
+Expected: the config carry_over_leaf_cnn says. A table of digits, searched before measurements were pooled with
+`--search.population 32 --search.generations 12 --progress.held-out 500 --progress.rounds 2 --progress.devices 8`, had +0.011
+[+0.005, +0.017] of hypervolume as searched, 0.000 on mnist_writers, +0.001 [0.000, +0.002] later and +0.012 [+0.003, +0.023]
+with devices' own data (3 seeds, 2 CPU cores, 2026-11-23).
 
 A table's entries, and vectors of one rate for all layers at about the same costs, are measured by the search's proxy under
 the conditions that the table was searched for, and then with one thing changed: the data set; the start, after a number of

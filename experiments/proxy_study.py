@@ -2,11 +2,7 @@
 
     python experiments/proxy_study.py --dataset fashion_mnist --data-dir ../shared/tfds --model small_cnn
 
-Expected (rank correlation with the outcome, at equal cost in brackets; 95 % over vectors; 2 CPU cores, 2026-11-23):
-digits_cnn on digits, `--vectors 24 --shapes 4 --progress.devices 8` (5 min): 0.82 [0.52, 0.95] (0.41 [-0.09, 0.81]) with
---progress.rounds 2, which are too short for cheap vectors, and 0.94 [0.81, 0.99] (0.63 [0.24, 0.89]) with
---progress.rounds 8; one device on as many mini-batches is at 0.90 (0.51) and 0.91 (0.58). Two seeds of the federation
-itself agree by 0.99 (0.87).
+Expected: the config proxy_study_digits says.
 
 Vectors of several costs and, at each cost, several shapes, from wide in the first layers to wide in the last, are trained
 for real: a federation in which every device always uses that one vector, for several seeds. The proxy measures the same

@@ -3,7 +3,8 @@
     make results DATA_DIR=../shared     # runs the configs that are not finished, then this
     python -m experiments.results       # this alone
 
-A config's run is looked for in runs/NAME, where `make results` puts it.
+A config's run is looked for in runs/NAME, where `make results` puts it. What the documents say of configs that are not
+finished there, but were elsewhere, stays.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ import importlib
 import pkgutil
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import experiments.configs
@@ -21,10 +23,13 @@ from distreal_jax.record.files import read_json
 
 COLUMNS = ("final", "final_difference", "seconds", "area", "area_difference", "spent", "wasted", "idle")
 PICTURES = {
-    "results.json": ("accuracy.png", "Test accuracy over simulated time"),
-    "map.json": ("map.png", "Best method and margin at each load"),
+    "accuracy.png": "Test accuracy over simulated time",
+    "map.png": "Best method and margin at each load",
+    "rivals.png": "Fronts of one seed, areas below them of all seeds",
+    "proxy.png": "Accuracy of the federation over the proxy",
+    "carry_over.png": "The table and vectors of one rate under each condition",
 }
-"""What a finished run leaves -> the picture to show, and what is on it."""
+"""What a finished run leaves, by its experiment -> what is on it."""
 MARKS = ("<!-- results: begin -->", "<!-- results: end -->")
 
 
@@ -45,7 +50,7 @@ class Options:
 def section(name: str, folder: Path, pictures: Path) -> str:
     """A config's question, command, machine, table and picture, in Markdown."""
     text = (importlib.import_module(f"experiments.configs.{name}").__doc__ or "").strip()
-    picture, what = PICTURES[finished(folder)]
+    picture = finished(folder)
     shutil.copyfile(folder / picture, pictures / f"{name}.png")
     return "\n\n".join(
         (
@@ -53,20 +58,31 @@ def section(name: str, folder: Path, pictures: Path) -> str:
             text,
             table(folder).strip(),
             f"({machine(folder)})",
-            f"![{what}]({pictures.name}/{name}.png)",
+            f"![{PICTURES[picture]}]({pictures.name}/{name}.png)",
         )
     )
 
 
+def sections_of(report: Path, names: Sequence[str]) -> dict[str, str]:
+    """The sections that a report has of configs, by name."""
+    if not report.exists():
+        return {}
+    _, *parts = re.split(r"^## (\w+)\n", report.read_text(), flags=re.MULTILINE)
+    found = dict(zip(parts[::2], parts[1::2], strict=True))
+    return {name: f"## {name}\n{text.rstrip()}" for name, text in found.items() if name in names}
+
+
 def finished(folder: Path) -> str:
-    """The file that says so; empty for a run that is not finished, or not there."""
-    return next((name for name in PICTURES if (folder / name).exists()), "")
+    """The picture of a finished run, which it leaves before its report; empty for one that is not finished, or not there."""
+    there = (folder / "report.md").exists()
+    return next((name for name in PICTURES if there and (folder / name).exists()), "")
 
 
 def table(folder: Path) -> str:
-    """The comparison, or the cells of the map, of a finished run, in Markdown."""
-    if finished(folder) == "map.json":
-        return "\n".join(line for line in (folder / "report.md").read_text().splitlines() if line.startswith("|"))
+    """The comparison, or the tables of another experiment's report, in Markdown."""
+    if finished(folder) != "accuracy.png":
+        tables = re.findall(r"(?:^\|.*\n)+", (folder / "report.md").read_text(), flags=re.MULTILINE)
+        return "\n".join(tables)
     content = read_json(folder / "results.json")
     results = [MethodResult.from_json(run) for run in content["runs"]]
     return comparison_table(results, columns=COLUMNS, target=content["target"])
@@ -89,9 +105,10 @@ def main(options: Options) -> None:
         raise InputError(f"no config is finished in {options.runs} (there are: {', '.join(names)}); run one with --out")
     pictures = options.report.parent / "results"
     pictures.mkdir(parents=True, exist_ok=True)
-    sections = [section(name, options.runs / name, pictures) for name in done]
+    sections = sections_of(options.report, names)
+    sections |= {name: section(name, options.runs / name, pictures) for name in done}
     head = "# Results\n\nMade by `python -m experiments.results`; intervals are of 95 % over seeds, differences are paired."
-    write_atomically(options.report, ("\n\n".join((head, *sections)) + "\n").encode())
+    write_atomically(options.report, ("\n\n".join((head, *(sections[name] for name in sorted(sections)))) + "\n").encode())
     if options.main in done:
         folder = options.runs / options.main
         content = options.readme.read_text()

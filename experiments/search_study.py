@@ -2,12 +2,10 @@
 
     python experiments/search_study.py --dataset fashion_mnist --data-dir ../shared/tfds --model small_cnn
 
-Expected (area below the front over MACs, 95 % over 5 seeds, after 128 evaluations): NSGA-II is surely ahead of all.
-digits_cnn on digits, with --progress.sizes 2 (6 min on 2 CPU cores, 2026-11-24): 0.418; +0.049 [+0.030, +0.073] over one
-rate, +0.017 [+0.002, +0.033] over random rates, +0.030 [+0.014, +0.049] over dropping most where MACs are highest. Before
-measurements were pooled (2026-11-23) it was ahead by little, in hypervolume: +0.015 [-0.017, +0.043], +0.018 [+0.001,
-+0.046] and +0.012 [-0.010, +0.033]; small_cnn on Fashion-MNIST (18 min) +0.015 [-0.002, +0.039], +0.004 [-0.015, +0.023]
-and +0.012 [-0.001, +0.027].
+Expected: the configs search_study_digits and search_study_resnet20 say. This command took 18 min on 2 CPU cores on
+2026-11-23, before measurements were pooled, and NSGA-II was ahead by little (hypervolume, 95 % over 5 seeds): +0.015
+[-0.002, +0.039] over one rate, +0.004 [-0.015, +0.023] over random rates, +0.012 [-0.001, +0.027] over most where MACs are
+highest.
 
 The rivals: one rate for all layers; random rates per layer; rates in proportion to what a layer's filters cost ("drop most
 where MACs are highest"); and one rate for the filters inside blocks, for networks that have residual streams or

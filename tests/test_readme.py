@@ -143,7 +143,7 @@ def started(*command: str) -> Iterator["subprocess.Popen[str]"]:
     """A script in a process of its own, on the devices that it chooses."""
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     environment |= {"PYTHONPATH": str(ROOT), "JAX_ENABLE_COMPILATION_CACHE": "false"}
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, **pipes) as process:
         try:
             yield process
@@ -204,3 +204,40 @@ def test_ctrl_c_ends_what_is_being_computed_also_if_a_callback_drops_it() -> Non
         printed, error = process.communicate(timeout=PATIENCE)
     assert (process.returncode, printed) == (130, "what was printed before")
     assert error.startswith("\nstopped; to go on from the last checkpoint: ") and "Traceback" not in error
+
+
+PIPED = """
+import dataclasses
+from distreal_jax.experiment import run_command
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    pass
+
+def main(options):
+    print("first", flush=True)
+    input()
+    BROKEN
+
+run_command(main, Options)
+"""
+
+
+@pytest.mark.parametrize(
+    ("broken", "status", "said"),
+    [
+        ("print('more')", 141, ""),  # waits in a buffer until the end
+        ("print('more ' * 100_000)", 141, ""),
+        ("raise BrokenPipeError('of something else')", 1, "BrokenPipeError: of something else\n"),
+    ],
+)
+def test_output_that_nobody_reads_any_more_ends_a_script_without_a_word(broken: str, status: int, said: str) -> None:
+    with started("-c", PIPED.replace("BROKEN", broken)) as process:
+        assert process.stdout.readline() == "first\n"
+        if not said:
+            process.stdout.close()
+        process.stdin.write("go on\n")
+        process.stdin.close()
+        error = process.stderr.read()
+        assert process.wait(timeout=PATIENCE) == status
+        assert error.endswith(said) and bool(error) == bool(said)

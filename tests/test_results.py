@@ -32,6 +32,7 @@ def finished(folder: Path, finals: dict[str, float]) -> None:
     ]
     (folder / "results.json").write_text(json.dumps({"target": 0.6, "runs": [result.to_json() for result in results]}))
     (folder / "config.json").write_text(json.dumps({"settings": {}, "sessions": [SESSION]}))
+    (folder / "report.md").write_text("# Comparison\n")
     shutil.copyfile(Path(__file__).parents[1] / "docs/pictures/front.png", folder / "accuracy.png")
 
 
@@ -68,6 +69,33 @@ def test_a_finished_map_gets_its_cells_and_its_picture(tmp_path: Path) -> None:
     report = options.report.read_text()
     assert "| mean | distreal |\n|---|---|\n| 0.03 | 0.7 |\n\n(" in report
     assert (options.report.parent / "results/map_of_loads.png").exists() and "old" in options.readme.read_text()
+
+
+def test_a_finished_study_of_searches_gets_the_tables_of_its_report(tmp_path: Path) -> None:
+    options = options_in(tmp_path)
+    folder = options.runs / "search_study_digits"
+    finished(folder, {"distreal": 0.7})
+    shutil.move(folder / "accuracy.png", folder / "rivals.png")
+    (folder / "report.md").write_text("# Study\n\nText.\n\n| a |\n|---|\n| 1 |\n\n| b |\n|---|\n| 2 |\n\n![x](rivals.png)\n")
+    main(options)
+    assert "| a |\n|---|\n| 1 |\n\n| b |\n|---|\n| 2 |\n\n(" in options.report.read_text()
+    assert (options.report.parent / "results/search_study_digits.png").exists()
+
+
+def test_what_is_said_of_configs_that_were_run_elsewhere_stays(tmp_path: Path) -> None:
+    options = options_in(tmp_path)
+    finished(options.runs / "fashion_mnist_mild", {"distreal": 0.8})
+    main(options)
+    elsewhere = options.report.read_text()
+    shutil.rmtree(options.runs)
+    finished(options.runs / "fashion_mnist_harsh", {"distreal": 0.7})
+    main(options)
+    both = options.report.read_text()
+    assert both.index("## fashion_mnist_harsh\n") < both.index("## fashion_mnist_mild\n")
+    assert elsewhere[elsewhere.index("## fashion_mnist_mild\n") :] == both[both.index("## fashion_mnist_mild\n") :]
+    options.report.write_text(both.replace("## fashion_mnist_mild\n", "## of_a_config_that_left\n"))
+    main(options)
+    assert "of_a_config_that_left" not in options.report.read_text()
 
 
 def test_without_a_finished_config_nothing_is_written(tmp_path: Path) -> None:

@@ -56,14 +56,15 @@ def run_command(main: Callable[[Options], None], options: type[Options] | Option
     """Parses the command line into `options` and runs `main` with it.
 
     Bad input ends in one line on stderr and exit status 2. Ctrl-C, and the signal by which a cluster stops a job, end in one
-    line that says how to go on, and in status 130 and 143.
+    line that says how to go on, and in status 130 and 143. Where what reads the output ends before it, as `head` does, only
+    status 141 says so.
 
     Args:
       main: The experiment.
       options: A dataclass, or an instance of one whose values are the defaults (a config).
     """
     try:
-        with _interrupted_by_signals():
+        with _interrupted_by_signals(), _while_somebody_reads():
             use_every_core()
             keep_compiled_programs()
             given = tyro.cli(options, config=PARSING) if isinstance(options, type) else _overridden(options)
@@ -98,6 +99,24 @@ def _interrupted_by_signals() -> Iterator[None]:
         sys.unraisablehook = report
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _while_somebody_reads() -> Iterator[None]:
+    """Inside, output that nobody reads any more ends the process, without a word; of other broken pipes it is told."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        try:
+            sys.stdout.write("\n")  # what could not be written may be forgotten: asked anew
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where the interpreter flushes it at the end
+            sys.exit(128 + signal.SIGPIPE)
+        raise
 
 
 def _overridden(config: Options) -> Options:
