@@ -4,11 +4,10 @@
 
 Expected: the config proxy_study_digits says.
 
-Vectors of several costs and, at each cost, several shapes, from wide in the first layers to wide in the last, are trained
-for real: a federation in which every device always uses that one vector, for several seeds. The proxy measures the same
-vectors, several times, as in a search; and so does a proxy that trains a single device for as many mini-batches. Reported is
-how either orders the vectors, against the federations: over all, and at equal cost, which is what a search decides by.
-Finished parts are not run again.
+Vectors of several costs and, at each cost, several shapes (`search.design`) are trained for real: a federation in which
+every device always uses that one vector, for several seeds. The proxy measures the same vectors, several times, as in a
+search; and so does a proxy that trains a single device for as many mini-batches. Reported is how either orders the vectors,
+against the federations: over all, and at equal cost, which is what a search decides by. Finished parts are not run again.
 """
 
 import dataclasses
@@ -24,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from distreal_jax.errors import InputError
-from distreal_jax.experiment import OutputSettings, Plain, open_folder, parsed_seeds, run_command
+from distreal_jax.experiment import OutputSettings, Plain, open_folder, parsed_list, parsed_seeds, run_command
 from distreal_jax.experiment.proxy import measured_often, proxy_in
 from distreal_jax.fleet.federation import Federation, TrainingSettings
 from distreal_jax.fleet.round import Execution
@@ -43,7 +42,7 @@ from distreal_jax.record.recorded_run import RecordSettings, recorded_run
 from distreal_jax.record.report import markdown_table, signed
 from distreal_jax.record.statistics import Interval
 from distreal_jax.search import SearchSpace
-from distreal_jax.search.design import DesignedVector, designed_vectors
+from distreal_jax.search.design import DesignedVector, designed_vectors, shape_name, shape_of
 from distreal_jax.search.progress import ProgressSettings
 from distreal_jax.table import DropoutTable
 
@@ -62,12 +61,13 @@ STATISTICS = {
 class Options:
     """Measure whether the search's proxy of progress orders vectors as real federated training does."""
 
-    vectors: int = 12
-    """Dropout vectors; a multiple of the shapes."""
-    shapes: int = 3
-    """Vectors of each cost, from wide in the first layers to wide in the last."""
+    shapes: str = "1,0,-1"
+    """Shapes at each cost, separated by commas: tilts from 1 (wide in the first layers) to -1 (wide in the last), and
+    `inside` (filters inside blocks alone are dropped)."""
+    levels: int = 4
+    """Costs, spread evenly over the logarithm."""
     lowest: float = 0.06
-    """The lowest cost, relative to the full network's; the levels are spread evenly over its logarithm."""
+    """The lowest cost, relative to the full network's."""
     highest: float = 0.6
     """The highest cost: near the full network's there is room for one shape alone."""
     repeats: int = 4
@@ -83,10 +83,8 @@ class Options:
     output: Plain[OutputSettings] = OutputSettings()
 
     def __post_init__(self) -> None:
-        if self.shapes < 2 or self.vectors % self.shapes or self.vectors < 2 * self.shapes:
-            raise InputError(
-                f"{self.vectors} vectors of {self.shapes} shapes; give at least 2 shapes, and 2 or more vectors of each"
-            )
+        if len(parsed_list(self.shapes, "shapes")) < 2 or self.levels < 2:
+            raise InputError(f"shapes {self.shapes!r} at {self.levels} levels of cost; give at least 2 of both")
         if not 0 < self.lowest < self.highest <= 1:
             raise InputError(
                 f"costs from {self.lowest:g} to {self.highest:g}; give fractions above 0 and up to 1, ascending"
@@ -107,8 +105,8 @@ def main(options: Options) -> None:
     seeds = parsed_seeds(options.seeds)
     world = World.make(options.world, seeds[0])
     space = SearchSpace(world.network, max_rate=0.99)
-    levels = np.geomspace(options.lowest, options.highest, options.vectors // options.shapes)
-    vectors = designed_vectors(space, levels, options.shapes)
+    shapes = [shape_of(text) for text in parsed_list(options.shapes, "shapes")]
+    vectors = designed_vectors(space, np.geomspace(options.lowest, options.highest, options.levels), shapes)
     devices, steps = options.progress.devices, options.progress.steps
     proxies = {
         f"{devices} devices, averaged": options.progress,
@@ -203,11 +201,11 @@ def drawn(folder: RunFolder, vectors: Sequence[DesignedVector], measured: dict[s
     found = {name: statistics_of(vectors, repeats, trained) for name, repeats in measured.items()}
     rows = [["", *measured]]
     rows += [[label, *(_shown(found[name][key]) for name in measured)] for key, label in STATISTICS.items()]
-    each = [["filters kept", "cost", "tilt to the first layers", *measured, "accuracy"]]
+    each = [["filters kept", "cost", "shape", *measured, "accuracy"]]
     for index, vector in enumerate(vectors):
         gains = [f"{repeats[:, index].mean():+.3f} ± {_stderr(repeats[:, index]):.3f}" for repeats in measured.values()]
         accuracy = f"{outcome[index]:.3f} ± {_stderr(trained[:, index]):.3f}"
-        each.append([" ".join(map(str, vector.widths)), f"{vector.cost:.1%}", f"{vector.tilt:+.2g}", *gains, accuracy])
+        each.append([" ".join(map(str, vector.widths)), f"{vector.cost:.1%}", shape_name(vector.shape), *gains, accuracy])
     notes = [
         f"{len(vectors)} vectors, federations of {len(trained)} seeds; intervals of 95 % by a bootstrap over vectors. "
         "Of pairs of one level, half would be in order by chance."

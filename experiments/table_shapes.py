@@ -4,14 +4,12 @@
 
 Expected: the config table_shapes_leaf_cnn says.
 
-A table of each shape, from wide in the first layers (tilt 1) over one rate for all layers (tilt 0) to wide in the last
-(tilt -1), and `inside` for dropping the filters inside blocks alone, with entries of the same costs, is used by the same
-devices under the same load; and beside them given tables, such as a searched one. Finished parts are not run again.
+A table of each shape (`search.design`), with entries of the same costs, is used by the same devices under the same load; and
+beside them given tables, such as a searched one. Finished parts are not run again.
 """
 
 import dataclasses
 import signal
-from typing import Literal
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
@@ -36,7 +34,7 @@ from distreal_jax.methods import METHODS
 from distreal_jax.record import write_report
 from distreal_jax.record.recorded_run import RecordSettings
 from distreal_jax.search import SearchSpace
-from distreal_jax.search.design import designed_table
+from distreal_jax.search.design import designed_table, shape_name, shape_of
 from distreal_jax.table import DropoutTable
 
 MAX_RATE = 0.99  # chosen by us
@@ -104,22 +102,11 @@ def tables_of(options: Options, world: World) -> dict[str, DropoutTable]:
     space, levels = SearchSpace(world.network, MAX_RATE), np.geomspace(options.lowest, 1, options.entries)
     tables = {}
     for text in parsed_list(options.shapes, "shapes"):
-        shape: float | Literal["inside"] = "inside" if text == "inside" else _tilt(text)
-        name = shape if shape == "inside" else f"tilt{shape:+g}"
-        tables[name] = DropoutTable.from_widths(world.network, designed_table(space, levels, shape))
+        shape = shape_of(text)
+        tables[shape_name(shape)] = DropoutTable.from_widths(world.network, designed_table(space, levels, shape))
     for index, source in enumerate(parsed_list(options.tables, "tables") if options.tables else [], start=1):
         tables[f"table{index}"] = table_of(source, world)
     return tables
-
-
-def _tilt(text: str) -> float:
-    try:
-        tilt = float(text)
-    except ValueError:
-        tilt = float("nan")
-    if not -1 <= tilt <= 1:
-        raise InputError(f"shape {text!r} is neither inside nor a tilt from -1 to 1; give such as 0,0.5,1")
-    return tilt
 
 
 if __name__ == "__main__":

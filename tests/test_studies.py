@@ -252,15 +252,15 @@ def test_random_rivals_get_as_many_different_vectors_as_were_evaluated(world: Wo
 
 def test_designed_vectors_have_the_costs_and_the_shapes_that_were_asked_for(world: World) -> None:
     space = SearchSpace(world.network, 0.99)
-    vectors = designed_vectors(space, [0.06, 0.2, 0.6], 3)
+    vectors = designed_vectors(space, [0.06, 0.2, 0.6], [1, 0, -1])
     assert len({vector.widths for vector in vectors}) == 9
     for vector in vectors:
         assert vector.cost == space.cost(vector.widths) == pytest.approx([0.06, 0.2, 0.6][vector.level], rel=0.1)
         first, last = vector.widths[0] / 16, vector.widths[2] / 32
-        assert first - last == pytest.approx(0, abs=0.05) if vector.tilt == 0 else np.sign(first - last) == vector.tilt
+        assert first - last == pytest.approx(0, abs=0.05) if vector.shape == 0 else np.sign(first - last) == vector.shape
         assert vector.widths[3] == 64
     with pytest.raises(InputError, match=r"no 3 vectors of different shape near 0\.1% of its cost"):
-        designed_vectors(space, [0.001], 3)
+        designed_vectors(space, [0.001], [1, 0, -1])
 
 
 def test_uniform_vectors_stand_beside_each_entry_at_about_its_cost(world: World) -> None:
@@ -533,7 +533,9 @@ def test_help_names_the_studys_options(script: str, command: Callable[..., tuple
 BAD_INPUT = {
     "a seed beside the seeds": ("search_study", "--search.seed 1", "the searches' seeds are --seeds"),
     "no seed": ("search_study", "--seeds one", "give seeds such as 0,1,2 or 0-4"),
-    "vectors that shapes don't divide": ("proxy_study", "--vectors 7", "7 vectors of 3 shapes"),
+    "one shape": ("proxy_study", "--shapes 0", "shapes '0' at 4 levels of cost; give at least 2 of both"),
+    "one cost": ("proxy_study", "--levels 1", "at 1 levels of cost; give at least 2"),
+    "no blocks to shape": ("proxy_study", "--shapes 0,inside", "the network has no filters inside blocks"),
     "a load": ("proxy_study", "--availability redrawn:0.1,1,3", "leave it at constant:1"),
     "one device against one": ("proxy_study", "--progress.devices 1", "give at least 2"),
     "one measurement": ("proxy_study", "--repeats 1", "repeats is 1; give at least 2"),

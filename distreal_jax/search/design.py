@@ -1,6 +1,8 @@
 """Vectors by design rather than by search: of given costs, in given shapes. What a study of a search measures.
 
-A shape is how the share of filters that a group keeps changes from the first searched group to the last.
+A shape is a family of vectors of one parameter, one vector for each cost. A tilt says how the share of filters that a group
+keeps changes from the first searched group to the last: from 1, wide in the first layers, over 0, one rate for all layers,
+to -1, wide in the last. `inside` is one rate for the filters inside blocks, with all others whole.
 """
 
 import dataclasses
@@ -14,6 +16,8 @@ from distreal_jax.errors import InputError
 from distreal_jax.search.baselines import inner_weights, weighted_rates
 from distreal_jax.search.space import SearchSpace, Widths
 
+Shape = float | Literal["inside"]
+
 _STEEPEST = 1.0  # chosen by us: the first group then keeps e² = 7.4 times the share of filters that the last one keeps
 _FARTHEST = 1.4  # chosen by us: a vector whose cost is off its level by a larger factor is not of that level
 
@@ -25,73 +29,91 @@ class DesignedVector:
     Attributes:
       widths: Filters kept, [groups].
       level: Index of its level of cost.
-      tilt: From 1, wide in the first layers, to -1, wide in the last.
+      shape: Its shape.
       cost: Fraction of the full network's MACs.
     """
 
     widths: Widths
     level: int
-    tilt: float
+    shape: Shape
     cost: float
 
 
+def shape_of(text: str) -> Shape:
+    """A shape as it is written: `inside`, or a tilt.
+
+    Raises:
+      InputError: It is neither.
+    """
+    if text == "inside":
+        return "inside"
+    try:
+        tilt = float(text)
+    except ValueError:
+        tilt = float("nan")
+    if not -1 <= tilt <= 1:
+        raise InputError(f"shape {text!r} is neither inside nor a tilt from -1 to 1; give such as 0,0.5,1")
+    return tilt
+
+
+def shape_name(shape: Shape) -> str:
+    """A shape in files and reports, such as `inside` or `tilt+0.5`."""
+    return shape if shape == "inside" else f"tilt{shape:+.2g}"
+
+
 def designed_vectors(
-    space: SearchSpace, levels: Sequence[float] | npt.NDArray[np.float64], shapes: int
+    space: SearchSpace, levels: Sequence[float] | npt.NDArray[np.float64], shapes: Sequence[Shape]
 ) -> list[DesignedVector]:
     """Vectors of each level of cost in several shapes: the nearest in cost of those not yet taken, all different.
 
     Args:
       space: What would be searched.
       levels: Costs, fractions of the full network's.
-      shapes: How many at each level, from wide in the first groups to wide in the last.
+      shapes: At each level.
 
     Raises:
-      InputError: The network has no such vectors.
+      InputError: The network has no such vectors, or no blocks.
     """
     taken: dict[Widths, DesignedVector] = {}
+    families = {shape: _vectors_of(space, shape) for shape in shapes}
     for index, level in enumerate(levels):
-        for tilt in np.linspace(1, -1, shapes):
-            off = {row: abs(np.log(space.cost(row) / level)) for row in _tilted(space, tilt) - taken.keys()}
+        for shape, family in families.items():
+            off = {row: abs(np.log(space.cost(row) / level)) for row in family - taken.keys()}
             nearest = min(sorted(off), key=lambda row: off[row], default=None)
             if nearest is None or off[nearest] > np.log(_FARTHEST):
                 raise InputError(
-                    f"the network has no {shapes} vectors of different shape near {level:.1%} of its cost; "
+                    f"the network has no {len(shapes)} vectors of different shape near {level:.1%} of its cost; "
                     "give fewer, or other costs"
                 )
-            taken[nearest] = DesignedVector(nearest, index, float(tilt), space.cost(nearest))
+            taken[nearest] = DesignedVector(nearest, index, shape, space.cost(nearest))
     return list(taken.values())
 
 
-def designed_table(
-    space: SearchSpace, levels: Sequence[float] | npt.NDArray[np.float64], shape: float | Literal["inside"]
-) -> list[Widths]:
+def designed_table(space: SearchSpace, levels: Sequence[float] | npt.NDArray[np.float64], shape: Shape) -> list[Widths]:
     """Of one shape, the vectors nearest in cost to each level, all different.
 
     Args:
       space: What would be searched.
       levels: Costs, fractions of the full network's.
-      shape: A tilt from 1, wide in the first layers, to -1, wide in the last, where 0 is one rate for all layers; or
-        `inside`: one rate for the filters inside blocks, others whole.
+      shape: The shape.
 
     Raises:
       InputError: `inside` of a network without blocks.
     """
-    if shape == "inside":
-        inner = inner_weights(space)
-        if not inner.any():
-            raise InputError("the network has no filters inside blocks to drop alone; name another shape than inside")
-        vectors = {space.widths(row) for row in weighted_rates(space, 1000, inner)}
-    else:
-        vectors = _tilted(space, shape)
-    found = sorted(vectors, key=space.cost)
+    found = sorted(_vectors_of(space, shape), key=space.cost)
     costs = np.log([space.cost(row) for row in found])
     return list(dict.fromkeys(found[np.abs(costs - np.log(level)).argmin()] for level in levels))
 
 
-def _tilted(space: SearchSpace, tilt: float) -> set[Widths]:
-    """All vectors of a tilt."""
+def _vectors_of(space: SearchSpace, shape: Shape) -> set[Widths]:
+    """All vectors of a shape."""
+    if shape == "inside":
+        inner = inner_weights(space)
+        if not inner.any():
+            raise InputError("the network has no filters inside blocks to drop alone; name another shape than inside")
+        return {space.widths(row) for row in weighted_rates(space, 1000, inner)}
     depth, scales = np.linspace(-1, 1, len(space.groups)), np.geomspace(1e-3, 1e1, 1000)
-    rates = 1 - np.outer(scales, np.exp(-_STEEPEST * tilt * depth))
+    rates = 1 - np.outer(scales, np.exp(-_STEEPEST * shape * depth))
     return {space.widths(row) for row in np.clip(rates, 0, space.max_rate)}
 
 

@@ -17,8 +17,8 @@ from distreal_jax.search.progress import ProgressSettings
 from experiments.proxy_study import Options, main
 
 CONFIG = Options(
-    vectors=24,
-    shapes=4,
+    shapes="1,0.3333333333333333,-0.3333333333333333,-1",
+    levels=6,
     seeds="0-2",
     world=WorldSettings("digits", model="digits_cnn", availability="constant:1"),
     progress=ProgressSettings(rounds=8, devices=8, held_out=500),

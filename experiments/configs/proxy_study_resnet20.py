@@ -1,0 +1,31 @@
+"""Does a short training of ResNet-20, whose shapes differ, order dropout vectors as real federations do?
+
+    python -m experiments.configs.proxy_study_resnet20
+
+Digits: 20 vectors, four costs in five shapes each, trained for real in federations of 60 rounds at constant availability, 3
+seeds. The proxy of 400 mini-batches of 8 measures them 4 times: by four devices that are averaged, and by one device.
+
+Expected
+"""
+
+from distreal_jax.experiment import run_command
+from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.world import WorldSettings
+from distreal_jax.record.recorded_run import RecordSettings
+from distreal_jax.search.progress import ProgressSettings
+from experiments.proxy_study import Options, main
+
+CONFIG = Options(
+    shapes="0,inside,1,0.5,-0.5",
+    levels=4,
+    lowest=0.09,
+    seeds="0-2",
+    execution="masked",
+    world=WorldSettings("digits", model="resnet20", availability="constant:1"),
+    training=TrainingSettings(rounds=60),
+    progress=ProgressSettings(rounds=1, devices=4, steps=100, batch_size=8, held_out=500, sizes=1),
+    record=RecordSettings(eval_every=5),
+)
+
+if __name__ == "__main__":
+    run_command(main, CONFIG)
