@@ -1,6 +1,7 @@
 """The search's proxy of progress: fair between candidates, deterministic, and blind to what it is measured on."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -9,12 +10,16 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from hypothesis import given as given_by_hypothesis
+from hypothesis import strategies as st
 
 from distreal_jax.data.datasets import synthetic_dataset
 from distreal_jax.errors import InputError
+from distreal_jax.networks import make_network
 from distreal_jax.search.progress import Progress, ProgressSettings, describe
+from distreal_jax.search.training_sizes import by_size
 from distreal_jax.step import Batch, Images, split_variables
-from distreal_jax.tracing import TracedNetwork, trace_network
+from distreal_jax.tracing import TracedNetwork, inside_blocks, trace_network
 
 CLASSES, EXAMPLES = 4, 160
 SETTINGS = ProgressSettings(rounds=1, devices=2, steps=3, batch_size=8, snapshots=(0, 5), held_out=60, sizes=1)
@@ -54,6 +59,12 @@ def given() -> Given:
     network = trace_network(model, jax.ShapeDtypeStruct((1, 4, 4, 1), jnp.float32))
     arrays = (dataset.train_images, dataset.train_labels, dataset.mean, dataset.std)
     return Given(network, *split_variables(model), Images(*map(jnp.asarray, arrays)))
+
+
+@functools.cache
+def traced(name: str, shape: tuple[int, int, int]) -> TracedNetwork:
+    model = nnx.eval_shape(lambda: make_network(name, image_shape=shape, num_classes=10, seed=0))
+    return trace_network(model, jax.ShapeDtypeStruct((1, *shape), jnp.float32))
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +123,31 @@ def test_the_size_that_a_candidate_is_computed_at_changes_nothing(given: Given) 
         )
         for part in parts:
             jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), part, whole)
+
+
+@pytest.mark.parametrize(("name", "shape"), [("leaf_cnn", (28, 28, 1)), ("resnet20", (32, 32, 3))])
+@given_by_hypothesis(seed=st.integers(0, 1000), count=st.integers(1, 5))
+def test_a_candidate_fits_into_its_size_which_is_one_of_a_few_whatever_the_others_are(
+    name: str, shape: tuple[int, int, int], seed: int, count: int
+) -> None:
+    network = traced(name, shape)
+    rates = np.random.default_rng(seed).uniform(0, 0.99, (40, len(network.full_widths)))
+    widths = np.maximum(1, np.round((1 - rates) * network.full_widths).astype(int))
+    found = by_size(network, widths, count)
+    assert sorted(np.concatenate(list(found.values())).tolist()) == list(range(40))
+    assert len({size[: -1 if name == "leaf_cnn" else None] for size in found}) <= count**2  # hidden units apart
+    for size, members in found.items():
+        assert np.all(widths[members] <= size) and np.all(np.array(size) <= network.full_widths)
+        assert list(by_size(network, widths[members[:1]], count)) == [size]
+
+
+def test_vectors_of_blocks_are_trained_with_whole_streams_and_narrow_blocks() -> None:
+    network = traced("resnet20", (32, 32, 3))
+    inside = inside_blocks(network)
+    full = np.array(network.full_widths)
+    narrow = np.where(inside, 1, full)
+    (size,) = by_size(network, narrow[None], 4)
+    assert np.all(np.array(size) == np.where(inside, full // 4, full))
 
 
 def test_candidates_of_all_sizes_come_back_in_their_places(given: Given) -> None:

@@ -14,7 +14,7 @@ candidates, which most of a front are, cost less.
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -25,15 +25,16 @@ from jax.sharding import Mesh, PartitionSpec
 
 from distreal_jax.data.partition import Partition
 from distreal_jax.errors import InputError, check_settings
+from distreal_jax.search.proxy_data import ProxyData
 from distreal_jax.search.space import Widths
+from distreal_jax.search.training_sizes import by_size
 from distreal_jax.step import ConvolutionForm, Images, LocalStep, forward
-from distreal_jax.tracing import TracedNetwork, draw_filters, draw_masks, inside_blocks
+from distreal_jax.tracing import TracedNetwork, draw_filters, draw_masks
 
 ProgressUnit = Literal["batch", "mac"]
 _CANDIDATES = "candidates"
 _VMAPPED_ON_ACCELERATOR = 16  # chosen by us
 _SIZES_ON_CPU = 4  # chosen by us
-_HALVES = 2  # chosen by us: parts of a chain's convolutions that have a size each, so at most sizes² programs
 _ROLES = 1 << 20  # in random keys: beyond the number of devices, of rounds and of repeats
 
 
@@ -83,15 +84,6 @@ class ProgressSettings:
             raise InputError(f"unknown progress unit {self.unit!r}; choose from: {', '.join(get_args(ProgressUnit))}")
 
 
-class _Data(NamedTuple):
-    """What a short training reads, as arguments of its program: another seed, or other data, compiles nothing again."""
-
-    train: Images
-    held_out: jax.Array  # int [held out]
-    trained_on: jax.Array  # int [others], or the examples of one client after the other
-    offsets: jax.Array | None  # int [clients + 1], where those of a client begin; None: all examples are everybody's
-
-
 class Progress:
     """Measures candidates; an `Evaluate` for `distreal_jax.search.search`."""
 
@@ -128,15 +120,10 @@ class Progress:
           InputError: Fewer training examples than are to be held out, fewer clients than devices in a round, or a network
             that can't be run on images shrunk so.
         """
-        count = len(train.labels)
-        if settings.held_out >= count:
-            raise InputError(f"{settings.held_out} of {count} training examples can't be held out; hold out fewer")
-        order = np.random.default_rng(seed).permutation(count)
-        held_out, trained_on = jnp.asarray(order[: settings.held_out]), jnp.asarray(order[settings.held_out :])
         self._step = LocalStep(network, optimizer, others, convolution=convolution, rescale=rescale)
         self._settings, self._key = settings, jax.random.key(seed)
-        everybodys = _Data(self._shrunk(train, params), held_out, trained_on, None)
-        self._data = everybodys if partition is None else self._shared_out(everybodys, partition)
+        everybodys = ProxyData.split(self._shrunk(train, params), settings.held_out, seed)
+        self._data = everybodys if partition is None else everybodys.shared_out(partition, settings.devices)
         self._snapshots = self._trained_snapshots(params, everybodys)
         self._programs = functools.cache(self._program)
 
@@ -151,7 +138,7 @@ class Progress:
           [candidates], mean gain of accuracy on the held-out examples, over snapshots.
         """
         key, under_way = jax.random.fold_in(self._key, repeat), []
-        for sizes, members in self._by_size(widths).items():
+        for sizes, members in by_size(self._step.network, widths, self.sizes).items():
             padded = np.append(members, np.repeat(members[-1:], -len(members) % self.at_once))
             for first in range(0, len(padded), self.at_once):
                 together = jnp.asarray(widths[padded[first : first + self.at_once]])
@@ -187,43 +174,14 @@ class Progress:
             ) from error
         return shrunk
 
-    def _shared_out(self, data: _Data, partition: Partition) -> _Data:
-        """Each client has its own examples, without those held out, and is left out if it has no others."""
-        owners = np.repeat(np.arange(partition.num_clients), partition.sizes)
-        trained_on = ~np.isin(partition.indices, data.held_out)
-        sizes = np.unique(owners[trained_on], return_counts=True)[1]
-        if len(sizes) < self._settings.devices:
-            raise InputError(
-                f"{len(sizes)} clients have examples that are not held out, the proxy trains "
-                f"{self._settings.devices} at once; share out among more clients, or hold out fewer examples"
-            )
-        offsets = np.concatenate([[0], np.cumsum(sizes)])
-        return data._replace(trained_on=jnp.asarray(partition.indices[trained_on]), offsets=jnp.asarray(offsets))
-
-    def _by_size(self, widths: npt.NDArray[np.integer]) -> dict[Widths, npt.NDArray[np.intp]]:
-        """Which candidates are trained at which sizes: the smallest that hold them, whatever the others are."""
-        groups, count = self._step.network.filter_groups, self.sizes
-        filters = np.array([group.filters for group in groups])
-        convolutional = np.array([group.convolutional for group in groups], dtype=bool)
-        inside = inside_blocks(self._step.network)
-        # where there are blocks, good vectors keep their streams wide; in a chain, layers far apart differ most
-        halves = np.array_split(np.flatnonzero(convolutional), _HALVES)
-        of_convolutions = [np.flatnonzero(inside), np.flatnonzero(convolutional & ~inside)] if inside.any() else halves
-        parts = [*of_convolutions, np.flatnonzero(~convolutional)]
-        sizes = np.empty_like(widths)
-        for part in parts:
-            step = np.max(-(-widths[:, part] * count // filters[part]), axis=1, initial=1, keepdims=True)
-            sizes[:, part] = -(-filters[part] * step // count)
-        return {tuple(row.tolist()): np.flatnonzero((sizes == row).all(axis=1)) for row in np.unique(sizes, axis=0)}
-
-    def _trained_snapshots(self, params: Any, data: _Data) -> Any:
+    def _trained_snapshots(self, params: Any, data: ProxyData) -> Any:
         """Parameters after each snapshot's number of ordinary mini-batches; leaves [snapshots, ...]."""
 
         @jax.jit
-        def train(params: Any, first: int, last: int, data: _Data, key: jax.Array) -> Any:
+        def train(params: Any, first: int, last: int, data: ProxyData, key: jax.Array) -> Any:
             def body(index: jax.Array, learner: Any) -> Any:
                 step_key = jax.random.fold_in(key, index)
-                return self._step.ordinary(learner, params, self._batch(data, step_key), step_key)[0]
+                return self._step.ordinary(learner, params, data.batch(step_key, self._settings.batch_size), step_key)[0]
 
             return jax.lax.fori_loop(first, last, body, self._step.start(params)).params
 
@@ -233,19 +191,6 @@ class Progress:
             params = train(params, before, point, data, key) if point > before else params
             taken[point], before = params, point
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(taken[point] for point in points))
-
-    def _batch(self, data: _Data, key: jax.Array, client: jax.Array | None = None) -> Any:
-        """A mini-batch of a client's examples; client None: of all that are not held out."""
-        first, end = jnp.array(0), jnp.array(len(data.trained_on))
-        if client is not None and data.offsets is not None:
-            first, end = data.offsets[client], data.offsets[client + 1]
-        return data.train.batch(data.trained_on[jax.random.randint(key, (self._settings.batch_size,), first, end)])
-
-    def _members(self, data: _Data, key: jax.Array) -> jax.Array | None:
-        """The clients of a round, int [devices], each at most once; None where all examples are everybody's."""
-        if data.offsets is None:
-            return None
-        return jax.random.permutation(key, len(data.offsets) - 1)[: self._settings.devices]
 
     @property
     def at_once(self) -> int:
@@ -287,10 +232,10 @@ class Progress:
     def trained(self, widths: npt.ArrayLike, repeat: int) -> Any:
         """Parameters after one candidate's short training from each snapshot: leaves [snapshots, ...]."""
         key, candidate = jax.random.fold_in(self._key, repeat), np.asarray(widths)
-        (sizes,) = self._by_size(candidate[None])
+        (sizes,) = by_size(self._step.network, candidate[None], self.sizes)
         return jax.jit(self._trained, static_argnums=0)(sizes, jnp.asarray(candidate), self._snapshots, self._data, key)
 
-    def _mean_accuracy(self, of: Any, data: _Data, key: jax.Array) -> jax.Array:
+    def _mean_accuracy(self, of: Any, data: ProxyData, key: jax.Array) -> jax.Array:
         """Accuracy on the held-out examples, mean over leaves' first axis: [snapshots, ...] to a number."""
 
         def accuracy(params: Any) -> jax.Array:
@@ -303,20 +248,20 @@ class Progress:
 
         return jax.lax.map(accuracy, of).mean()
 
-    def _accuracies_of(self, sizes: Widths, widths: jax.Array, snapshots: Any, data: _Data, key: jax.Array) -> jax.Array:
+    def _accuracies_of(self, sizes: Widths, widths: jax.Array, snapshots: Any, data: ProxyData, key: jax.Array) -> jax.Array:
         def after(candidate: jax.Array) -> jax.Array:
             return self._mean_accuracy(self._trained(sizes, candidate, snapshots, data, key), data, key)
 
         return jax.vmap(after)(widths) if self._vmapped > 1 else jax.lax.map(after, widths)
 
-    def _trained(self, sizes: Widths, candidate: jax.Array, snapshots: Any, data: _Data, key: jax.Array) -> Any:
+    def _trained(self, sizes: Widths, candidate: jax.Array, snapshots: Any, data: ProxyData, key: jax.Array) -> Any:
         """The short training of a candidate from each snapshot, computed at these sizes."""
         settings, step = self._settings, self._step
 
         def device(params: Any, device_key: jax.Array, client: jax.Array | None) -> Any:
             def body(learner: Any, step_key: jax.Array) -> tuple[Any, None]:
                 batch_key, filter_key, layer_key = jax.random.split(step_key, 3)
-                batch = self._batch(data, batch_key, client)
+                batch = data.batch(batch_key, settings.batch_size, client)
                 kept = draw_masks("random", filter_key, 0, step.network, candidate)
                 within = draw_filters("random", filter_key, 0, step.network, sizes)  # in the same order: holds those kept
                 return step.masked_within(learner, params, batch, layer_key, within, kept)[0], None
@@ -328,7 +273,7 @@ class Progress:
             def add_device(total: Any, member: tuple[jax.Array, jax.Array | None]) -> tuple[Any, None]:
                 return jax.tree.map(jnp.add, total, device(params, *member)), None
 
-            clients = self._members(data, jax.random.fold_in(round_key, _ROLES))
+            clients = data.members(jax.random.fold_in(round_key, _ROLES), settings.devices)
             members = jax.random.split(round_key, settings.devices), clients
             total, _ = jax.lax.scan(add_device, jax.tree.map(jnp.zeros_like, params), members)
             return jax.tree.map(lambda leaf: leaf / settings.devices, total), None
