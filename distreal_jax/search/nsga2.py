@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _VARIATION = 0  # role in the random key, beside those of the other parts of a search
 _MATING_ROUNDS = 8  # chosen by us: how often a population mates for children not yet evaluated; small spaces run out of them
 _SCALED = 0.5  # chosen by us: of all children, those whose rates are scaled
-_ALGORITHM = 3  # counts changes after which the same seed finds something else
+_ALGORITHM = 4  # counts changes after which the same seed finds something else
 
 
 class _Fitness(base.Fitness):  # type: ignore[misc]  # DEAP is untyped
@@ -58,12 +58,12 @@ def search(
 ) -> SearchResult:
     """Searches Pareto-optimal dropout vectors.
 
-    The first generation holds vectors of one rate for all layers, from the full network to the highest rate; as many of one
-    rate for the filters inside blocks alone, where the network has blocks (`inner_weights`); and random ones. Children are
-    made by simulated binary crossover and polynomial mutation; half of them have all their rates scaled by a common factor
-    in between, which carries a shape that is good at one cost to others. What may enter the table at the end is measured
-    afresh (`measured_afresh`): as many of the best evaluated vectors as the population has, those that the search began
-    with and did not draw, those of `also`, and the full network.
+    A quarter of the first generation are vectors of one rate for all layers, from the full network to the highest rate; half
+    are of one rate for the filters inside blocks alone, where the network has blocks (`inner_weights`); and the others are
+    random (shares chosen by us, docs/decisions.md). Children are made by simulated binary crossover and polynomial mutation;
+    half of them have all their rates scaled by a common factor in between, which carries a shape that is good at one cost to
+    others. What may enter the table at the end is measured afresh (`measured_afresh`): as many of the best evaluated vectors
+    as the population has, those that the search began with and did not draw, those of `also`, and the full network.
 
     Args:
       network: The traced network; it counts the MACs.
@@ -147,14 +147,12 @@ def _resumed(
 
 def first_vectors(space: SearchSpace, settings: SearchSettings) -> list[list[float]]:
     """What a search begins with and does not draw, as rates: one for all groups, and one for those inside blocks alone."""
-    count = max(2, settings.population // 4)  # a quarter of the population: chosen by us
+    of_one_rate = space.uniform_seeds(max(2, settings.population // 4))
     inner = inner_weights(space)
     if not inner.any():
-        return space.uniform_seeds(count)
-    return [
-        *space.uniform_seeds(count),
-        *weighted_rates(space, count + 1, inner)[1:].tolist(),
-    ]  # the first is the full network
+        return of_one_rate
+    inside = weighted_rates(space, max(2, settings.population // 2) + 1, inner)[1:]  # the first is the full network
+    return [*of_one_rate, *inside.tolist()]
 
 
 def _first_generation(space: SearchSpace, settings: SearchSettings) -> list[_Individual]:
