@@ -42,7 +42,7 @@ from distreal_jax.record.recorded_run import RecordSettings, recorded_run
 from distreal_jax.record.report import markdown_table, signed
 from distreal_jax.record.statistics import Interval
 from distreal_jax.search import SearchSpace
-from distreal_jax.search.design import DesignedVector, designed_vectors, shape_name, shape_of
+from distreal_jax.search.design import DesignedVector, designed_vectors, shape_name, shapes_of
 from distreal_jax.search.progress import ProgressSettings
 from distreal_jax.table import DropoutTable
 
@@ -83,7 +83,7 @@ class Options:
     output: Plain[OutputSettings] = OutputSettings()
 
     def __post_init__(self) -> None:
-        if len(parsed_list(self.shapes, "shapes")) < 2 or self.levels < 2:
+        if len(shapes_of(parsed_list(self.shapes, "shapes"))) < 2 or self.levels < 2:
             raise InputError(f"shapes {self.shapes!r} at {self.levels} levels of cost; give at least 2 of both")
         if not 0 < self.lowest < self.highest <= 1:
             raise InputError(
@@ -105,7 +105,7 @@ def main(options: Options) -> None:
     seeds = parsed_seeds(options.seeds)
     world = World.make(options.world, seeds[0])
     space = SearchSpace(world.network, max_rate=0.99)
-    shapes = [shape_of(text) for text in parsed_list(options.shapes, "shapes")]
+    shapes = shapes_of(parsed_list(options.shapes, "shapes"))
     vectors = designed_vectors(space, np.geomspace(options.lowest, options.highest, options.levels), shapes)
     devices, steps = options.progress.devices, options.progress.steps
     proxies = {

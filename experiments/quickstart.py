@@ -1,4 +1,4 @@
-"""The whole line in a few minutes: search a table, train six methods under the same changing load, report.
+"""The whole line in a few minutes: search a table, train seven methods under the same changing load, report.
 
     python experiments/quickstart.py --out runs/quickstart
 
@@ -26,7 +26,7 @@ METHODS = ("distreal", "distreal_uniform", "heterofl", "small_network", "partial
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Search a table on digits, then train six methods on 40 devices whose load changes inside rounds."""
+    """Search a table on digits, then train seven methods on 40 devices whose load changes inside rounds."""
 
     seed: int = 0
     """Of everything."""

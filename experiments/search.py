@@ -13,6 +13,7 @@ import signal
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
 
+from distreal_jax.errors import InputError
 from distreal_jax.experiment import (
     OutputSettings,
     Plain,
@@ -42,6 +43,10 @@ class Options:
     """Most entries of the table; a device compiles one training step for each."""
     dry_run: bool = False
     """Print what would be measured, what it costs and about how long it takes, and write nothing."""
+
+    def __post_init__(self) -> None:
+        if self.entries < 2:
+            raise InputError(f"a table of at most {self.entries} entries is no choice for a device; allow at least 2")
 
 
 def main(options: Options) -> None:

@@ -10,8 +10,9 @@ highest.
 The rivals: one rate for all layers; random rates per layer; rates in proportion to what a layer's filters cost ("drop most
 where MACs are highest"); and one rate for the filters inside blocks, for networks that have residual streams or
 concatenations. For each seed all of them meet the same first weights, mini-batches and held-out examples, and are given as
-many evaluations as NSGA-II used. Each chooses its front as a search does; the front is then judged by measurements that had
-no part in any choice. Finished parts are not run again, and a search that was stopped goes on after its last generation.
+many evaluations as NSGA-II used. Each chooses its front as a search does, which measures afresh as many of the best as a
+population has, and NSGA-II's besides those that it began with. The front is then judged by measurements that had no part in
+any choice. Finished parts are not run again, and a search that was stopped goes on after its last generation.
 """
 
 import dataclasses
@@ -56,6 +57,7 @@ from distreal_jax.search import (
 )
 from distreal_jax.search.evaluation import EvaluatedVectors
 from distreal_jax.search.front import area_below
+from distreal_jax.search.nsga2 import ALGORITHM
 from distreal_jax.search.progress import Progress, ProgressSettings, describe
 
 SEARCH = "nsga2"
@@ -140,7 +142,7 @@ def main(options: Options) -> None:
     has_blocks = inner_weights(SearchSpace(world.network, options.search.max_rate)).any()
     arms = [arm for arm in ARMS if arm != "inner" or has_blocks]
     output = options.output
-    with open_folder(output, "search_study", options) as folder:
+    with open_folder(output, "search_study", options, algorithm=ALGORITHM) as folder:
         tracker = open_tracker(
             output.wandb, project=output.wandb_project, name="search_study", config=folder.settings, folder=folder.path
         )

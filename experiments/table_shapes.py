@@ -34,7 +34,7 @@ from distreal_jax.methods import METHODS
 from distreal_jax.record import write_report
 from distreal_jax.record.recorded_run import RecordSettings
 from distreal_jax.search import SearchSpace
-from distreal_jax.search.design import designed_table, shape_name, shape_of
+from distreal_jax.search.design import designed_table, shape_name, shapes_of
 from distreal_jax.table import DropoutTable
 
 MAX_RATE = 0.99  # chosen by us
@@ -101,8 +101,7 @@ def tables_of(options: Options, world: World) -> dict[str, DropoutTable]:
     """
     space, levels = SearchSpace(world.network, MAX_RATE), np.geomspace(options.lowest, 1, options.entries)
     tables = {}
-    for text in parsed_list(options.shapes, "shapes"):
-        shape = shape_of(text)
+    for shape in shapes_of(parsed_list(options.shapes, "shapes")):
         tables[shape_name(shape)] = DropoutTable.from_widths(world.network, designed_table(space, levels, shape))
     for index, source in enumerate(parsed_list(options.tables, "tables") if options.tables else [], start=1):
         tables[f"table{index}"] = table_of(source, world)

@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+import re
 import sys
 from types import ModuleType
 
@@ -26,8 +27,8 @@ def test_a_config_asks_a_question_and_states_command_expectation_time_and_machin
     assert text.split("\n")[0].endswith("?")
     needs_data = config(name).CONFIG.world.dataset != "digits"
     assert f"python -m experiments.configs.{name}{' --data-dir' if needs_data else ''}" in text
-    for word in ("Expected", "min", "CPU cores", "seeds"):
-        assert word in text, f"{name} does not state: {word}"
+    for said in (r"\b\d+\smin\b", "CPU\\scores", "seeds", r"Expected\b[^:]*:.*\d"):
+        assert re.search(said, text, re.DOTALL), f"{name} does not state: {said}"
 
 
 @pytest.mark.parametrize("name", NAMES)

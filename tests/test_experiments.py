@@ -243,6 +243,7 @@ def test_quickstart_leaves_report_results_pictures_and_table(runs: Runs) -> None
 TABLE = "--table {table}"
 BAD_INPUT = {
     "unknown data set": ("train", "--method partial_work --dataset digitz", "digitz"),
+    "a table of one entry": ("search", "--entries 1", "a table of at most 1 entries is no choice for a device"),
     "unknown network": (
         "train",
         "--method partial_work --model resnet21",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 from typing import Any
 
 import jax
@@ -141,6 +142,29 @@ def test_a_candidate_fits_into_its_size_which_is_one_of_a_few_whatever_the_other
         assert list(by_size(network, widths[members[:1]], count)) == [size]
 
 
+def test_sizes_are_the_smallest_of_the_steps_of_each_half_of_a_chain() -> None:
+    """LEAF CNN: 32, 64 and 512 filters, here in quarters; worked out by hand."""
+    network = traced("leaf_cnn", (28, 28, 1))
+    for widths, size in {
+        (8, 33, 512): (8, 48, 512),
+        (9, 16, 1): (16, 16, 128),
+        (1, 1, 129): (8, 16, 256),
+        (32, 64, 512): (32, 64, 512),
+    }.items():
+        assert list(by_size(network, np.array([widths]), 4)) == [size]
+
+
+@pytest.mark.parametrize(
+    ("name", "inside", "count"), [("resnet20", r"blocks\.\d\.conv1", 9), ("densenet40", r".*bottleneck", 18)]
+)
+def test_inside_blocks_are_the_first_convolutions_of_residual_blocks_and_the_bottlenecks_of_dense_ones(
+    name: str, inside: str, count: int
+) -> None:
+    network = traced(name, (32, 32, 3))
+    names = [group.name for group, is_inside in zip(network.filter_groups, inside_blocks(network), strict=True) if is_inside]
+    assert len(names) == count and all(re.fullmatch(inside, name) for name in names)
+
+
 def test_vectors_of_blocks_are_trained_with_whole_streams_and_narrow_blocks() -> None:
     network = traced("resnet20", (32, 32, 3))
     inside = inside_blocks(network)
@@ -228,8 +252,13 @@ def test_a_short_training_is_that_of_a_federation(given: Given) -> None:
 
 
 def test_a_candidate_that_diverges_has_lost_everything(given: Given) -> None:
-    diverging = given.progress(optimizer=optax.sgd(float("inf")))
+    diverging = given.progress(dataclasses.replace(SETTINGS, snapshots=(0,)), optimizer=optax.sgd(float("inf")))
     np.testing.assert_array_equal(diverging(CANDIDATES, 0), -1.0)
+
+
+def test_a_snapshot_that_diverged_is_told_of(given: Given) -> None:
+    with pytest.raises(InputError, match="output for images of 4x4 is not finite before any short training"):
+        given.progress(optimizer=optax.sgd(float("inf")))(CANDIDATES, 0)
 
 
 def test_rescaling_changes_narrow_candidates_alone(given: Given, measured: np.ndarray) -> None:

@@ -157,7 +157,7 @@ def has_loaded(process: "subprocess.Popen[str]", library: str) -> bool:
     return False
 
 
-SCRIPTS = "availability_map benchmark compare population profile_device quickstart search train".split()
+SCRIPTS = sorted(path.stem for path in (ROOT / "experiments").glob("*.py") if path.stem != "results")
 MOMENTS = [
     *((script, "libjax_common") for script in SCRIPTS),
     *(("train", library) for library in ("_multiarray_umath", "ft2font")),  # numpy's, matplotlib's

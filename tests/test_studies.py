@@ -1,5 +1,6 @@
 """Claims about the studies of the search: what they compare is fair, and they go on where they stopped."""
 
+import dataclasses
 import json
 import math
 import struct
@@ -34,6 +35,7 @@ from distreal_jax.record.rank_correlation import (
 from distreal_jax.record.recorded_run import RecordSettings
 from distreal_jax.search import SearchSettings, SearchSpace, inner_weights, search, uniform_rates, weighted_rates
 from distreal_jax.search.design import DesignedVector, designed_table, designed_vectors, uniform_beside
+from distreal_jax.search.nsga2 import first_vectors
 from distreal_jax.search.progress import Progress, ProgressSettings
 from distreal_jax.step import Batch, Images, split_variables
 from distreal_jax.table import DropoutTable
@@ -242,6 +244,15 @@ def test_a_search_begins_with_vectors_of_one_rate_also_inside_blocks_alone_and_s
     assert len(begun & of_one_rate) == 2 and len(begun & inside) == 3  # the full network is of both
     # neither crossed nor mutated by as much as a filter
     assert len(scaled) >= 4 and scaled <= of_one_rate | inside and scaled & inside
+
+
+def test_a_quarter_of_the_first_generation_has_one_rate_and_half_of_it_drops_inside_blocks_alone() -> None:
+    network = trace_network(BlockNetwork(), jax.ShapeDtypeStruct((1, 2, 2, 1), jnp.float32))
+    space = SearchSpace(network, 0.8)
+    rates = np.array(first_vectors(space, SearchSettings(population=16, max_rate=0.8)))
+    inside = inner_weights(space).astype(bool)
+    alone = (rates[:, ~inside] == 0).all(axis=1) & (rates[:, inside] > 0).all(axis=1)
+    assert (rates.std(axis=1) < 1e-9).sum() == 4 and alone.sum() == 8 and len(rates) == 12
 
 
 def test_random_rivals_get_as_many_different_vectors_as_were_evaluated(world: World) -> None:
@@ -520,13 +531,18 @@ def test_tables_of_several_shapes_are_trained_with_under_the_same_load(
     first, last = np.array([[entry.widths[0] / 16, entry.widths[2] / 32] for entry in met["tilt+1"].table.entries[1:-1]]).T
     assert (first > last).all()
     assert "against tilt+0" in printed and printed.index("`tilt+1`") < printed.index("`tilt-0.5`")
+    met.clear()
+    more = dataclasses.replace(options, shapes="0,0.5", tables="", seeds="0-2")
+    table_shapes.main(more)  # in the same folder
+    assert list(met) == ["tilt+0", "tilt+0.5"]
 
 
-@pytest.mark.parametrize("script", ["search_study", "proxy_study", "carry_over"])
+@pytest.mark.parametrize("script", ["search_study", "proxy_study", "carry_over", "table_shapes"])
 def test_help_names_the_studys_options(script: str, command: Callable[..., tuple[int, str, str]]) -> None:
     status, printed, _ = command(script, "--help")
     assert status == 0
-    for option in ("--seeds", "--dataset", "--model", "--data-dir", "--out", "--progress.devices", "--learning-rate"):
+    of_proxy = () if script == "table_shapes" else ("--progress.devices",)
+    for option in ("--seeds", "--dataset", "--model", "--data-dir", "--out", "--learning-rate", *of_proxy):
         assert option in printed
 
 
@@ -534,6 +550,7 @@ BAD_INPUT = {
     "a seed beside the seeds": ("search_study", "--search.seed 1", "the searches' seeds are --seeds"),
     "no seed": ("search_study", "--seeds one", "give seeds such as 0,1,2 or 0-4"),
     "one shape": ("proxy_study", "--shapes 0", "shapes '0' at 4 levels of cost; give at least 2 of both"),
+    "a shape twice": ("proxy_study", "--shapes 0,1,-0", "shape '-0' comes twice; name each shape once"),
     "one cost": ("proxy_study", "--levels 1", "at 1 levels of cost; give at least 2"),
     "no blocks to shape": ("proxy_study", "--shapes 0,inside", "the network has no filters inside blocks"),
     "a load": ("proxy_study", "--availability redrawn:0.1,1,3", "leave it at constant:1"),

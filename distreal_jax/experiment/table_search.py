@@ -67,6 +67,8 @@ def search_table(
     bar = tqdm(total=settings.generations, desc="search", unit="generation", disable=not sys.stderr.isatty())
 
     def told(generation: Generation) -> None:
+        if bar.n == 0:
+            bar.initial = generation.index  # of a search that goes on: the time left is by what was done now
         bar.n = generation.index + 1
         bar.set_postfix(hypervolume=f"{generation.hypervolume:.4f}", evaluated=generation.evaluated)
 

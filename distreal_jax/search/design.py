@@ -39,26 +39,29 @@ class DesignedVector:
     cost: float
 
 
-def shape_of(text: str) -> Shape:
-    """A shape as it is written: `inside`, or a tilt.
+def shapes_of(texts: Sequence[str]) -> list[Shape]:
+    """Shapes as they are written: `inside`, or a tilt.
 
     Raises:
-      InputError: It is neither.
+      InputError: One is neither, or comes twice.
     """
-    if text == "inside":
-        return "inside"
-    try:
-        tilt = float(text)
-    except ValueError:
-        tilt = float("nan")
-    if not -1 <= tilt <= 1:
-        raise InputError(f"shape {text!r} is neither inside nor a tilt from -1 to 1; give such as 0,0.5,1")
-    return tilt
+    shapes: list[Shape] = []
+    for text in texts:
+        try:
+            shape: Shape = "inside" if text == "inside" else float(text) + 0.0  # -0 is 0
+        except ValueError:
+            shape = float("nan")
+        if shape != "inside" and not -1 <= shape <= 1:
+            raise InputError(f"shape {text!r} is neither inside nor a tilt from -1 to 1; give such as 0,0.5,1")
+        if shape in shapes:
+            raise InputError(f"shape {text!r} comes twice; name each shape once")
+        shapes.append(shape)
+    return shapes
 
 
 def shape_name(shape: Shape) -> str:
     """A shape in files and reports, such as `inside` or `tilt+0.5`."""
-    return shape if shape == "inside" else f"tilt{shape:+.2g}"
+    return shape if shape == "inside" else f"tilt{shape:+g}"
 
 
 def designed_vectors(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _VARIATION = 0  # role in the random key, beside those of the other parts of a search
 _MATING_ROUNDS = 8  # chosen by us: how often a population mates for children not yet evaluated; small spaces run out of them
 _SCALED = 0.5  # chosen by us: of all children, those whose rates are scaled
-_ALGORITHM = 4  # counts changes after which the same seed finds something else
+ALGORITHM = 4  # counts changes after which the same seed finds something else
 
 
 class _Fitness(base.Fitness):  # type: ignore[misc]  # DEAP is untyped
@@ -89,7 +89,7 @@ def search(
         "network": network.signature(),
         "searched_groups": list(space.groups),
         "measures": measures,
-        "algorithm": _ALGORITHM,
+        "algorithm": ALGORITHM,
     }
     seeds = [space.widths(rates) for rates in first_vectors(space, settings)]
     population = [] if checkpoint is None else _resumed(checkpoint, identity, space, vectors)

@@ -209,7 +209,14 @@ class Progress:
     @functools.cached_property
     def _before(self) -> float:
         """Accuracy of the snapshots, which no candidate changes."""
-        return float(jax.jit(self._mean_accuracy)(self._snapshots, self._data, self._key))
+        accuracy = float(jax.jit(self._mean_accuracy)(self._snapshots, self._data, self._key))
+        if not np.isfinite(accuracy):
+            size = "x".join(map(str, self._data.train.images.shape[1:3]))
+            raise InputError(
+                f"the network's output for images of {size} is not finite before any short training; give a smaller "
+                "progress shrink, earlier snapshots or a lower learning rate"
+            )
+        return accuracy
 
     def _program(self, sizes: Widths) -> Any:
         """Accuracy after the short training of each candidate: one candidate, or as many as are vmapped, on each device.

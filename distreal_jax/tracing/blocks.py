@@ -29,5 +29,5 @@ def inside_blocks(network: TracedNetwork) -> npt.NDArray[np.bool_]:
                 taken[group] += consumed
                 alone[group] += consumed and len(groups) == 1
     inside = (made == 1) & (taken == 1) & (alone == 1)
-    convolutional = np.array([group.convolutional for group in network.filter_groups])
+    convolutional = np.array([group.convolutional for group in network.filter_groups], dtype=bool)
     return np.zeros_like(inside) if inside[convolutional].all() else inside & convolutional
