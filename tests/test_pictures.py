@@ -14,7 +14,7 @@ from distreal_jax.errors import InputError
 from distreal_jax.methods import METHODS
 from distreal_jax.record import pictures
 from distreal_jax.record.pictures import Front
-from distreal_jax.record.pictures.look import label_ends, style_of
+from distreal_jax.record.pictures.look import label_ends, style_of, styles_of
 
 TIMES = [0.0, 10.0, 20.0, 30.0]
 PICTURES: dict[str, Callable[[Path], None]] = {
@@ -111,6 +111,16 @@ def test_every_method_looks_like_no_other_and_the_same_everywhere() -> None:
     assert len({style_of(method).label for method in METHODS}) == len(METHODS)
     assert style_of("my_method") == style_of("my_method")
     assert style_of("my_method").label == "my method"
+
+
+def test_methods_without_a_style_of_their_own_do_not_look_alike_in_one_picture() -> None:
+    names = [*METHODS, "tilt+0", "inside", "tilt+0.5", "table1"]  # of these two would have the same look by name
+    assert style_of("tilt+0").colour == style_of("inside").colour
+    styles = styles_of(names)
+    assert len({style.colour for style in styles.values()}) == len(names)
+    assert styles["tilt+0"] == style_of("tilt+0") and styles["distreal"] == style_of("distreal")
+    many = styles_of(f"method{index}" for index in range(25)).values()
+    assert len({(style.colour, style.marker) for style in many}) == 25
 
 
 @pytest.mark.parametrize("ends", [[0.5] * 10, [0.0, 0.0, 1.0, 1.0], [0.3], list(np.linspace(0, 1, 10))])

@@ -9,7 +9,9 @@ Digits, Dirichlet 0.3, availability from a twentieth to a half; tables of twelve
 layers, filters inside blocks alone, a tilt of 0.5 towards the first layers; and the table that the first command searches. 5
 seeds.
 
-Expected: it has not been run yet; about 10 min on 2 CPU cores.
+Expected (final accuracy, 95 % over seeds): one rate 0.281 ± 0.058, a tilt of 0.5 0.248 ± 0.074, inside blocks alone
+0.775 ± 0.066, the searched table (table1) 0.798 ± 0.067: +0.517 [+0.407, +0.639] over one rate, +0.023 [-0.001, +0.055] over
+inside blocks alone. 6 min for the search, 12 min for this, on 2 CPU cores, 2026-11-25.
 """
 
 from distreal_jax.experiment import run_command

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distreal_jax.record.pictures.look import GREY, check_lengths, in_percent, label_ends, picture, style_of
+from distreal_jax.record.pictures.look import GREY, check_lengths, in_percent, label_ends, picture, style_of, styles_of
 from distreal_jax.record.statistics import final_accuracy
 
 
@@ -28,7 +28,7 @@ def accuracy_picture(
     check_lengths("comparison", list(curves))
     seeds = max(len(runs) for runs in curves.values())
     with picture(path, 8.4, 4.6) as figure:
-        axes, ends = figure.subplots(), []
+        axes, ends, styles = figure.subplots(), [], styles_of(curves)
         for method, runs in curves.items():
             for times, accuracies in runs:
                 check_lengths(method, times, accuracies)
@@ -37,7 +37,7 @@ def accuracy_picture(
             grid = np.unique(np.concatenate([np.asarray(times, dtype=np.float64) for times, _ in runs]))
             grid = grid[grid <= horizon]
             values = np.stack([np.interp(grid, times, accuracies) for times, accuracies in runs])
-            style, mean = style_of(method), values.mean(axis=0)
+            style, mean = styles[method], values.mean(axis=0)
             marks = {"marker": style.marker, "markevery": max(len(grid) // 8, 1)}
             axes.plot(grid, mean, color=style.colour, linestyle=style.line, **marks)  # type: ignore[arg-type]
             axes.fill_between(grid, values.min(axis=0), values.max(axis=0), color=style.colour, alpha=0.18, linewidth=0)
@@ -110,11 +110,11 @@ def fairness_picture(
     """
     check_lengths("comparison", list(accuracies))
     with picture(path, 7.6, 4.4) as figure:
-        axes, ends = figure.subplots(), []
+        axes, ends, styles = figure.subplots(), [], styles_of(accuracies)
         places = np.arange(len(tier_names))
         for method, values in accuracies.items():
             check_lengths(method, values, tier_names)
-            style = style_of(method)
+            style = styles[method]
             axes.plot(places, values, color=style.colour, marker=style.marker, linestyle=style.line)
             ends.append((method, float(places[-1]), float(values[-1]), ""))
         axes.set_xticks(places, tier_names)

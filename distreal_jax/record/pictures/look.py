@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import io
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +77,25 @@ _OTHER_MARKERS = ("p", "h", "*", "d", "8")
 
 def style_of(method: str) -> Style:
     """A method's style; where it has none of its own, one made from its name, so that it too is the same everywhere."""
-    if method in _STYLES:
-        return _STYLES[method]
-    number = zlib.crc32(method.encode())
+    return styles_of([method])[method]
+
+
+def styles_of(methods: Iterable[str]) -> dict[str, Style]:
+    """Styles of methods in one picture; those made from names are changed where two would look alike."""
+    styles: dict[str, Style] = {}
+    for method in methods:
+        first = zlib.crc32(method.encode())
+        made = [_style_by_number(method, first + step) for step in range(len(_OTHER_COLOURS) * len(_OTHER_MARKERS))]
+        taken = {(style.colour, style.marker) for style in styles.values()}
+        colours = {colour for colour, _ in taken}
+        new = [style for style in made if style.colour not in colours] + [
+            style for style in made if (style.colour, style.marker) not in taken
+        ]
+        styles[method] = _STYLES.get(method) or (new or made)[0]
+    return styles
+
+
+def _style_by_number(method: str, number: int) -> Style:
     colour, marker = _OTHER_COLOURS[number % len(_OTHER_COLOURS)], _OTHER_MARKERS[number % len(_OTHER_MARKERS)]
     return Style(method.replace("_", " "), colour, marker, "-.")
 
@@ -119,9 +135,10 @@ def label_ends(axes: Axes, ends: Sequence[tuple[str, float, float, str]]) -> Non
         np.add.at(places, close + 1, push)
         places += max(bottom - places[0], 0.0)
         places -= max(places[-1] - top, 0.0)
+    styles = styles_of(method for method, *_ in ends)
     for index, place in zip(order, places, strict=True):
         method, x, y, words = ends[index]
-        style = style_of(method)
+        style = styles[method]
         mark_x = right + 0.05 * (right - left)
         axes.plot([x, mark_x], [y, place], color=style.colour, linewidth=0.7, clip_on=False)
         axes.plot([mark_x], [place], color=style.colour, marker=style.marker or "_", clip_on=False)
