@@ -2,7 +2,7 @@
 
     python -m experiments.configs.proxy_study_resnet20
 
-Digits: 20 vectors, four costs in five shapes each, trained for real in federations of 60 rounds at constant availability, 3
+Digits: 16 vectors, four costs in four shapes each, trained for real in federations of 30 rounds at constant availability, 3
 seeds. The proxy of 400 mini-batches of 8 measures them 4 times: by four devices that are averaged, and by one device.
 
 Expected: it has not been run yet; about 10 min on 2 CPU cores.
@@ -16,13 +16,13 @@ from distreal_jax.search.progress import ProgressSettings
 from experiments.proxy_study import Options, main
 
 CONFIG = Options(
-    shapes="0,inside,1,0.5,-0.5",
+    shapes="0,inside,1,-0.5",
     levels=4,
     lowest=0.09,
     seeds="0-2",
     execution="masked",
     world=WorldSettings("digits", model="resnet20", availability="constant:1"),
-    training=TrainingSettings(rounds=60),
+    training=TrainingSettings(rounds=30),
     progress=ProgressSettings(rounds=1, devices=4, steps=100, batch_size=8, held_out=500, sizes=1),
     record=RecordSettings(eval_every=5),
 )
