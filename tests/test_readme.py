@@ -157,11 +157,22 @@ def has_loaded(process: "subprocess.Popen[str]", library: str) -> bool:
     return False
 
 
-SCRIPTS = sorted(path.stem for path in (ROOT / "experiments").glob("*.py") if path.stem != "results")
-MOMENTS = [
-    *((script, "libjax_common") for script in SCRIPTS),
-    *(("train", library) for library in ("_multiarray_umath", "ft2font")),  # numpy's, matplotlib's
+SCRIPTS = sorted(path for path in (ROOT / "experiments").glob("*.py") if path.stem != "results")
+MOMENTS = [  # numpy's, JAX's, matplotlib's
+    *(("train", library) for library in ("_multiarray_umath", "libjax_common", "ft2font")),
+    ("search_study", "libjax_common"),
 ]
+QUIET = """
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
+"""
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_a_script_lets_ctrl_c_end_it_before_it_imports_what_takes_long(script: Path) -> None:
+    before, quiet, _ = script.read_text().partition(QUIET)
+    roots = {line.split()[1].split(".")[0] for line in before.splitlines() if line.startswith(("import ", "from "))}
+    assert quiet and roots <= sys.stdlib_module_names
 
 
 @pytest.mark.parametrize(("script", "library"), MOMENTS)
