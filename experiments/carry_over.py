@@ -10,8 +10,9 @@ with devices' own data (3 seeds, 2 CPU cores, 2026-11-23).
 
 A table's entries, and vectors of one rate for all layers at about the same costs, are measured by the search's proxy under
 the conditions that the table was searched for, and then with one thing changed: the data set; the start, after a number of
-mini-batches of ordinary training; who holds which data (`--partition`). Seeds are others than the search's, so that no
-measurement that chose an entry is used again. Finished parts are not run again.
+mini-batches of ordinary training; who holds which data (`--partition`). The short training is that of `--progress.*`; give
+that of the table's search, which its provenance names. Seeds are others than the search's, so that no measurement that chose
+an entry is used again. Finished parts are not run again.
 """
 
 import dataclasses

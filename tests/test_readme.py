@@ -71,7 +71,7 @@ def test_a_program_runs_as_it_stands_and_what_it_asserts_holds(program: str, pla
 
 
 def commands() -> list[list[str]]:
-    """The command lines of pages and scripts that run a script, as a shell splits them; each once, no patterns of commands."""
+    """The command lines of pages and scripts that run a script, as a shell splits them; each once, patterns left out."""
     found: dict[tuple[str, ...], None] = {}
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "experiments").rglob("*.py"))]:
         text = re.sub(r"\\\n\s*", " ", page.read_text())
