@@ -5,10 +5,10 @@
 Digits: 16 vectors, four costs in four shapes each, trained for real in federations of 30 rounds at constant availability, 3
 seeds. The proxy of 400 mini-batches of 8 measures them 4 times: by four devices that are averaged, and by one device.
 
-Expected (rank correlation with the outcome, at equal cost in brackets; 95 % over vectors): 0.96 [0.80, 1.00] (0.92 [0.55,
-1.00]) for four devices, 0.96 [0.79, 1.00] (0.78 [-0.13, 1.00]) for one device, whose measurements agree better with each other
-(0.87 against 0.81). Pairs of one cost are in the outcome's order in 88 % for both. Two seeds of the federation itself agree by
-0.96 (0.84). 18 min on 2 CPU cores, 2026-11-25.
+Expected (rank correlation with the outcome, at equal cost in brackets; 95 % over vectors): 0.96 [0.80, 1.00] (0.91 [0.55,
+1.00]) for four devices, 0.96 [0.79, 1.00] (0.78 [-0.13, 1.00]) for one device, whose measurements agree better with each
+other (0.87 against 0.81). Pairs of one cost are in the outcome's order in 88 % for both. Two seeds of the federation itself
+agree by 0.96 (0.84). 18 min on 2 CPU cores, 2026-11-25.
 """
 
 from distreal_jax.experiment import run_command
