@@ -5,9 +5,9 @@
 digits_cnn, three convolutions, on digits; 5 seeds, 128 evaluations each. Fronts are judged by measurements that chose
 nothing.
 
-Expected (area below the front over MACs, 95 % over seeds): NSGA-II 0.418, surely ahead of all: +0.049 [+0.030, +0.073] over
-one rate, +0.017 [+0.002, +0.033] over random rates, +0.030 [+0.014, +0.049] over dropping most where MACs are highest. 6 min
-on 2 CPU cores, 2026-11-24.
+Expected (area below the front over MACs, 95 % over seeds): NSGA-II 0.417 ± 0.051, surely ahead of all: +0.048 [+0.022,
++0.072] over one rate, +0.016 [+0.001, +0.036] over random rates, +0.030 [+0.006, +0.049] over dropping most where MACs are
+highest. 3 min on 2 CPU cores, 2026-11-25.
 """
 
 from distreal_jax.experiment import run_command
