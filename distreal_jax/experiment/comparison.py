@@ -110,12 +110,9 @@ def run_method(federation: Federation, record: RecordSettings, output: OutputSet
     return result
 
 
-_OF_THE_WHOLE = ("methods", "seeds", "target", "shapes", "tables")  # settings that a part has of its own, or not at all
-
-
 def _settings_of(federation: Federation, folder: RunFolder) -> dict[str, Any]:
     return {
-        "comparison": {key: value for key, value in folder.settings.items() if key not in _OF_THE_WHOLE},
+        "comparison": {key: value for key, value in folder.settings.items() if key not in folder.may_change},
         "method": dataclasses.asdict(federation.method),
         "seed": federation.world.seed,
         "table": table_settings(federation),

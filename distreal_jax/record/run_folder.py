@@ -31,10 +31,13 @@ class RunFolder:
       path: The folder.
       settings: The settings as they read back from JSON.
       resumed: The folder already held this run when it was opened.
+      may_change: Settings in which it may differ from what the folder held.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any], resumed: bool, lock: int) -> None:
-        self.path, self.settings, self.resumed = path, settings, resumed
+    def __init__(
+        self, path: Path, settings: Mapping[str, Any], resumed: bool, lock: int, may_change: Collection[str] = ()
+    ) -> None:
+        self.path, self.settings, self.resumed, self.may_change = path, settings, resumed, may_change
         self._lock: int | None = lock
         self._streams: dict[str, MetricsStream] = {}
 
@@ -72,7 +75,7 @@ class RunFolder:
             with writing(path):
                 _mend(path)
             sessions = stored["sessions"] if stored is not None else []
-            folder = cls(path, settings, stored is not None, lock)
+            folder = cls(path, settings, stored is not None, lock, may_change)
             folder.write_json(CONFIG, {"settings": settings, "sessions": [*sessions, provenance()]})
         except BaseException:
             os.close(lock)
