@@ -13,7 +13,6 @@ import signal
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
 
-from distreal_jax.errors import InputError
 from distreal_jax.experiment import (
     OutputSettings,
     Plain,
@@ -27,6 +26,7 @@ from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.record import open_tracker, write_report
 from distreal_jax.search import SearchSettings
+from distreal_jax.search.evaluation import check_most_entries
 from distreal_jax.search.progress import ProgressSettings
 
 
@@ -45,8 +45,7 @@ class Options:
     """Print what would be measured, what it costs and about how long it takes, and write nothing."""
 
     def __post_init__(self) -> None:
-        if self.entries < 2:
-            raise InputError(f"a table of at most {self.entries} entries is no choice for a device; allow at least 2")
+        check_most_entries(self.entries)
 
 
 def main(options: Options) -> None:

@@ -15,7 +15,7 @@ from distreal_jax.record.provenance import provenance
 from distreal_jax.record.report import Section, markdown_table
 from distreal_jax.record.run_folder import RunFolder
 from distreal_jax.search import SearchSettings, search
-from distreal_jax.search.evaluation import Generation
+from distreal_jax.search.evaluation import Generation, check_most_entries
 from distreal_jax.search.progress import ProgressSettings, describe
 from distreal_jax.table import DropoutTable, TableEntry
 
@@ -56,12 +56,13 @@ def search_table(
       settings: Of NSGA-II.
       progress_settings: Of the short training.
       folder: Gets the table, the pictures and `search_checkpoint.json`; a search that was stopped goes on from there.
-      most_entries: Of the table; a device compiles one training step for each.
+      most_entries: Of the table, at least 2; a device compiles one training step for each.
       name: File name of the table.
 
     Raises:
-      InputError: As `search` and `Progress`.
+      InputError: As `search` and `Progress`; or `most_entries` below 2, before anything is measured.
     """
+    check_most_entries(most_entries)
     uniform_widths = [entry.widths for entry in DropoutTable.uniform(world.network, UNIFORM_RATES).entries]
     measured = proxy_in(world, training, progress_settings, seed=settings.seed)
     bar = tqdm(total=settings.generations, desc="search", unit="generation", disable=not sys.stderr.isatty())

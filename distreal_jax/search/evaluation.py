@@ -157,8 +157,8 @@ class SearchResult:
         Raises:
           InputError: `most_entries` below 2, or another network than the one searched.
         """
-        if most_entries is not None and most_entries < 2:
-            raise InputError(f"a table of at most {most_entries} entries is no choice for a device; allow at least 2")
+        if most_entries is not None:
+            check_most_entries(most_entries)
         if network.signature() != self.network:
             raise InputError("the table is for another network than the one that was searched; give that one")
         costs = np.array([entry.macs for entry in self.front], dtype=np.float64)
@@ -178,6 +178,16 @@ class SearchResult:
             progress_stderr=[_known(entry.progress_stderr) for entry in entries],
             provenance={**provenance, "search": outcome},
         )
+
+
+def check_most_entries(most_entries: int) -> None:
+    """Refuses a table of so few entries, also before the search for it.
+
+    Raises:
+      InputError: `most_entries` below 2.
+    """
+    if most_entries < 2:
+        raise InputError(f"a table of at most {most_entries} entries is no choice for a device; allow at least 2")
 
 
 def measured_afresh(
