@@ -6,7 +6,7 @@ to -1, wide in the last. `inside` is one rate for the filters inside blocks, wit
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 import numpy as np
@@ -103,9 +103,7 @@ def designed_table(space: SearchSpace, levels: Sequence[float] | npt.NDArray[np.
     Raises:
       InputError: `inside` of a network without blocks.
     """
-    found = sorted(_vectors_of(space, shape), key=space.cost)
-    costs = np.log([space.cost(row) for row in found])
-    return list(dict.fromkeys(found[np.abs(costs - np.log(level)).argmin()] for level in levels))
+    return _nearest(space, _vectors_of(space, shape), levels)
 
 
 def _vectors_of(space: SearchSpace, shape: Shape) -> set[Widths]:
@@ -122,6 +120,14 @@ def _vectors_of(space: SearchSpace, shape: Shape) -> set[Widths]:
 
 def uniform_beside(space: SearchSpace, vectors: Sequence[Widths]) -> list[Widths]:
     """The vectors of one rate for all searched groups that are nearest in cost to given ones, each once."""
-    uniform = sorted({space.widths(rates) for rates in space.uniform_seeds(1000)})
-    costs = np.log([space.cost(widths) for widths in uniform])
-    return list(dict.fromkeys(uniform[np.abs(costs - np.log(space.cost(vector))).argmin()] for vector in vectors))
+    uniform = {space.widths(rates) for rates in space.uniform_seeds(1000)}
+    return _nearest(space, uniform, [space.cost(vector) for vector in vectors])
+
+
+def _nearest(
+    space: SearchSpace, vectors: Collection[Widths], levels: Sequence[float] | npt.NDArray[np.float64]
+) -> list[Widths]:
+    """The vectors nearest in cost to each level, relative to it, each once."""
+    found = sorted(vectors, key=space.cost)
+    costs = np.log([space.cost(row) for row in found])
+    return list(dict.fromkeys(found[np.abs(costs - np.log(level)).argmin()] for level in levels))
