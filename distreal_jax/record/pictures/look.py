@@ -84,20 +84,21 @@ def styles_of(methods: Iterable[str]) -> dict[str, Style]:
     """Styles of methods in one picture; those made from names are changed where two would look alike."""
     styles: dict[str, Style] = {}
     for method in methods:
-        first = zlib.crc32(method.encode())
-        made = [_style_by_number(method, first + step) for step in range(len(_OTHER_COLOURS) * len(_OTHER_MARKERS))]
-        taken = {(style.colour, style.marker) for style in styles.values()}
-        colours = {colour for colour, _ in taken}
-        new = [style for style in made if style.colour not in colours] + [
-            style for style in made if (style.colour, style.marker) not in taken
-        ]
-        styles[method] = _STYLES.get(method) or (new or made)[0]
+        looks = {(style.colour, style.marker) for style in styles.values()}
+        colours, made = {colour for colour, _ in looks}, _made(method)
+        alike = [(style.colour in colours) + ((style.colour, style.marker) in looks) for style in made]
+        styles[method] = _STYLES.get(method) or made[alike.index(min(alike))]
     return styles
 
 
-def _style_by_number(method: str, number: int) -> Style:
-    colour, marker = _OTHER_COLOURS[number % len(_OTHER_COLOURS)], _OTHER_MARKERS[number % len(_OTHER_MARKERS)]
-    return Style(method.replace("_", " "), colour, marker, "-.")
+def _made(method: str) -> list[Style]:
+    """All styles for a method without one of its own; which is the first is in its name."""
+    first, label = zlib.crc32(method.encode()), method.replace("_", " ")
+    numbers = range(first, first + len(_OTHER_COLOURS) * len(_OTHER_MARKERS))
+    return [
+        Style(label, _OTHER_COLOURS[number % len(_OTHER_COLOURS)], _OTHER_MARKERS[number % len(_OTHER_MARKERS)], "-.")
+        for number in numbers
+    ]
 
 
 @contextlib.contextmanager
