@@ -51,15 +51,14 @@ def search_dry_run(
     mini_batches = progress_settings.rounds * progress_settings.devices * progress_settings.steps
     mini_batches *= len(set(progress_settings.snapshots))
     macs = 3.0 * world.network.macs() / progress_settings.shrink**2 * progress_settings.batch_size * mini_batches
-    image = "x".join(str(side // progress_settings.shrink) for side in world.train.images.shape[1:3])
     programs = min(progress.sizes**2, selecting)
     compiling = programs * (compiled - begin)
     took = compiling + (selecting + afresh) * seconds
     return (
         f"At most {selecting:,} short trainings in {settings.generations} generations of {settings.population}, then"
         f" {afresh:,} of the best, measured afresh.\n"
-        f"A short training: {mini_batches} mini-batches of {progress_settings.batch_size} at full shapes, images of {image},"
-        f" {quantity(macs)}MACs, {seconds:.2g} s.\n"
+        f"A short training: {mini_batches} mini-batches of {progress_settings.batch_size} at full shapes, images of"
+        f" {progress.image_size}, {quantity(macs)}MACs, {seconds:.2g} s.\n"
         f"About {duration(took)} on {len(jax.devices())} {jax.default_backend()} devices, estimated from one short training"
         f" of the full network, measured just now; narrow vectors may take less. Of that {duration(compiling)} to compile"
         f" at most {programs} programs, which are kept.\nNothing was written.\n"

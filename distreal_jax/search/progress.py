@@ -167,10 +167,9 @@ class Progress:
         try:
             jax.eval_shape(run, params, step.others, images)
         except (TypeError, ValueError) as error:
-            size = "x".join(map(str, images.shape[1:3]))
             raise InputError(
-                f"the network can't be run on images shrunk to {size} (progress shrink {factor}), as some layer is made for "
-                "one size of image; give a shrink of 1"
+                f"the network can't be run on images shrunk to {shrunk.size} (progress shrink {factor}), as some layer is "
+                "made for one size of image; give a shrink of 1"
             ) from error
         return shrunk
 
@@ -193,6 +192,11 @@ class Progress:
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(taken[point] for point in points))
 
     @property
+    def image_size(self) -> str:
+        """Height and width of the images that candidates are trained on, such as 16x16."""
+        return self._data.train.size
+
+    @property
     def at_once(self) -> int:
         """Candidates that are trained at the same time, on all devices together."""
         return len(jax.devices()) * self._vmapped
@@ -211,10 +215,9 @@ class Progress:
         """Accuracy of the snapshots, which no candidate changes."""
         accuracy = float(jax.jit(self._mean_accuracy)(self._snapshots, self._data, self._key))
         if not np.isfinite(accuracy):
-            size = "x".join(map(str, self._data.train.images.shape[1:3]))
             raise InputError(
-                f"the network's output for images of {size} is not finite before any short training; give a smaller "
-                "progress shrink, earlier snapshots or a lower learning rate"
+                f"the network's output for images of {self.image_size} is not finite before any short training; give a "
+                "smaller progress shrink, earlier snapshots or a lower learning rate"
             )
         return accuracy
 

@@ -24,6 +24,11 @@ class Images(NamedTuple):
     mean: jax.Array  # float32 [channels]
     std: jax.Array  # float32 [channels]
 
+    @property
+    def size(self) -> str:
+        """Height and width, such as 28x28."""
+        return "x".join(map(str, self.images.shape[1:3]))
+
     def batch(self, index: jax.Array, classes: jax.Array | None = None) -> Batch:
         """The normalised mini-batch of those examples."""
         pixels = self.images[index].astype(jnp.float32) / 255.0
@@ -38,7 +43,7 @@ class Images(NamedTuple):
         """
         examples, height, width, channels = self.images.shape
         if height % factor or width % factor:
-            raise InputError(f"images of {height}x{width} can't be shrunk by {factor}; give a divisor of both")
+            raise InputError(f"images of {self.size} can't be shrunk by {factor}; give a divisor of both")
         squares = self.images.reshape(examples, height // factor, factor, width // factor, factor, channels)
         means = squares.mean(axis=(2, 4), dtype=jnp.float32)
         return self._replace(images=jnp.round(means).astype(jnp.uint8))
