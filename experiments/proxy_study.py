@@ -2,7 +2,7 @@
 
     python experiments/proxy_study.py --dataset fashion_mnist --data-dir ../shared/tfds --model small_cnn
 
-Expected: the config proxy_study_digits says.
+Expected: the configs proxy_study_digits and proxy_study_resnet20 say.
 
 Vectors of several costs and, at each cost, several shapes (`search.design`) are trained for real: a federation in which
 every device always uses that one vector, for several seeds. The proxy measures the same vectors, several times, as in a

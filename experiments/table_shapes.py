@@ -2,7 +2,7 @@
 
     python experiments/table_shapes.py --dataset fashion_mnist --data-dir ../shared/tfds --model leaf_cnn
 
-Expected: the config table_shapes_leaf_cnn says.
+Expected: the configs table_shapes_leaf_cnn and table_shapes_resnet20 say.
 
 A table of each shape (`search.design`), with entries of the same costs, is used by the same devices under the same load; and
 beside them given tables, such as a searched one. Finished parts are not run again.
