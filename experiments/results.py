@@ -31,6 +31,10 @@ PICTURES = {
 }
 """What a finished run leaves, by its experiment -> what is on it."""
 MARKS = ("<!-- results: begin -->", "<!-- results: end -->")
+SAID = """intervals are of 95 % over seeds, differences are paired.
+
+**No method of these tables was tuned.** All ran with one learning rate and one batch size, scored on the full network, which decides
+several orders below; the claims that were made from them and are withdrawn are in [findings.md](findings.md#withdrawn)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +111,7 @@ def main(options: Options) -> None:
     pictures.mkdir(parents=True, exist_ok=True)
     sections = sections_of(options.report, names)
     sections |= {name: section(name, options.runs / name, pictures) for name in done}
-    head = "# Results\n\nMade by `python -m experiments.results`; intervals are of 95 % over seeds, differences are paired."
+    head = f"# Results\n\nMade by `python -m experiments.results`; {SAID}"
     write_atomically(options.report, ("\n\n".join((head, *(sections[name] for name in sorted(sections)))) + "\n").encode())
     if options.main in done:
         folder = options.runs / options.main

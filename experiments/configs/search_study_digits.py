@@ -5,7 +5,7 @@
 digits_cnn, three convolutions, on digits; 5 seeds, 128 evaluations each. Fronts are judged by measurements that chose
 nothing.
 
-Expected (area below the front over MACs, 95 % over seeds): NSGA-II 0.417 ± 0.051, surely ahead of all: +0.048 [+0.022,
+Expected (area below the front over MACs, 95 % over seeds): NSGA-II 0.417 ± 0.051, ahead of all: +0.048 [+0.022,
 +0.072] over one rate, +0.016 [+0.001, +0.036] over random rates, +0.030 [+0.006, +0.049] over dropping most where MACs are
 highest. 3 min on 2 CPU cores, 2026-11-25.
 """

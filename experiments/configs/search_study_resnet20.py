@@ -5,7 +5,7 @@
 ResNet-20, twelve filter groups, on digits (8x8 images, so that 5 seeds take an hour); a short training is one device with
 400 mini-batches of 8. 5 seeds, 72 evaluations each. Fronts are judged by measurements that chose nothing.
 
-Expected (area below the front over MACs, 95 % over seeds): NSGA-II 0.575 ± 0.023, surely ahead of one rate (+0.112
+Expected (area below the front over MACs, 95 % over seeds): NSGA-II 0.575 ± 0.023, ahead of one rate (+0.112
 [+0.098, +0.125]), of random rates (+0.137 [+0.095, +0.203]) and of dropping most where MACs are highest (+0.145 [+0.123,
 +0.160]), and level with dropping filters inside blocks alone (-0.004 [-0.017, +0.005]), with which half of its first
 generation begins. 49 min on 2 CPU cores, 2026-11-25.
