@@ -33,8 +33,8 @@ PICTURES = {
 MARKS = ("<!-- results: begin -->", "<!-- results: end -->")
 SAID = """intervals are of 95 % over seeds, differences are paired.
 
-**No method of these tables was tuned.** All ran with one learning rate and one batch size, scored on the full network, which decides
-several orders below; the claims that were made from them and are withdrawn are in [findings.md](findings.md#withdrawn)."""
+**No method of these tables was tuned.** All ran with one learning rate and one batch size, scored on the full network, which
+decides several orders below; the claims that are withdrawn are in [findings.md](findings.md#withdrawn)."""
 
 
 @dataclasses.dataclass(frozen=True)
