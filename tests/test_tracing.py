@@ -696,8 +696,9 @@ def test_a_number_computed_from_the_count_is_refused():
         (lambda x: x, jnp.zeros((1, 6, 6, 3)), "expected a flax.nnx.Module, was given function; "),
         (chain(), jnp.zeros(()), "example_input holds no example; give an array with a leading batch axis"),
         (chain(), jnp.zeros((0, 6, 6, 3)), "example_input holds no example; give an array with a leading batch axis"),
-        (chain(), jnp.zeros((1, 6, 6, 1)), r"does not run on one float32 array of shape \(1, 6, 6, 1\) .*; give an example"),
-        (Net(lambda net, x: (x, x)), jnp.zeros((1, 3)), "has to return one array"),
+        (chain(), jnp.zeros((1, 6, 6, 1)), r"does not run on float32 \[1, 6, 6, 1\] .*; give an example"),
+        (Net(lambda net, x: ()), jnp.zeros((1, 3)), "to nothing; give an example_input"),
+        (chain(), {"a": jnp.zeros((1, 3)), "b": jnp.zeros((2, 3))}, "give all of them the same leading batch axis"),
         (Net(lambda net, x: net.out(x).T, out=dense(3, 4)), jnp.zeros((2, 3)), "give an example_input with a leading batch"),
     ],
 )

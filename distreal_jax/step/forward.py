@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from distreal_jax.step.forms import ConvolutionForm, in_form
-from distreal_jax.tracing import TracedNetwork, intercept_calls, with_counts_of_sub_network
+from distreal_jax.tracing import TracedNetwork, call_network, with_counts_of_sub_network
 from distreal_jax.tracing.interception import Around, Call
 
 
@@ -18,25 +18,36 @@ def split_variables(model: nnx.Module) -> tuple[Any, Any]:
     return params, others
 
 
+def in_full_precision(tree: Any) -> Any:
+    """The tree with its floats in float32 at least: what is summed, averaged or taken the loss of."""
+
+    def widened(leaf: Any) -> Any:
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return leaf
+        return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+
+    return jax.tree.map(widened, tree)
+
+
 def forward(
     network: TracedNetwork,
     params: Any,
     others: Any,
-    inputs: jax.Array,
+    inputs: Any,
     *,
     train: bool,
     convolution: ConvolutionForm,
     statistics_masks: Mapping[str, jax.Array] | None = None,
     key: jax.Array | None = None,
     around: Around | None = None,
-) -> tuple[jax.Array, Any]:
+) -> tuple[Any, Any]:
     """The network's output for full or sub-network variables.
 
     Args:
       network: The traced network.
       params: Its parameters, or what `take` or `mask` made of them.
       others: Its other variables, with the same filters.
-      inputs: [batch, ...].
+      inputs: Leaves [batch, ...], as `call_network` takes them.
       train: Whether normalisation uses the statistics of the mini-batch and dropout layers drop.
       convolution: The form in which convolutions are computed.
       statistics_masks: For masked execution, the channels that count in statistics over channels.
@@ -44,7 +55,7 @@ def forward(
       around: Anything else to put around the calls of modules.
 
     Returns:
-      logits [batch, classes], and the other variables after the call.
+      The outputs [batch, ...], floats in float32 at least, and the other variables after the call.
     """
     masks = statistics_masks or {}
 
@@ -60,16 +71,12 @@ def forward(
 
     arounds = [with_counts_of_sub_network, with_statistics_mask, *([] if around is None else [around])]
 
-    def run(params: Any, others: Any, inputs: jax.Array) -> tuple[jax.Array, Any]:
+    def run(params: Any, others: Any, inputs: Any) -> tuple[Any, Any]:
         # Fresh variables: a module may update its running statistics only at the trace level where they were made.
         params, others = jax.tree.map(jnp.asarray, (params, others))
         model = nnx.merge(network.graphdef, params, others if key is None else _with_keys(others, key))
-        if train:
-            model.train()
-        else:
-            model.eval()
-        logits = intercept_calls(model, *arounds)(inputs)
-        return logits, nnx.state(model, nnx.Not(nnx.Param))
+        outputs = call_network(model, inputs, *arounds, train=train, key=key)
+        return in_full_precision(outputs), nnx.state(model, nnx.Not(nnx.Param))
 
     return in_form(convolution, run)(params, others, inputs)
 

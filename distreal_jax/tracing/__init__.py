@@ -1,6 +1,7 @@
 """One trace of a network tells what of it can be dropped, what is left, and what that costs."""
 
 from distreal_jax.tracing.blocks import inside_blocks
+from distreal_jax.tracing.calling import call_network
 from distreal_jax.tracing.filters import FilterRule, draw_filters, draw_masks, sample_filters
 from distreal_jax.tracing.interception import intercept_calls, with_counts_of_sub_network
 from distreal_jax.tracing.network import FilterGroup, Kept, TracedNetwork
@@ -11,6 +12,7 @@ __all__ = [
     "FilterRule",
     "Kept",
     "TracedNetwork",
+    "call_network",
     "draw_filters",
     "draw_masks",
     "inside_blocks",

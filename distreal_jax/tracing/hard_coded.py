@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from flax import nnx
 
@@ -17,7 +16,7 @@ from distreal_jax.tracing.walk import Members, Walk, jaxpr_of, steps_in
 def refuse_hard_coded_counts(
     network: TracedNetwork,
     state: Any,
-    example: jax.ShapeDtypeStruct,
+    example: Any,
     walk: Walk,
     members: Members,
 ) -> None:
@@ -29,7 +28,7 @@ def refuse_hard_coded_counts(
     Args:
       network: What the trace told so far.
       state: The network's variables, or their shapes.
-      example: The shape and type of an input.
+      example: The shapes and types of its inputs.
       walk: The walk over the whole network.
       members: For each root label its (group, filter).
 
@@ -48,7 +47,7 @@ def _check_widths(
     network: TracedNetwork,
     widths: Sequence[int],
     state: Any,
-    example: jax.ShapeDtypeStruct,
+    example: Any,
     walk: Walk,
     members: Members,
 ) -> None:

@@ -25,12 +25,14 @@ from distreal_jax.tracing.walk import MASKABLE, Members, Walk, jaxpr_of, shape_o
 _NORMALISATIONS = (nnx.BatchNorm, nnx.InstanceNorm, *MASKABLE)
 
 
-def trace_network(model: nnx.Module, example_input: jax.Array | jax.ShapeDtypeStruct) -> TracedNetwork:
+def trace_network(model: nnx.Module, example_input: Any) -> TracedNetwork:
     """Traces a network once and finds what of it can be dropped.
 
     Args:
-      model: Any Flax NNX network whose `__call__` takes one array; it is not changed.
-      example_input: An input with a leading batch axis, for example [1, 28, 28, 1]; only shape and type matter.
+      model: Any Flax NNX network; it is not changed. Arguments of its `__call__` such as `train`, `deterministic` and `rngs`
+        are recognised by their names (`call_network`).
+      example_input: An input with a leading batch axis, for example [1, 28, 28, 1], or a pytree of such for a network that
+        takes several: a tuple is passed as several arguments, a dict by their names. Only shapes and types matter.
 
     Returns:
       The network's filter groups, sub-networks (`take`, `put`, `mask`) and cost (`macs`).
@@ -41,11 +43,17 @@ def trace_network(model: nnx.Module, example_input: jax.Array | jax.ShapeDtypeSt
     """
     if not isinstance(model, nnx.Module):
         raise InputError(f"expected a flax.nnx.Module, was given {type(model).__name__}; build the network with Flax NNX")
-    if not getattr(example_input, "ndim", 0) or 0 in example_input.shape:
+    inputs = jax.tree.leaves(example_input)
+    if not inputs or not all(getattr(leaf, "ndim", 0) and 0 not in leaf.shape for leaf in inputs):
         raise InputError("example_input holds no example; give an array with a leading batch axis, such as [1, 28, 28, 1]")
+    if len({leaf.shape[0] for leaf in inputs}) > 1:
+        raise InputError(
+            f"example_input has leaves of shapes {', '.join(str(leaf.shape) for leaf in inputs)}; give all of them the same "
+            "leading batch axis"
+        )
     graphdef, state = nnx.split(model)
     modules = {path_name(path): module for path, module in nnx.iter_modules(model)}
-    example = jax.ShapeDtypeStruct(example_input.shape, example_input.dtype)
+    example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), example_input)
     walk, parameters = _walked(modules, graphdef, state, example)
     groups, members = _filter_groups(walk, parameters, modules)
     layouts = {
@@ -63,41 +71,45 @@ def trace_network(model: nnx.Module, example_input: jax.Array | jax.ShapeDtypeSt
             for layer, labels in walk.seen.normalised_over.items()
             if walk.ties.droppable(labels)
         },
-        batch_size=example.shape[0],
+        batch_size=inputs[0].shape[0],
     )
     refuse_hard_coded_counts(network, state, example, walk, members)
     return network
 
 
-def _walked(
-    modules: dict[str, nnx.Module], graphdef: Any, state: Any, example: jax.ShapeDtypeStruct
-) -> tuple[Walk, dict[Path, Value]]:
+def _walked(modules: dict[str, nnx.Module], graphdef: Any, state: Any, example: Any) -> tuple[Walk, dict[Path, Value]]:
     """A walk over the whole network, whose inputs and outputs are pinned, and the labels of the network's variables."""
     try:
-        closed, output_shape = jaxpr_of(graphdef, state, example)
+        closed, output = jaxpr_of(graphdef, state, example)
     except InputError:
         raise
     except Exception as error:  # whatever a network of the user's may raise
         raise InputError(
-            f"the network does not run on one {example.dtype} array of shape {example.shape} ({in_one_line(error)}); "
+            f"the network does not run on {_in_words(example)} ({in_one_line(error)}); "
             "give an example_input as its __call__ takes it"
         ) from error
     walk = Walk(modules)
     paths = [leaf_path(key) for key, _ in jax.tree_util.tree_flatten_with_path(state)[0]]
     variables = [walk.new_variable(shape_of(atom)) for atom in closed.jaxpr.invars[: len(paths)]]
-    inputs = [Value(tuple(pinned(length) for length in example.shape), weight=False)]
+    inputs = [Value(tuple(map(pinned, leaf.shape)), weight=False) for leaf in jax.tree.leaves(example)]
     for value in walk.run(closed.jaxpr, [*variables, *inputs], ""):
         for labels in value.labels:
             walk.ties.pin(labels)
     for labels, refusal in walk.seen.refusals:
         if walk.ties.droppable(labels):
             raise refusal
-    if not output_shape or output_shape[0] != example.shape[0]:
+    batch = inputs[0].labels[0].size
+    if not jax.tree.leaves(output) or any(leaf.shape[:1] != (batch,) for leaf in jax.tree.leaves(output)):
         raise InputError(
-            f"the network maps an input of shape {example.shape} to an output of shape {output_shape}; "
-            "give an example_input with a leading batch axis that the output keeps"
+            f"the network maps {_in_words(example)} to {_in_words(output) or 'nothing'}; "
+            "give an example_input with a leading batch axis that every output keeps"
         )
     return walk, dict(zip(paths, variables, strict=True))
+
+
+def _in_words(tree: Any) -> str:
+    """The arrays of a pytree, such as "float32 [1, 8, 8, 1]"."""
+    return " and ".join(f"{leaf.dtype} {list(leaf.shape)}" for leaf in jax.tree.leaves(tree))
 
 
 def _products(walk: Walk, members: Members, groups: int) -> tuple[tuple[int, tuple[LengthOfAxis, ...]], ...]:

@@ -9,8 +9,8 @@ import numpy as np
 from flax import nnx
 from jax.extend import core
 
-from distreal_jax.errors import InputError
-from distreal_jax.tracing.interception import Around, Call, intercept_calls
+from distreal_jax.tracing.calling import call_network
+from distreal_jax.tracing.interception import Around, Call
 from distreal_jax.tracing.labels import AxisLabels, Ties, ValueLabels, anything, pinned
 from distreal_jax.tracing.rules import apply_rule
 from distreal_jax.tracing.site import Observations, Site, Value
@@ -33,30 +33,21 @@ def _named_layer(path: str, _: nnx.Module, call: Call) -> Call:
     return named
 
 
-def jaxpr_of(
-    graphdef: Any, state: Any, example: jax.ShapeDtypeStruct, around: Sequence[Around] = ()
-) -> tuple[core.ClosedJaxpr, tuple[int, ...]]:
-    """The network's forward pass in evaluation, with the names of layers in it, and the shape of its output.
+def jaxpr_of(graphdef: Any, state: Any, example: Any, around: Sequence[Around] = ()) -> tuple[core.ClosedJaxpr, Any]:
+    """The network's forward pass in evaluation, with the names of layers in it, and the shapes of its outputs.
 
     Args:
       graphdef: The network's static structure.
       state: Its variables, or their shapes.
-      example: The shape and type of an input.
+      example: The shapes and types of its inputs.
       around: What is put around the calls of its modules.
-
-    Raises:
-      InputError: It returns something else than one array.
     """
 
-    def forward(state: Any, inputs: jax.Array) -> Any:
-        model = nnx.merge(graphdef, state)
-        model.eval()
-        return intercept_calls(model, *around, _named_layer)(inputs)
+    def forward(state: Any, inputs: Any) -> Any:
+        return call_network(nnx.merge(graphdef, state), inputs, *around, _named_layer, train=False)
 
-    closed, shape = jax.make_jaxpr(forward, return_shape=True)(state, example)
-    if not hasattr(shape, "shape"):
-        raise InputError("the network's __call__ has to return one array (the logits), not a tuple or a dict")
-    return closed, tuple(shape.shape)
+    closed, outputs = jax.make_jaxpr(forward, return_shape=True)(state, example)
+    return closed, outputs
 
 
 class Walk:
