@@ -1,15 +1,13 @@
-"""JSON documents that outlive the program that wrote them: dropout tables, and the checkpoints of a search.
+"""JSON documents that outlive the program that wrote them: all that is read again, from dropout tables to results.
 
 A document states its kind and schema version, carries a checksum of its contents, holds floats that read back bit for bit,
 and is replaced as a whole or not at all. Reading one checks every field, so that a damaged file ends in one line that names
 the file and the field, never in a wrong number or a traceback.
 """
 
-import contextlib
 import hashlib
 import json
 import math
-import os
 import reprlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,10 +16,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from distreal_jax.errors import InputError
+from distreal_jax.files import write_atomically
+
+_DEEPEST = 100  # levels of lists and objects, chosen by us: far below where Python's own functions give up
 
 
 class DamagedDocumentError(InputError):
-    """The document was written well once, but is truncated or altered now."""
+    """The document is truncated, altered, or another one than was expected."""
 
 
 def write_document(path: Path, kind: str, schema: int, content: Mapping[str, Any], *, previous: Path | None = None) -> None:
@@ -39,20 +40,23 @@ def write_document(path: Path, kind: str, schema: int, content: Mapping[str, Any
     """
     lines = [f"{json.dumps(name)}: {_rows(value)}" for name, value in {"kind": kind, "schema": schema, **content}.items()]
     text = "{\n" + ",\n".join([*lines, f'"sha256": "{_checksum(content)}"']) + "\n}\n"
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    write_atomically(path, text.encode(), previous=previous)
+
+
+def parsed_json(text: bytes) -> Any:
+    """What a JSON text says; raises `ValueError`, in one line, for another text, a number out of range, or a deep nest."""
     try:
-        with unfinished.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        if previous is not None and path.exists():
-            os.replace(path, previous)
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise InputError(f"can't write {path}: {error.strerror or error}; choose a folder that can be written") from error
-    finally:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
+        content = json.loads(text.decode("utf-8"), parse_constant=_refuse_number, parse_float=_finite)
+    except RecursionError:
+        content = None
+        deep = True
+    except ValueError as error:
+        raise ValueError(str(error).split("\n", 1)[0]) from error
+    else:
+        deep = _is_deep(content)
+    if deep:
+        raise ValueError(f"lists and objects are nested more than {_DEEPEST} deep")
+    return content
 
 
 def read_document(file: Path | Traversable, kind: str, schema: int, remedy: str) -> "Fields":
@@ -65,20 +69,22 @@ def read_document(file: Path | Traversable, kind: str, schema: int, remedy: str)
       remedy: What to do about a damaged file, said at the end of the error.
 
     Raises:
-      DamagedDocumentError: The file is truncated or altered.
-      InputError: The file is missing, of another kind or of a newer schema.
+      DamagedDocumentError: The file is truncated, altered, or of another kind.
+      InputError: The file is missing or of a newer schema.
     """
     try:
-        content = json.loads(file.read_bytes().decode("utf-8"), parse_constant=_refuse_number, parse_float=_finite)
-    except OSError as error:
-        raise InputError(f"can't read {file}: {error.strerror or error}; check the path") from error
-    except (ValueError, RecursionError) as error:
-        reason = str(error).split("\n", 1)[0]
-        raise DamagedDocumentError(f"{file} is damaged or truncated ({reason}); {remedy}") from error
+        text = file.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise InputError(f"can't read {file}: {reason or error}; check the path") from error
+    try:
+        content = parsed_json(text)
+    except ValueError as error:
+        raise DamagedDocumentError(f"{file} is damaged or truncated ({error}); {remedy}") from error
     header = Fields(str(file), content, remedy)
     found = header.text("kind")
     if found != kind:
-        raise InputError(f"{file} is a {reprlib.repr(found)}, expected a {kind!r}; give another file")
+        raise DamagedDocumentError(f"{file} is a {reprlib.repr(found)}, expected a {kind!r}; give another file")
     version = header.whole("schema", least=1)
     if version > schema:
         raise InputError(
@@ -160,6 +166,12 @@ class Fields:
             self._refuse(name, value, "a list of JSON objects")
         return [Fields(self._source, row, self._remedy, f"{self._where}{name}[{index}].") for index, row in enumerate(value)]
 
+    def remaining(self) -> dict[str, Any]:
+        """All fields that were not asked for so far."""
+        fields = {name: value for name, value in self._content.items() if name not in self._asked}
+        self._asked.update(fields)
+        return fields
+
     def finish(self) -> None:
         """Refuses fields that were not asked for, and, at the top of a document, contents other than those written."""
         unknown = sorted(set(self._content) - self._asked)
@@ -190,11 +202,25 @@ class Fields:
 def plain_json(value: Any, what: str) -> Any:
     """The value as it reads back from JSON (tuples become lists); raises `InputError`, naming `what`, if it can't."""
     try:
-        return json.loads(json.dumps(value, allow_nan=False), parse_float=_finite)
+        return parsed_json(json.dumps(value, allow_nan=False).encode())
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(
             f"{what} can't be written as JSON ({error}); use texts, finite numbers, lists and mappings"
         ) from error
+
+
+def _is_deep(content: Any) -> bool:
+    level = [content]
+    for _ in range(_DEEPEST):
+        level = [
+            item
+            for value in level
+            if isinstance(value, dict | list)
+            for item in (value.values() if isinstance(value, dict) else value)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _is_whole(value: Any, least: int) -> bool:
@@ -213,7 +239,10 @@ def _refuse_number(text: str) -> NoReturn:
 
 
 def _rows(value: Any) -> str:
-    """JSON with one line for each member of a list of lists or objects, so that differences of two files are readable."""
+    """JSON with a line for each member of an object or of a list of them, so that differences of two files are readable."""
+    if isinstance(value, Mapping) and value:
+        members = (f"{json.dumps(str(name))}: {json.dumps(item, allow_nan=False)}" for name, item in value.items())
+        return "{\n  " + ",\n  ".join(members) + "\n}"
     if isinstance(value, Sequence) and value and isinstance(value[0], Mapping | list | tuple):
         return "[\n  " + ",\n  ".join(json.dumps(item, allow_nan=False) for item in value) + "\n]"
     return json.dumps(value, allow_nan=False)

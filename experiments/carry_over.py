@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import OutputSettings, Plain, open_folder, parsed_seeds, run_command, table_of
-from distreal_jax.experiment.proxy import measured_often, proxy_in
+from distreal_jax.experiment.proxy import MEASURED_KIND, measured_often, proxy_in
 from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.record import (
@@ -49,6 +49,7 @@ from distreal_jax.record.rank_correlation import (
     rank_correlation,
 )
 from distreal_jax.record.report import level, markdown_table, signed
+from distreal_jax.record.run_folder import RESULTS_KIND
 from distreal_jax.search import SearchSpace
 from distreal_jax.search.design import uniform_beside
 from distreal_jax.search.front import area_below
@@ -221,14 +222,14 @@ def measured_under(
     vectors = list(dict.fromkeys([*entries, *uniform]))
     for seed in seeds:
         file = f"{condition.name}-seed{seed}.json"
-        stored = folder.read_json(file)
+        stored = folder.read_part(file, MEASURED_KIND)
         if stored is None:
             world = first if first.seed == seed else World.make(condition.settings, seed, first.dataset)
             partition = world.partition if condition.skewed else None
             proxy = proxy_in(world, options.training, condition.progress, partition=partition)
-            stored = measured_often(proxy, vectors, options.repeats)
-            folder.write_json(file, stored)
-        progress.append(stored)
+            stored = {"progress": measured_often(proxy, vectors, options.repeats)}
+            folder.write_part(file, MEASURED_KIND, stored)
+        progress.append(stored["progress"])
         bar.update()
     costs = first.network.macs_of_many(vectors) / first.network.macs()
     of_table, of_uniform = ([vectors.index(widths) for widths in chosen] for chosen in (entries, uniform))
@@ -247,7 +248,7 @@ def drawn(folder: RunFolder, measured: Sequence[Measured]) -> Section:
         cells = [*levels, signed(finding["difference"]), *shown, share, str(finding["clearly_dominated"])]
         rows.append([under.condition.label, *cells])
     chosen = {"vectors": first.vectors, "entries": first.entries, "uniform": first.uniform}
-    folder.write_json("results.json", {**chosen, "conditions": found})
+    folder.write_part("results.json", RESULTS_KIND, {**chosen, "conditions": found})
     conditions_picture(
         folder.path / "carry_over.png",
         {under.condition.label: (under.front(under.entries), under.front(under.uniform)) for under in measured},

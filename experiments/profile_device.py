@@ -25,6 +25,7 @@ from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS
 from distreal_jax.record import Section, open_tracker, provenance, seconds_picture, write_report
 from distreal_jax.record.report import markdown_table, quantity
+from distreal_jax.record.run_folder import RESULTS_KIND
 from distreal_jax.table import DropoutTable
 
 
@@ -78,7 +79,9 @@ def main(options: Options) -> None:
             )
             tracker.log_image("seconds", folder.path / "seconds.png")
             tracker.log_artifact(folder.path / "table.json", "dropout_table", "dropout_table")
-        folder.write_json("results.json", {"table": "table.json", "device": device, **dataclasses.asdict(profile)})
+        folder.write_part(
+            "results.json", RESULTS_KIND, {"table": "table.json", "device": device, **dataclasses.asdict(profile)}
+        )
         section = section_of(measured, profile, device)
         write_report(folder.path / "report.md", "What a training step costs", section)
         print(section.text)

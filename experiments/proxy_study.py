@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import OutputSettings, Plain, open_folder, parsed_list, parsed_seeds, run_command
-from distreal_jax.experiment.proxy import measured_often, proxy_in
+from distreal_jax.experiment.proxy import MEASURED_KIND, measured_often, proxy_in
 from distreal_jax.fleet.federation import Federation, TrainingSettings
 from distreal_jax.fleet.round import Execution
 from distreal_jax.fleet.world import World, WorldSettings
@@ -40,6 +40,7 @@ from distreal_jax.record.rank_correlation import (
 )
 from distreal_jax.record.recorded_run import RecordSettings, recorded_run
 from distreal_jax.record.report import markdown_table, signed
+from distreal_jax.record.run_folder import RESULTS_KIND
 from distreal_jax.record.statistics import Interval
 from distreal_jax.search import SearchSpace
 from distreal_jax.search.design import DesignedVector, designed_vectors, shape_name, shapes_of
@@ -139,12 +140,13 @@ def measurements(
     folder: RunFolder,
 ) -> Floats:
     """What a proxy measures of the vectors, [repeats, vectors], from the folder if it is there."""
-    stored = folder.read_json(file)
-    if stored is None:
-        proxy = proxy_in(world, options.training, settings)
-        stored = measured_often(proxy, [vector.widths for vector in vectors], options.repeats)
-        folder.write_json(file, stored)
-    return np.array(stored)
+    stored = folder.read_part(file, MEASURED_KIND)
+    if stored is not None:
+        return np.array(stored["progress"])
+    proxy = proxy_in(world, options.training, settings)
+    progress = measured_often(proxy, [vector.widths for vector in vectors], options.repeats)
+    folder.write_part(file, MEASURED_KIND, {"progress": progress})
+    return progress
 
 
 def accuracies(
@@ -219,8 +221,9 @@ def drawn(folder: RunFolder, vectors: Sequence[DesignedVector], measured: dict[s
             "Rank correlation of the outcomes of two seeds, which are averaged here: "
             f"{_shown(reliable[0])}, at equal cost {_shown(reliable[1])}."
         )
-    folder.write_json(
+    folder.write_part(
         "results.json",
+        RESULTS_KIND,
         {"vectors": vectors, "trained": trained, "measured": measured, "statistics": found},
     )
     proxy_picture(

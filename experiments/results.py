@@ -19,7 +19,7 @@ import experiments.configs
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import run_command
 from distreal_jax.record import MethodResult, comparison_table, write_atomically
-from distreal_jax.record.files import read_json
+from distreal_jax.record.run_folder import RESULTS_KIND, read_config, read_part
 
 COLUMNS = ("final", "final_difference", "seconds", "area", "area_difference", "spent", "wasted", "idle")
 PICTURES = {
@@ -71,7 +71,7 @@ def sections_of(report: Path, names: Sequence[str]) -> dict[str, str]:
     """The sections that a report has of configs, by name."""
     if not report.exists():
         return {}
-    _, *parts = re.split(r"^## (\w+)\n", report.read_text(), flags=re.MULTILINE)
+    _, *parts = re.split(r"^## (\w+)\n", report.read_text(encoding="utf-8"), flags=re.MULTILINE)
     found = dict(zip(parts[::2], parts[1::2], strict=True))
     return {name: f"## {name}\n{text.rstrip()}" for name, text in found.items() if name in names}
 
@@ -85,16 +85,16 @@ def finished(folder: Path) -> str:
 def table(folder: Path) -> str:
     """The comparison, or the tables of another experiment's report, in Markdown."""
     if finished(folder) != "accuracy.png":
-        tables = re.findall(r"(?:^\|.*\n)+", (folder / "report.md").read_text(), flags=re.MULTILINE)
+        tables = re.findall(r"(?:^\|.*\n)+", (folder / "report.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
         return "\n".join(tables)
-    content = read_json(folder / "results.json")
+    _, content = read_part(folder / "results.json", RESULTS_KIND)
     results = [MethodResult.from_json(run) for run in content["runs"]]
     return comparison_table(results, columns=COLUMNS, target=content["target"])
 
 
 def machine(folder: Path) -> str:
     """On what, with what and when a run was begun; the commits of all its parts."""
-    sessions = read_json(folder / "config.json")["sessions"]
+    sessions = read_config(folder)["sessions"]
     first, commits = sessions[0], dict.fromkeys(session["commit"]["hash"][:10] for session in sessions)
     accelerators = ", ".join(sorted(set(first["accelerators"])))
     device = accelerators or f"{first['cpu_count']} CPU cores, {first['cpu']}"
@@ -115,7 +115,7 @@ def main(options: Options) -> None:
     write_atomically(options.report, ("\n\n".join((head, *(sections[name] for name in sorted(sections)))) + "\n").encode())
     if options.main in done:
         folder = options.runs / options.main
-        content = options.readme.read_text()
+        content = options.readme.read_text(encoding="utf-8")
         between = re.compile(f"({re.escape(MARKS[0])}\n).*?({re.escape(MARKS[1])})", re.DOTALL)
         if not between.search(content):
             raise InputError(f"{options.readme} has no lines {MARKS[0]} and {MARKS[1]} to put the table between; add them")

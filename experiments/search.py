@@ -25,6 +25,7 @@ from distreal_jax.experiment import (
 from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.record import open_tracker, write_report
+from distreal_jax.record.run_folder import RESULTS_KIND
 from distreal_jax.search import SearchSettings
 from distreal_jax.search.evaluation import check_most_entries
 from distreal_jax.search.progress import ProgressSettings
@@ -68,7 +69,7 @@ def main(options: Options) -> None:
             tracker.log_artifact(folder.path / "table.json", "dropout_table", "dropout_table")
         front, uniform = found.hypervolumes
         results = {"table": "table.json", "entries": len(found.table.entries), "hypervolume": front, "uniform": uniform}
-        folder.write_json("results.json", results)
+        folder.write_part("results.json", RESULTS_KIND, results)
         write_report(folder.path / "report.md", "Search", table_section(found))
         print(table_section(found).text)
         print(f"table: {folder.path / 'table.json'}")

@@ -43,6 +43,7 @@ from distreal_jax.record import (
     write_report,
 )
 from distreal_jax.record.report import level, markdown_table, signed
+from distreal_jax.record.run_folder import RESULTS_KIND
 from distreal_jax.search import (
     SearchResult,
     SearchSettings,
@@ -61,6 +62,7 @@ from distreal_jax.search.nsga2 import ALGORITHM
 from distreal_jax.search.progress import Progress, ProgressSettings, describe
 
 SEARCH = "nsga2"
+PART_KIND = "distreal_jax outcome of a search"
 ARMS = {
     SEARCH: "NSGA-II",
     "uniform": "one rate for all layers",
@@ -162,7 +164,8 @@ def outcomes_of(
     """All arms with one seed, from the folder where they are finished; NSGA-II first: it sets the number of evaluations."""
     settings = dataclasses.replace(options.search, seed=seed)
     files = {arm: f"{arm}-seed{seed}.json" for arm in arms}
-    outcomes = {arm: Outcome(**stored) for arm, file in files.items() if (stored := folder.read_json(file)) is not None}
+    stored = {arm: folder.read_part(file, PART_KIND) for arm, file in files.items()}
+    outcomes = {arm: Outcome(**outcome) for arm, outcome in stored.items() if outcome is not None}
     bar.update(len(outcomes))
     if len(outcomes) == len(arms):
         return list(outcomes.values())
@@ -180,7 +183,7 @@ def outcomes_of(
             rates = rates_of(arm, space, outcomes[SEARCH].evaluated, seed)
             found = evaluate_rates(network, measured, settings, rates)
         outcomes[arm] = Outcome.judged(arm, seed, found, space, measured)
-        folder.write_json(files[arm], dataclasses.asdict(outcomes[arm]))
+        folder.write_part(files[arm], PART_KIND, dataclasses.asdict(outcomes[arm]))
         bar.update()
     return [outcomes[arm] for arm in arms]
 
@@ -212,7 +215,7 @@ def drawn(folder: RunFolder, outcomes: Sequence[Outcome], arms: Sequence[str]) -
             cells += [level(found[measure]), "–" if arm == SEARCH else signed(found[f"{measure}_ahead"])]
         rows.append([ARMS[arm], *cells, f"{np.mean([outcome.as_chosen for outcome in own]):.3f}"])
         summary[arm] = found
-    folder.write_json("results.json", {"outcomes": outcomes, "summary": summary})
+    folder.write_part("results.json", RESULTS_KIND, {"outcomes": outcomes, "summary": summary})
     first = {ARMS[arm]: own[0] for arm, own in by_arm.items()}
     rivals_picture(
         folder.path / "rivals.png",

@@ -19,6 +19,7 @@ from distreal_jax.fleet.round import Execution
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import method_named
 from distreal_jax.record.recorded_run import RecordSettings
+from distreal_jax.record.run_folder import RESULTS_KIND
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +60,7 @@ def main(options: Options) -> None:
         return
     with open_folder(options.output, f"train-{method.name}", options, table=table_settings(federation)) as folder:
         result = run_method(federation, options.record, options.output, folder)
-        folder.write_json("results.json", {"runs": [result.to_json()]})
+        folder.write_part("results.json", RESULTS_KIND, {"runs": [result.to_json()]})
         print(f"{method.name}: accuracy {result.final:.4f} (mean of the last three evaluations), {folder.path}")
 
 

@@ -380,6 +380,15 @@ def test_a_damaged_npz_gets_one_clear_line(tmp_path: Path) -> None:
             make(f"trace:{path},round_seconds=5")
 
 
+def test_a_csv_with_a_byte_order_mark_is_read_and_times_out_of_range_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "load.csv"
+    path.write_text("device,time,availability\na,0,0.5\na,5,0.25\n", encoding="utf-8-sig")
+    assert set(make(f"trace:{path},round_seconds=10").during(0, np.arange(3)).values.ravel()) == {0.5, 0.25}
+    path.write_text("device,time,availability\na,-1e308,0.5\na,1e308,0.25\n")
+    with pytest.raises(InputError, match="times beyond 1e"):
+        make(f"trace:{path},round_seconds=10")
+
+
 def test_devices_outside_the_population_and_negative_seeds_are_refused() -> None:
     with pytest.raises(InputError, match="expected 0 to 9"):
         make("tiers:1,0.5", num_devices=10).during(0, np.array([10]))

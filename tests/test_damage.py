@@ -25,7 +25,7 @@ from distreal_jax.methods import CHOICES, METHODS, methods_named
 from distreal_jax.record.method_result import MethodResult
 from distreal_jax.record.metrics import read_metrics
 from distreal_jax.record.recorded_run import RecordSettings
-from distreal_jax.record.run_folder import RunFolder
+from distreal_jax.record.run_folder import RunFolder, read_config
 from distreal_jax.search import SearchSettings
 from distreal_jax.search.progress import ProgressSettings
 
@@ -201,13 +201,12 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with RunFolder.at(path, SETTINGS) as folder:
         for record in RECORDS:
             folder.append_metrics("metrics", record)
-        folder.write_json("result.json", RESULT.to_json())
+        folder.write_part("result.json", "result", RESULT.to_json())
     return path
 
 
-@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "result.json", "run.lock"])
-@given(data=st.data())
-@IN_ONE_FOLDER
+@given(name=st.sampled_from(["config.json", "metrics.jsonl", "result.json", "run.lock"]), data=st.data())
+@settings(IN_ONE_FOLDER, max_examples=500)
 def test_a_damaged_file_of_a_run_is_named_or_mended(written: Path, tmp_path: Path, name: str, data: st.DataObject) -> None:
     path = tmp_path / "run"
     shutil.rmtree(path, ignore_errors=True)
@@ -220,10 +219,12 @@ def test_a_damaged_file_of_a_run_is_named_or_mended(written: Path, tmp_path: Pat
         folder.restore_metrics("metrics", RECORDS[:2])
         folder.append_metrics("metrics", RECORDS[2])
         assert folder.read_metrics("metrics") == RECORDS[:3]
-        MethodResult.from_json(folder.read_json("result.json"))
-    if name == "config.json" and content != (written / name).read_bytes():
-        changed = json.loads((path / name).read_bytes()) if (path / name).read_bytes() != content else None
-        assert changed is None or changed["settings"] == SETTINGS, "what can't be told to be this run is left as it is"
+        stored = folder.read_part("result.json", "result")
+        assert stored in (None, RESULT.to_json()), "what was written is believed, or nothing"
+        assert stored is not None or (path / "result.json.damaged").read_bytes() == content, "and nothing is lost"
+    if name == "config.json":
+        kept = [file.read_bytes() for file in path.glob("config.json*")]
+        assert content in kept or read_config(path)["settings"] == SETTINGS, "nothing is lost"
 
 
 @given(content=JSON, field=st.sampled_from([*RESULT.to_json(), ""]))
@@ -235,6 +236,8 @@ def test_any_json_is_a_result_or_is_refused(content: Any, field: str) -> None:
 @given(config=st.none() | JSON | st.fixed_dictionaries({"settings": JSON, "sessions": JSON}))
 @IN_ONE_FOLDER
 def test_any_json_is_the_config_of_this_run_or_is_refused(tmp_path: Path, config: Any) -> None:
+    for file in tmp_path.iterdir():
+        file.unlink()
     (tmp_path / "config.json").write_text(json.dumps(config))
     before = (tmp_path / "config.json").read_bytes()
     with pytest.raises(InputError, match=re.escape(str(tmp_path))) as error:

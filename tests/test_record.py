@@ -20,12 +20,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distreal_jax.errors import InputError
-from distreal_jax.record.files import write_atomically
+from distreal_jax.files import write_atomically
 from distreal_jax.record.json_values import json_value, settings_hash
 from distreal_jax.record.metrics import read_metrics
 from distreal_jax.record.provenance import source_commit
 from distreal_jax.record.report import Section, write_report
-from distreal_jax.record.run_folder import RunFolder
+from distreal_jax.record.run_folder import RunFolder, read_config
 
 SETTINGS = {"method": "distreal", "rounds": 50, "data": {"name": "digits", "alpha": 0.3}}
 VALUES = st.recursive(
@@ -173,13 +173,64 @@ def test_a_run_is_not_continued_where_that_was_not_wanted(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b'{"settings": 3}', b"\xff\xfe", b"[" * 100_000])
-def test_a_damaged_config_is_named_and_left_as_it_is(tmp_path: Path, damage: bytes) -> None:
+def test_a_damaged_config_is_kept_and_written_anew_for_the_same_run_alone(
+    tmp_path: Path, damage: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
     RunFolder.at(tmp_path, SETTINGS).close()
     (tmp_path / "config.json").write_bytes(damage)
-    with pytest.raises(InputError, match=r"config\.json is damaged") as error:
+    with pytest.raises(InputError, match=r"config\.json") as error:
+        RunFolder.at(tmp_path, SETTINGS | {"rounds": 9})
+    assert "\n" not in str(error.value) and (tmp_path / "config.json").read_bytes() == damage
+    with RunFolder.at(tmp_path, SETTINGS) as folder:
+        assert folder.resumed
+    assert capsys.readouterr().err.count("\n") == 1
+    assert (tmp_path / "config.json.damaged").read_bytes() == damage
+    assert read_config(tmp_path)["settings"] == SETTINGS
+
+
+@pytest.mark.parametrize("lost", [["config.json"], ["config.json", "run.lock"]], ids=["config", "config and lock"])
+def test_a_run_whose_config_is_lost_goes_on_and_no_other_takes_its_folder(tmp_path: Path, lost: list[str]) -> None:
+    with RunFolder.at(tmp_path, SETTINGS) as folder:
+        folder.write_part("result.json", "a result", {"accuracy": 0.5})
+    for name in lost:
+        (tmp_path / name).unlink()
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"other settings, whose config\.json is lost"):
+            RunFolder.at(tmp_path, SETTINGS | {"rounds": 9})
+    with RunFolder.at(tmp_path, SETTINGS) as folder:
+        assert folder.resumed and folder.read_part("result.json", "a result") == {"accuracy": 0.5}
+
+
+def test_a_damaged_config_of_who_knows_what_is_left_as_it_is_and_the_advice_leads_on(tmp_path: Path) -> None:
+    with RunFolder.at(tmp_path, SETTINGS) as folder:
+        folder.write_part("result.json", "a result", {"accuracy": 0.5})
+    (tmp_path / "config.json").write_bytes((tmp_path / "config.json").read_bytes()[:300])
+    (tmp_path / "run.lock").write_bytes(b"123")
+    result = (tmp_path / "result.json").read_bytes()
+    (tmp_path / "result.json").write_bytes(b"")
+    with pytest.raises(InputError, match="move it away and start the same command again"):
         RunFolder.at(tmp_path, SETTINGS)
-    assert "\n" not in str(error.value)
-    assert (tmp_path / "config.json").read_bytes() == damage
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "result.json").write_bytes(result)
+    RunFolder.at(tmp_path, SETTINGS).close()
+
+
+def test_a_part_of_other_settings_or_of_another_kind_is_not_believed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with RunFolder.at(tmp_path / "other", SETTINGS | {"rounds": 9}) as other:
+        other.write_part("result.json", "a result", {"accuracy": 0.5})
+    with RunFolder.at(tmp_path / "run", SETTINGS) as folder:
+        assert folder.read_part("result.json", "a result") is None
+        for count in (1, 2):
+            (folder.path / "result.json").write_bytes((other.path / "result.json").read_bytes())
+            assert folder.read_part("result.json", "a result") is None
+            assert len(list(folder.path.glob("result.json.damaged*"))) == count
+        assert capsys.readouterr().err.count("is of a run of other settings") == 2
+        folder.write_part("result.json", "a result", {"accuracy": math.nan})
+        assert folder.read_part("result.json", "a result") == {"accuracy": None}
+        assert folder.read_part("result.json", "a table") is None
+        assert "expected a 'a table'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("place", ["file/run", "file", "/proc/run"])
@@ -224,7 +275,7 @@ def test_a_process_killed_at_any_moment_leaves_files_that_read_well(tmp_path: Pa
             print("open", flush=True)
             while True:
                 folder.append_metrics("metrics", {"number": number, "filling": "x" * (number % 5000)})
-                folder.write_json("results.json", {"number": number, "filling": ["x"] * (number % 5000)})
+                folder.write_part("results.json", "results", {"number": number, "filling": ["x"] * (number % 5000)})
                 number += 1
     """
     generator = np.random.default_rng(0)
@@ -236,7 +287,7 @@ def test_a_process_killed_at_any_moment_leaves_files_that_read_well(tmp_path: Pa
             writer.kill()
         with RunFolder.at(tmp_path, {"rounds": 1}) as folder:
             numbers = [record["number"] for record in folder.read_metrics("metrics")]
-            results = folder.read_json("results.json")
+            results = folder.read_part("results.json", "results")
         assert numbers == list(range(len(numbers)))
         assert results is None or len(numbers) - 2 <= results["number"] < len(numbers)
         assert not list(tmp_path.glob(".*"))
@@ -344,4 +395,4 @@ def test_a_comparison_may_get_more_seeds_in_the_same_folder(tmp_path: Path) -> N
     with pytest.raises(InputError, match="rounds is 3 there, 4 now"):
         RunFolder.at(tmp_path, {"seeds": "0-4", "rounds": 4}, may_change=("seeds",))
     with RunFolder.at(tmp_path, {"seeds": "0-4", "rounds": 3}, may_change=("seeds",)) as folder:
-        assert folder.resumed and folder.read_json("config.json")["settings"]["seeds"] == "0-4"
+        assert folder.resumed and read_config(tmp_path)["settings"]["seeds"] == "0-4"

@@ -1,11 +1,11 @@
 """Gathering finished configs into the documents: what is there, and nothing that is not."""
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 
+from distreal_jax.document import write_document
 from distreal_jax.errors import InputError
 from distreal_jax.record import MethodResult
 from experiments.results import MARKS, Options, main
@@ -30,8 +30,9 @@ def finished(folder: Path, finals: dict[str, float]) -> None:
         for method, final in finals.items()
         for seed in (0, 1)
     ]
-    (folder / "results.json").write_text(json.dumps({"target": 0.6, "runs": [result.to_json() for result in results]}))
-    (folder / "config.json").write_text(json.dumps({"settings": {}, "sessions": [SESSION]}))
+    content = {"identity": "0" * 10, "target": 0.6, "runs": [result.to_json() for result in results]}
+    write_document(folder / "results.json", "distreal_jax results", 1, content)
+    write_document(folder / "config.json", "distreal_jax run", 1, {"settings": {}, "sessions": [SESSION]})
     (folder / "report.md").write_text("# Comparison\n")
     shutil.copyfile(Path(__file__).parents[1] / "docs/pictures/front.png", folder / "accuracy.png")
 

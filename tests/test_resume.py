@@ -21,6 +21,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from distreal_jax.document import write_document
 from distreal_jax.errors import InputError
 from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
 from distreal_jax.fleet.world import World, WorldSettings
@@ -28,7 +29,7 @@ from distreal_jax.methods import METHODS
 from distreal_jax.record.checkpoint import Checkpoints, Restored
 from distreal_jax.record.interruption import uninterrupted
 from distreal_jax.record.recorded_run import RecordSettings, recorded_run
-from distreal_jax.record.run_folder import RunFolder
+from distreal_jax.record.run_folder import RunFolder, read_part
 
 ROOT = Path(__file__).parents[1]
 FLEET = "--devices 8 --devices-per-round 3 --rounds 12 --steps 2 --eval-every 1 --server-optimizer momentum".split()
@@ -106,7 +107,8 @@ def killed(process: subprocess.Popen[str]) -> bool:
 
 
 def same_run(one: Path, other: Path) -> bool:
-    return all((one / name).read_bytes() == (other / name).read_bytes() for name in ("metrics.jsonl", "result.json"))
+    results = [read_part(run / "result.json", "distreal_jax result")[1] for run in (one, other)]
+    return results[0] == results[1] and (one / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
 
 
 def test_training_killed_at_random_moments_ends_bitwise_the_same(scratch: Path, start: Start, undisturbed: Path) -> None:
@@ -139,7 +141,8 @@ def test_a_comparison_killed_in_two_of_its_runs_ends_bitwise_the_same(
     assert same_run(out / "partial_work-seed0", undisturbed)
     # Of a run that was finished before the last start, results.json has what its own file says, to the letter.
     runs = json.loads((out / "results.json").read_text())["runs"]
-    assert json.dumps(runs[0]) == json.dumps(json.loads((undisturbed / "result.json").read_text()))
+    _, stored = read_part(undisturbed / "result.json", "distreal_jax result")
+    assert json.dumps(runs[0]) == json.dumps(stored)
 
 
 def test_a_search_killed_between_generations_finds_the_same_table(scratch: Path, start: Start) -> None:
@@ -228,8 +231,15 @@ def cut(path: Path) -> None:
         lambda run: shutil.rmtree(run / "checkpoints"),
         lambda run: (run / "metrics.jsonl").unlink(),
         lambda run: (run / "metrics.jsonl").write_text('{"round": 1}\n'),
+        lambda run: cut(run / "config.json"),
+        lambda run: (run / "config.json").unlink(),
+        lambda run: [(run / name).unlink() for name in ("config.json", "run.lock")],
+        lambda run: (run / "checkpoints/round-3.json").replace(run / "checkpoints/round-4.json"),
     ],
-    ids=["none", "truncated", "missing", "both", "all gone", "no metrics", "edited metrics"],
+    ids=(
+        "none,truncated,missing,both,all gone,no metrics,edited metrics,cut config,no config,neither config nor lock,"
+        "another round's"
+    ).split(","),
 )
 def test_a_run_goes_on_from_whatever_is_left_of_it(
     federation: Federation, finished_run: Path, tmp_path: Path, damage: Callable[[Path], object]
@@ -240,6 +250,54 @@ def test_a_run_goes_on_from_whatever_is_left_of_it(
     damage(run)
     recorded(federation, run)
     assert same_run(run, finished_run)
+
+
+def edit(path: Path, field: str, value: Any) -> None:
+    """A document that says something else, with a checksum that is right."""
+    content = json.loads(path.read_bytes())
+    kind, schema = content.pop("kind"), content.pop("schema")
+    content.pop("sha256")
+    write_document(path, kind, schema, content | {field: value})
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda run: (run / "metrics.jsonl").unlink(),
+        lambda run: (run / "metrics.jsonl").write_bytes((run / "metrics.jsonl").read_bytes()[:-1]),
+        lambda run: (run / "metrics.jsonl").write_bytes((run / "metrics.jsonl").read_bytes().replace(b"2", b"3")),
+        lambda run: cut(run / "result.json"),
+        lambda run: (run / "result.json").write_bytes((run / "result.json").read_bytes().replace(b"0.1", b"0.9", 1)),
+        lambda run: edit(run / "result.json", "seed", 1),
+        lambda run: edit(run / "result.json", "method", "distreal"),
+        lambda run: edit(run / "result.json", "accuracies", [0.1, 0.2, 0.3, 9.0]),
+        lambda run: edit(run / "result.json", "rounds", [1.0, 2.0, 3.0, 5.0]),
+        lambda run: edit(run / "result.json", "identity", "0" * 10),
+    ],
+    ids="no metrics,cut metrics,edited metrics,cut result,edited result,seed,method,range,rounds,settings".split(","),
+)
+def test_a_finished_run_gets_back_what_it_lost_and_a_result_that_is_not_its_own_is_made_again(
+    federation: Federation, finished_run: Path, tmp_path: Path, damage: Callable[[Path], object], capsys: Any
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    damage(run)
+    recorded(federation, run)
+    assert same_run(run, finished_run)
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_metrics_of_a_finished_run_that_nothing_is_left_of_are_said_to_be_lost(
+    federation: Federation, finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    shutil.rmtree(run / "checkpoints")
+    recorded(federation, run)
+    assert capsys.readouterr().err == ""
+    (run / "metrics.jsonl").unlink()
+    recorded(federation, run)
+    assert "no checkpoint is left" in capsys.readouterr().err
 
 
 GENERATOR = np.random.default_rng(0)

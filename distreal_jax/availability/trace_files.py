@@ -12,8 +12,6 @@ Either way what is below `floor` counts as `floor`: at availability 0 no mini-ba
 
 import csv
 import math
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +22,11 @@ import numpy.typing as npt
 from distreal_jax.availability.recorded import Machine, Trace
 from distreal_jax.availability.segments import Floats
 from distreal_jax.errors import InputError
+from distreal_jax.number_files import read_npz
 
+MOST_SAMPLES = 2**27  # of a trace, chosen by us: 1 GiB of float64, and forty times what PlanetLab's machines have
 COLUMNS = ("device", "time", "availability")
+LONGEST_SECONDS = 1e12  # chosen by us: 30,000 years, which float64 still tells to a thousandth of a second
 SINGLE_ROW_SECONDS = 86_400.0  # chosen by us; how long a value that never changes is replayed at a time is all the same
 
 
@@ -57,12 +58,12 @@ def read_columns(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
     """
     expected = f"expected a CSV file with the columns {', '.join(columns)}"
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             if missing := [column for column in columns if column not in (reader.fieldnames or ())]:
                 raise InputError(f"{path} has no column {missing[0]!r}; {expected}")
             rows = [tuple(row[column] for column in columns) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"can't read {path} ({error}); {expected}") from error
     if not rows:
         raise InputError(f"{path} has no rows; {expected}")
@@ -96,6 +97,8 @@ def _read_rows(path: Path, floor: float) -> Trace:
     machines = []
     for of_device in samples.values():
         times, values = np.array(of_device).T
+        if max(-times[0], times[-1]) > LONGEST_SECONDS:
+            raise InputError(f"{path} has times beyond {LONGEST_SECONDS:g} seconds; give seconds since the first sample")
         starts = times - times[0]
         held = starts[-1] - starts[-2] if len(starts) > 1 else SINGLE_ROW_SECONDS
         machines.append(Machine(starts, _at_least(values, floor, path), float(starts[-1] + held)))
@@ -103,7 +106,7 @@ def _read_rows(path: Path, floor: float) -> Trace:
 
 
 def _read_arrays(path: Path, floor: float, period_seconds: float | None) -> Trace:
-    arrays = _load_arrays(path)
+    arrays = read_npz(path, "expected an NPZ file with arrays [machines, samples]", MOST_SAMPLES)
     recorded = arrays.pop("period_seconds", None)
     period = recorded if period_seconds is None else np.array(period_seconds)
     if period is None:
@@ -112,6 +115,8 @@ def _read_arrays(path: Path, floor: float, period_seconds: float | None) -> Trac
         raise InputError(
             f"period_seconds in {path} is {period}, expected one positive number; add ,period_seconds=300 or the like"
         )
+    if float(period) * max((array.size for array in arrays.values()), default=0) > LONGEST_SECONDS:
+        raise InputError(f"{path} with period_seconds={period:g} lasts longer than {LONGEST_SECONDS:g} seconds; lower it")
     if not arrays:
         raise InputError(f"{path} holds no samples; expected arrays [machines, samples]")
     machines: list[Machine] = []
@@ -124,17 +129,6 @@ def _read_arrays(path: Path, floor: float, period_seconds: float | None) -> Trac
         starts, seconds = np.arange(array.shape[1], dtype=np.float64) * float(period), array.shape[1] * float(period)
         machines.extend(Machine(starts, values, seconds) for values in _at_least(availability, floor, path))
     return Trace.of(machines)
-
-
-def _load_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
-    expected = "expected an NPZ file with arrays [machines, samples]"
-    if path.is_file() and not zipfile.is_zipfile(path):
-        raise InputError(f"{path} is cut short or no NPZ file; {expected}")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"can't read {path} ({error}); {expected}") from error
 
 
 def _at_least(availability: npt.NDArray[Any], floor: float, path: Path) -> Floats:

@@ -57,7 +57,8 @@ class Dataset:
         """
         for split in ("train", "test"):
             images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
-            if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != arrays["train_images"].shape[1:]:
+            size = arrays["train_images"].shape[1:]
+            if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != size or 0 in size:
                 raise InputError(
                     f"data set {name!r}: {split} images are {images.dtype} {images.shape}; expected uint8 "
                     "[examples, height, width, channels], the same size in train and test"

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from distreal_jax.data.array_files import read_arrays
 from distreal_jax.errors import InputError
+from distreal_jax.number_files import read_npz
+
+_MOST = 2**28  # numbers, chosen by us: five times those of MNIST
 
 
 def digits() -> dict[str, npt.NDArray[Any]]:
@@ -56,9 +58,12 @@ def mnist_writers(folder: Path | None) -> dict[str, npt.NDArray[Any]]:
         "test_images": "x_test",
         "test_labels": "y_test",
     }
-    arrays = read_arrays(found[0], names)
-    if arrays is None:
-        raise InputError(f"{str(found[0])!r} is damaged or not what it should be: {source}; get it again")
+    stored = read_npz(found[0], f"{source}; get it again", most=_MOST)
+    if missing := sorted(set(names.values()) - set(stored)):
+        raise InputError(f"{str(found[0])!r} has no array {missing[0]}: {source}; get it again")
+    if wrong := [array for array in names.values() if stored[array].dtype.kind not in "iu"]:
+        raise InputError(f"{str(found[0])!r} has {stored[wrong[0]].dtype} as {wrong[0]}: {source}; get it again")
+    arrays = {name: stored[array] for name, array in names.items()}
     for images in ("train_images", "test_images"):
         arrays[images] = arrays[images][..., None]
     return arrays

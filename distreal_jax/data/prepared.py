@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import tqdm
 
-from distreal_jax.data.array_files import cache_file, read_arrays, write_cache
+from distreal_jax.data.array_files import cache_file, read_cache, write_cache
 from distreal_jax.errors import InputError
 
 _ONE_SIZE = "choose a set whose images have one size, such as cifar10"
@@ -62,7 +62,7 @@ class PreparedSet:
 
     def cached(self) -> dict[str, npt.NDArray[Any]] | None:
         """The arrays of `Dataset.from_arrays` as they were kept, unchecked; None if they are not there or damaged."""
-        return read_arrays(self._cache, {array: array for array in self._stored}) if self._cache else None
+        return read_cache(self._cache, self._stored) if self._cache else None
 
     def decoded(self) -> dict[str, npt.NDArray[Any]]:
         """The arrays of `Dataset.from_arrays`, decoded from the prepared files.

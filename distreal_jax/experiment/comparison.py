@@ -17,7 +17,7 @@ from distreal_jax.record.method_result import MethodResult
 from distreal_jax.record.pictures import accuracy_picture, fairness_picture, utilisation_picture
 from distreal_jax.record.recorded_run import TIERS, RecordSettings, recorded_run
 from distreal_jax.record.report import Section, comparison_table
-from distreal_jax.record.run_folder import RunFolder
+from distreal_jax.record.run_folder import RESULTS_KIND, RunFolder
 from distreal_jax.record.summary import summarise
 from distreal_jax.record.tracking import open_tracker
 from distreal_jax.table import DropoutTable
@@ -134,8 +134,9 @@ def draw(results: Sequence[MethodResult], folder: RunFolder, target: float | Non
     for result in results:
         by_method.setdefault(result.method, []).append(result)
     summaries = summarise(results, target=target)
-    folder.write_json(
+    folder.write_part(
         "results.json",
+        RESULTS_KIND,
         {"target": target, "runs": [r.to_json() for r in results], "summaries": [dataclasses.asdict(s) for s in summaries]},
     )
     accuracy_picture(

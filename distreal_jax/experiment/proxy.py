@@ -10,6 +10,8 @@ from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.fleet.world import World
 from distreal_jax.search.progress import Progress, ProgressSettings
 
+MEASURED_KIND = "distreal_jax measured progress"  # a document of what `measured_often` returns
+
 
 def proxy_in(
     world: World,

@@ -3,7 +3,7 @@
 The last stop of the line: nothing here decides how anything is trained.
 """
 
-from distreal_jax.record.files import write_atomically
+from distreal_jax.files import write_atomically
 from distreal_jax.record.json_values import settings_hash
 from distreal_jax.record.method_result import MethodResult
 from distreal_jax.record.metrics import read_metrics

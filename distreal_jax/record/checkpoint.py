@@ -25,7 +25,7 @@ from distreal_jax.errors import InputError
 from distreal_jax.record.interruption import uninterrupted
 
 _KIND = "distreal_jax checkpoint of a run"
-_SCHEMA = 1
+_SCHEMA = 2  # 1 did not say its round
 _KEPT = 2  # the last one, and the one before in case the disk damages it
 _DAMAGED = "damaged_checkpoints"
 
@@ -72,7 +72,12 @@ class Checkpoints:
         leaves = jax.device_get(jax.tree.leaves(state))
         with self._on_disk(f"the checkpoint of round {rounds} can't be written"):
             self._orbax.save(self._state(rounds), args=ocp.args.StandardSave(_named(leaves)), force=True)
-            content = {"identity": self._identity, "counted": counted, "files": _checksums(self._state(rounds))}
+            content = {
+                "identity": self._identity,
+                "rounds": rounds,
+                "counted": counted,
+                "files": _checksums(self._state(rounds)),
+            }
             write_document(self._document(rounds), _KIND, _SCHEMA, content)
             self._keep({rounds, *[before for before in self._rounds() if before < rounds][: _KEPT - 1]})
 
@@ -90,9 +95,7 @@ class Checkpoints:
         damaged = 0
         for rounds in self._rounds():
             try:
-                content = read_document(self._document(rounds), _KIND, _SCHEMA, "it is not used")
-                identity, counted, files = content.text("identity"), content.mapping("counted"), content.mapping("files")
-                content.finish()
+                identity, counted, files = self._read(rounds)
                 if files != _checksums(self._state(rounds)):
                     raise DamagedDocumentError("its files are not those that were written")
             except (InputError, OSError) as error:
@@ -110,6 +113,25 @@ class Checkpoints:
         if damaged:
             sys.stderr.write("no other checkpoint is there: starting from the first round\n")
         return None
+
+    def counted(self) -> dict[str, Any] | None:
+        """What the newest checkpoint of this run has counted whose document is undamaged; None where there is none."""
+        for rounds in self._rounds():
+            with contextlib.suppress(InputError, OSError):
+                identity, counted, _ = self._read(rounds)
+                if identity == self._identity:
+                    return counted
+        return None
+
+    def _read(self, rounds: int) -> tuple[str, dict[str, Any], dict[str, Any]]:
+        """Identity, what was counted, and checksums of the files, of a checkpoint's document."""
+        content = read_document(self._document(rounds), _KIND, _SCHEMA, "it is not used")
+        identity, counted, files = content.text("identity"), content.mapping("counted"), content.mapping("files")
+        said = content.whole("rounds", least=1)
+        content.finish()
+        if said != rounds:
+            raise DamagedDocumentError(f"it is of round {said}, not of the round in its name")
+        return identity, counted, files
 
     def _restored(self, rounds: int, like: Any) -> Any:
         leaves, structure = jax.tree.flatten(like)

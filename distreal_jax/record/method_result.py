@@ -1,9 +1,10 @@
 """What one method did with one seed, as it is kept in `result.json` and compared with others."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from distreal_jax.document import Fields
 from distreal_jax.errors import InputError
@@ -61,6 +62,23 @@ class MethodResult:
                 f"the result of {self.method} with seed {self.seed} needs times, accuracies, rounds and macs of each"
                 f" evaluation, at least one; got lists of {sorted(lengths)}"
             )
+        for name in ("times", "rounds", "macs"):
+            values = getattr(self, name)
+            if not values[0] >= 0 or any(not before <= after for before, after in itertools.pairwise(values)):
+                self._refuse(name, "numbers of at least 0 that don't decrease")
+        optional = [] if self.largest_submodel_accuracy is None else [self.largest_submodel_accuracy]
+        shares = [*self.accuracy_per_tier.values(), *self.accuracy_per_class, *optional]
+        if not all(0 <= share <= 1 for share in self.accuracies) or not all(0 <= s <= 1 or math.isnan(s) for s in shares):
+            self._refuse("accuracies", "shares from 0 to 1")
+        counts = ("macs_spent", "macs_wasted", "macs_idle", "client_rounds", "deadline_hits", "clients_left_out")
+        for name in (*counts, "bytes_up", "bytes_down"):
+            if not 0 <= getattr(self, name) < math.inf:
+                self._refuse(name, "a number of at least 0")
+
+    def _refuse(self, name: str, expected: str) -> NoReturn:
+        raise InputError(
+            f"the result of {self.method} with seed {self.seed}: {name} has other values than {expected}; run it again"
+        )
 
     @property
     def final(self) -> float:

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from distreal_jax.document import parsed_json
 from distreal_jax.errors import InputError
-from distreal_jax.record.files import write_atomically, writing
+from distreal_jax.files import set_aside, write_atomically, writing
 from distreal_jax.record.json_values import json_value
 
 
@@ -60,10 +61,9 @@ class MetricsStream:
                     os.truncate(self.path, len(kept))
                 return
             self.close()
-            damaged = self.path.with_name(f"{self.path.name}.damaged")
-            write_atomically(damaged, found)
+            kept_as = f"; what it held is in {set_aside(self.path)}" if self.path.exists() else ""
             write_atomically(self.path, kept)
-        sys.stderr.write(f"{self.path} was damaged: restored from the checkpoint; what it held is in {damaged}\n")
+        sys.stderr.write(f"{self.path} was damaged: restored from the checkpoint{kept_as}\n")
 
     def close(self) -> None:
         """Lets go of the file; the next line opens it again."""
@@ -105,7 +105,7 @@ def _line(record: Mapping[str, Any]) -> bytes:
 
 def _record(line: bytes) -> dict[str, Any] | None:
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
+        record = parsed_json(line)
+    except ValueError:
         return None
     return record if isinstance(record, dict) else None

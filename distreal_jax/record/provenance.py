@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import functools
 import importlib.metadata
 import os
 import platform
@@ -25,7 +26,7 @@ def provenance() -> dict[str, Any]:
         "command": shlex.join(sys.orig_argv),
         "process": os.getpid(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": source_commit(Path(distreal_jax.__file__)),
+        "commit": _own_commit(),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _VERSIONS}},
         "platform": platform.platform(),
         "machine": platform.machine(),
@@ -33,6 +34,11 @@ def provenance() -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "accelerators": [device.device_kind for device in devices] if devices[0].platform != "cpu" else [],
     }
+
+
+@functools.cache  # what runs is what was imported, whatever is committed meanwhile
+def _own_commit() -> dict[str, Any]:
+    return source_commit(Path(distreal_jax.__file__))
 
 
 def source_commit(source: Path) -> dict[str, Any]:

@@ -11,18 +11,20 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from distreal_jax.availability.segments import Floats, Integers
-from distreal_jax.errors import check_settings
+from distreal_jax.errors import InputError, check_settings
 from distreal_jax.fleet.evaluation import Accuracy
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.round import RoundResult
 from distreal_jax.plan import RoundPlan
 from distreal_jax.record.checkpoint import Checkpoints
 from distreal_jax.record.interruption import uninterrupted
-from distreal_jax.record.json_values import json_value, settings_hash
+from distreal_jax.record.json_values import json_value
 from distreal_jax.record.method_result import MethodResult
 from distreal_jax.record.run_folder import RunFolder
 from distreal_jax.record.tracking import Tracker
 
+RESULT = "result.json"
+_RESULT_KIND = "distreal_jax result"
 TIERS = ("weakest third", "middle third", "strongest third")
 _TIER_ROUNDS = 20  # rounds over which a device's mean availability is taken for its tier, chosen by us
 
@@ -128,11 +130,12 @@ def recorded_run(
       The result, which a run that was finished before returns at once.
     """
     tracker = tracker or Tracker(None)
-    finished = folder.read_json("result.json")
-    if finished is not None:
-        return MethodResult.from_json(finished, str(folder.path / "result.json"))
     rounds = federation.training.rounds
-    checkpoints = Checkpoints(folder.path, settings_hash(folder.settings))
+    checkpoints = Checkpoints(folder.path, folder.identity)
+    finished = _finished(federation, folder)
+    if finished is not None:
+        _restore_finished(folder, name, checkpoints.counted(), finished)
+        return finished
     server = federation.start()
     begin, counted = 0, Counted()
     latest = checkpoints.latest(server)
@@ -168,8 +171,41 @@ def recorded_run(
             progress.update()
     accuracy = accuracy or federation.evaluate(server.params)
     outcome = _result(federation, server.params, counted, accuracy)
-    folder.write_json("result.json", outcome.to_json())
+    folder.write_part(RESULT, _RESULT_KIND, outcome.to_json())
     return outcome
+
+
+def _finished(federation: Federation, folder: RunFolder) -> MethodResult | None:
+    """The result that the folder has already, if it can be believed to be this run's."""
+    stored = folder.read_part(RESULT, _RESULT_KIND)
+    if stored is None:
+        return None
+    try:
+        result = MethodResult.from_json(stored, str(folder.path / RESULT))
+    except InputError as error:
+        folder.refuse_part(RESULT, str(error))
+        return None
+    asked = (federation.method.name, federation.world.seed, float(federation.training.rounds))
+    if (result.method, result.seed, result.rounds[-1]) != asked:
+        reason = f"is of {result.method} with seed {result.seed} and {result.rounds[-1]:g} rounds, not of this run"
+        folder.refuse_part(RESULT, f"{folder.path / RESULT} {reason}")
+        return None
+    return result
+
+
+def _restore_finished(folder: RunFolder, name: str, counted: dict[str, Any] | None, result: MethodResult) -> None:
+    """Gives a finished run the lines of metrics back that it lost since."""
+    if counted is not None:
+        folder.restore_metrics(name, Counted(**counted).records)
+        return
+    try:
+        known = [(record.get("round"), record.get("accuracy")) for record in folder.read_metrics(name)]
+    except InputError:
+        known = []
+    if known != list(zip(result.rounds, result.accuracies, strict=True)):
+        sys.stderr.write(
+            f"{folder.path / name}.jsonl is not what {RESULT} says, and no checkpoint is left to restore it from\n"
+        )
 
 
 def _evaluated(

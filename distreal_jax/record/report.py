@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from distreal_jax.errors import InputError
-from distreal_jax.record.files import write_atomically
+from distreal_jax.files import write_atomically
 from distreal_jax.record.method_result import MethodResult
 from distreal_jax.record.statistics import Interval
 from distreal_jax.record.summary import MethodSummary, TimeToTarget, summarise, usual_reference

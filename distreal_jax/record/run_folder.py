@@ -3,25 +3,29 @@
 `config.json` holds the settings and, for every time the run was started or resumed, the command, the commit, the versions
 and the machine, so that a number in a report can be traced. Metrics are JSON lines, each on disk before the next round.
 Everything else is replaced as a whole or not at all. A run that is killed at any moment leaves files that read well, and one
-process at a time writes them.
+process at a time writes them. What is read again is a document with a checksum, and says which settings it is of.
 """
 
-import fcntl
 import json
-import os
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from distreal_jax.document import DamagedDocumentError, parsed_json, read_document, write_document
 from distreal_jax.errors import InputError
-from distreal_jax.record.files import UNFINISHED, read_json, write_atomically, writing
+from distreal_jax.files import UNFINISHED, set_aside, user_path, write_atomically, writing
 from distreal_jax.record.json_values import json_value, settings_hash
+from distreal_jax.record.lock import LOCK, FolderLock
 from distreal_jax.record.metrics import MetricsStream, drop_unfinished_line, read_metrics
 from distreal_jax.record.provenance import provenance
 
 CONFIG = "config.json"
-_LOCK = "run.lock"
+_KIND, _SCHEMA = "distreal_jax run", 1
+RESULTS_KIND = "distreal_jax results"  # of an experiment, as `results.json`
+_PARTS = 1  # schema of the documents of a run
+_REMEDY = "move it away and start the same command again, which goes on from what is left, or choose another folder"
 
 
 class RunFolder:
@@ -32,13 +36,22 @@ class RunFolder:
       settings: The settings as they read back from JSON.
       resumed: The folder already held this run when it was opened.
       may_change: Settings in which it may differ from what the folder held.
+      identity: Stands for all other settings.
+      sessions: What `config.json` says of every start, the present one last.
     """
 
     def __init__(
-        self, path: Path, settings: Mapping[str, Any], resumed: bool, lock: int, may_change: Collection[str] = ()
+        self,
+        path: Path,
+        settings: Mapping[str, Any],
+        resumed: bool,
+        lock: FolderLock,
+        may_change: Collection[str] = (),
+        sessions: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.path, self.settings, self.resumed, self.may_change = path, settings, resumed, may_change
-        self._lock: int | None = lock
+        self.identity, self.sessions = _identity(settings, may_change), sessions
+        self._lock = lock
         self._streams: dict[str, MetricsStream] = {}
 
     @classmethod
@@ -49,6 +62,8 @@ class RunFolder:
     @classmethod
     def at(cls, path: Path, settings: Mapping[str, Any], *, resume: bool = True, may_change: Collection[str] = ()) -> Self:
         """Opens exactly this folder: a new run where it is new or empty, the same run again where it holds one.
+
+        A `config.json` that is damaged or lost is written anew where the folder is known to be of these settings otherwise.
 
         Args:
           path: The folder; made with its parents.
@@ -61,24 +76,31 @@ class RunFolder:
           InputError: The folder holds a run of other settings (the first that differs is named), is held by another process
             (which is named), holds files of something else, or can't be written. Nothing in it was changed.
         """
-        path, settings = Path(path), json_value(settings)
+        path, settings = user_path(path), json_value(settings)
+        identity = _identity(settings, may_change)
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
-            _refuse_foreign(path)
-        lock = _take_lock(path)
+            known = _identity_of(path)
+        lock = FolderLock.take(path, known)
         try:
-            stored = _stored_config(path)
-            if stored is not None and not resume:
+            stored = _stored_config(path, known == identity)
+            if stored is None and known not in (None, identity):
+                raise InputError(
+                    f"{path} holds a run of other settings, whose {CONFIG} is lost; use those, or choose another folder"
+                )
+            if (stored is not None or known is not None) and not resume:
                 raise InputError(f"{path} already holds a run; choose another folder, or resume it with the same command")
             if stored is not None and (difference := _first_difference(stored["settings"], settings, may_change)):
                 raise InputError(f"{path} holds a run of other settings ({difference}); use those, or choose another folder")
             with writing(path):
                 _mend(path)
-            sessions = stored["sessions"] if stored is not None else []
-            folder = cls(path, settings, stored is not None, lock, may_change)
-            folder.write_json(CONFIG, {"settings": settings, "sessions": [*sessions, provenance()]})
+            sessions = [*(stored["sessions"] if stored is not None else []), provenance()]
+            folder = cls(path, settings, stored is not None or known is not None, lock, may_change, sessions)
+            write_document(path / CONFIG, _KIND, _SCHEMA, {"settings": settings, "sessions": json_value(sessions)})
+            with writing(path):
+                lock.leave(identity)
         except BaseException:
-            os.close(lock)
+            lock.release()
             raise
         return folder
 
@@ -95,24 +117,54 @@ class RunFolder:
         self._stream(stream).restore(records)
 
     def write_json(self, name: str, content: Any) -> None:
-        """Replaces the file `name` as a whole. NaN and infinity become null.
+        """Replaces the file `name`, for people and other programs, as a whole. NaN and infinity become null.
 
         Raises:
           InputError: The disk is full or can't be written; the file is as it was.
         """
         write_atomically(self.path / name, (json.dumps(json_value(content), indent=2) + "\n").encode())
 
-    def read_json(self, name: str) -> Any:
-        """The contents of the file `name`; None where there is none yet; raises `InputError` for a damaged one."""
-        return read_json(self.path / name)
+    def write_part(self, name: str, kind: str, content: Mapping[str, Any]) -> None:
+        """Replaces the document `name`, which `read_part` believes in a run of these settings. NaN becomes null.
+
+        Args:
+          name: Of the file.
+          kind: What it is, in words.
+          content: Its fields, JSON values once they went through `json_value`.
+
+        Raises:
+          InputError: The disk is full or can't be written; the file is as it was.
+        """
+        write_document(self.path / name, kind, _PARTS, {"identity": self.identity, **json_value(content)})
+
+    def read_part(self, name: str, kind: str) -> dict[str, Any] | None:
+        """The fields of the document `name`; None where there is none, or none of this run that can be believed.
+
+        One that is damaged, or of other settings, is kept beside itself under another name, which stderr says.
+
+        Raises:
+          InputError: It was made by a newer version, or can't be read or moved.
+        """
+        if not (self.path / name).exists():
+            return None
+        try:
+            identity, content = read_part(self.path / name, kind)
+            if identity != self.identity:
+                raise DamagedDocumentError(f"{self.path / name} is of a run of other settings; it is not used")
+        except DamagedDocumentError as error:
+            self.refuse_part(name, str(error))
+            return None
+        return content
+
+    def refuse_part(self, name: str, reason: str) -> None:
+        """Moves a document that can't be believed out of the way and says so; what it held is made again."""
+        sys.stderr.write(f"{reason}: kept as {set_aside(self.path / name)}, and made again\n")
 
     def close(self) -> None:
         """Lets the next process have the folder."""
         for stream in self._streams.values():
             stream.close()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -124,30 +176,53 @@ class RunFolder:
         return self._streams.setdefault(name, MetricsStream(self.path / f"{name}.jsonl"))
 
 
-def _take_lock(path: Path) -> int:
-    """Locks the folder until the returned descriptor is closed, which the system does for a process that dies."""
-    with writing(path):
-        lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(lock, 0)
-            os.write(lock, str(os.getpid()).encode())
-        except BlockingIOError as error:
-            holder = os.read(lock, 32).decode(errors="replace") or "of unknown number"
-            os.close(lock)
-            raise InputError(
-                f"{path} is in use by process {holder}; wait until it ends, or choose another folder"
-            ) from error
-        except OSError:
-            os.close(lock)
-            raise
-    return lock
+def read_config(path: Path) -> dict[str, Any]:
+    """The settings and sessions of a run's folder, checked; raises `InputError` where there are none that can be read."""
+    fields = read_document(path / CONFIG, _KIND, _SCHEMA, _REMEDY)
+    content = {"settings": fields.mapping("settings"), "sessions": [row.remaining() for row in fields.rows("sessions")]}
+    fields.finish()
+    return content
 
 
-def _refuse_foreign(path: Path) -> None:
-    ours = [entry.name for entry in path.iterdir() if entry.name in (CONFIG, _LOCK) or entry.name.endswith(UNFINISHED)]
-    if CONFIG not in ours and len(ours) < len(list(path.iterdir())):
+def read_part(path: Path, kind: str) -> tuple[str, dict[str, Any]]:
+    """What `RunFolder.write_part` wrote: what stands for the run's settings, and the fields.
+
+    Raises:
+      InputError: The document is missing, damaged, of another kind or of a newer version.
+    """
+    fields = read_document(path, kind, _PARTS, "it is not used")
+    identity, content = fields.text("identity"), fields.remaining()
+    fields.finish()
+    return identity, content
+
+
+def _identity(settings: Mapping[str, Any], may_change: Collection[str]) -> str:
+    return settings_hash({name: value for name, value in settings.items() if name not in may_change})
+
+
+def _identity_of(path: Path) -> str | None:
+    """What the lock, or where that is lost another document, says that the folder's settings are; None: nothing does.
+
+    Raises:
+      InputError: The folder holds files of something else.
+    """
+    entries = [entry.name for entry in path.iterdir() if not entry.name.endswith(UNFINISHED)]
+    known = FolderLock.identity(path)
+    if known is None:
+        documents = [file for places in ("checkpoints/round-*.json", "*.json") for file in sorted(path.glob(places))]
+        known = next(filter(None, map(_identity_in, documents)), None)
+    if known is None and CONFIG not in entries and set(entries) - {LOCK}:
         raise InputError(f"{path} holds files but no run ({CONFIG} is missing); choose a new or an empty folder")
+    # An empty folder that was locked, and no more, is new to whoever comes next.
+    return known if set(entries) - {LOCK} else None
+
+
+def _identity_in(document: Path) -> str | None:
+    try:
+        identity = parsed_json(document.read_bytes())["identity"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return identity if isinstance(identity, str) else None
 
 
 def _mend(path: Path) -> None:
@@ -158,15 +233,19 @@ def _mend(path: Path) -> None:
         drop_unfinished_line(stream)
 
 
-def _stored_config(path: Path) -> dict[str, Any] | None:
+def _stored_config(path: Path, is_this_run: bool) -> dict[str, Any] | None:
+    """What `config.json` says; None where there is none, or a damaged one of this run, which is set aside."""
     if not (path / CONFIG).exists():
         return None
-    config = read_json(path / CONFIG)
-    if not (
-        isinstance(config, dict) and isinstance(config.get("settings"), dict) and isinstance(config.get("sessions"), list)
-    ):
-        raise InputError(f"{path / CONFIG} is damaged (no settings and sessions); choose another folder")
-    return config
+    try:
+        return read_config(path)
+    except DamagedDocumentError as error:
+        if not is_this_run:
+            raise
+        reason = str(error).removesuffix(f"; {_REMEDY}")
+        aside = set_aside(path / CONFIG)
+        sys.stderr.write(f"{reason}: kept as {aside.name}, and written anew, as the folder is of these settings\n")
+        return None
 
 
 def _first_difference(stored: Any, given: Any, but_for: Collection[str] = (), name: str = "") -> str | None:

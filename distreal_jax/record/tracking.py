@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from distreal_jax.errors import InputError
-from distreal_jax.record.files import write_atomically
+from distreal_jax.files import write_atomically
 from distreal_jax.record.json_values import json_value
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from distreal_jax.errors import InputError
-from distreal_jax.record.files import write_atomically
+from distreal_jax.files import write_atomically
 
 _DOTS_PER_INCH = 150
 _LOOK: Any = {
