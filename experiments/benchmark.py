@@ -38,7 +38,7 @@ from distreal_jax.methods import METHODS
 from distreal_jax.networks import make_network
 from distreal_jax.plan import plan_round
 from distreal_jax.record import provenance
-from distreal_jax.step import ConvolutionForm, Images, LocalStep, split_variables
+from distreal_jax.step import ConvolutionForm, Examples, LocalStep, split_variables
 from distreal_jax.table import DropoutTable
 from distreal_jax.tracing import TracedNetwork, trace_network
 
@@ -151,7 +151,7 @@ class OurRounds:
         data = synthetic_dataset(
             num_examples=1000, image_shape=workload.image_shape, num_classes=workload.num_classes, seed=0
         )
-        self.images = Images(*(jnp.asarray(a) for a in (data.train_images, data.train_labels, data.mean, data.std)))
+        self.images: Examples = jax.tree.map(jnp.asarray, data.train)
         grouping = default_grouping(execution, jax.default_backend(), clients, len(jax.devices()))
         if options.block or options.chunk:
             block = options.block or options.chunk

@@ -123,17 +123,19 @@ def the_line(name: str, data_dir: Path | str | None = None) -> str:
 
 
 def assert_equal(first: Dataset, second: Dataset) -> None:
-    for part in ("train_images", "train_labels", "test_images", "test_labels", "mean", "std", "train_clients"):
-        np.testing.assert_array_equal(getattr(first, part), getattr(second, part))
+    for one, other in ((first.train, second.train), (first.test, second.test)):
+        for given, expected in zip(one, other, strict=True):
+            np.testing.assert_array_equal(given, expected)
+    np.testing.assert_array_equal(first.train_clients, second.train_clients)
 
 
 def test_digits_need_no_data_folder_and_split_every_class_four_to_one():
     digits = load_dataset("digits", "no/such/folder")
-    train, test = np.bincount(digits.train_labels), np.bincount(digits.test_labels)
+    train, test = np.bincount(digits.train.targets), np.bincount(digits.test.targets)
     assert digits.image_shape == (8, 8, 1)
     assert train.sum() + test.sum() == 1797
     assert (test == (train + test) // 5).all()
-    assert set(np.unique(digits.train_images)) == {round(level * 255 / 16) for level in range(17)}
+    assert set(np.unique(digits.train.inputs)) == {round(level * 255 / 16) for level in range(17)}
     assert digits.train_clients is None
     assert_equal(digits, load_dataset("digits"))
 
@@ -146,20 +148,19 @@ def test_mean_and_deviation_of_pixels_are_those_computed_by_hand():
     train[..., 2] = 51  # constant
     arrays = {"train_images": train, "train_labels": np.array([0, 1]), "test_images": train, "test_labels": np.array([1, 1])}
     dataset = Dataset.from_arrays("by hand", 2, arrays)
-    np.testing.assert_allclose(dataset.mean, [0.5, 0.25, 0.2], rtol=1e-6)
-    np.testing.assert_allclose(dataset.std, [0.5, np.sqrt(3) / 4, 1.0], rtol=1e-6)
-    assert dataset.mean.dtype == dataset.std.dtype == np.float32
+    np.testing.assert_allclose(dataset.train.mean, [0.5, 0.25, 0.2], rtol=1e-6)
+    np.testing.assert_allclose(dataset.train.std, [0.5, np.sqrt(3) / 4, 1.0], rtol=1e-6)
+    assert dataset.train.mean.dtype == dataset.train.std.dtype == np.float32
 
 
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"train_images": images_of(4).astype(np.float32)}, "train images are float32"),
         ({"test_images": images_of(2, size=(5, 5, 3))}, "the same size in train and test"),
-        ({"train_labels": np.zeros(3, int)}, r"\(3,\) train labels for 4 images"),
+        ({"train_labels": np.zeros(3, int)}, "4 train inputs and 3 labels"),
         ({"test_labels": np.array([0, 3])}, "test labels 0 to 3, not of 3 classes"),
         ({"train_labels": np.array([0, 1, -1, 2])}, "train labels -1 to 2"),
-        ({"test_images": images_of(0), "test_labels": np.zeros(0, int)}, "0 images"),
+        ({"test_images": images_of(0), "test_labels": np.zeros(0, int)}, "0 test inputs"),
         ({"train_clients": np.zeros(2, int)}, r"\(2,\) clients"),
     ],
 )
@@ -180,8 +181,8 @@ def test_mnist_writers_are_found_where_the_folder_of_data_is_named(tmp_path, ins
     arrays = write_writers(tmp_path / "data_dir" / inside)
     dataset = load_dataset("mnist_writers", tmp_path / "data_dir")
     assert dataset.image_shape == (4, 5, 1)
-    np.testing.assert_array_equal(dataset.train_images[..., 0], arrays["x_train"])
-    np.testing.assert_array_equal(dataset.test_labels, arrays["y_test"])
+    np.testing.assert_array_equal(dataset.train.inputs[..., 0], arrays["x_train"])
+    np.testing.assert_array_equal(dataset.test.targets, arrays["y_test"])
     assert dataset.train_clients.tolist() == [2, 0, 2, 0, 1, 2]
 
 
@@ -210,10 +211,10 @@ def test_a_prepared_set_is_read_without_tensorflow_pixel_by_pixel(tmp_path, capf
     dataset = load_dataset("tiny", tmp_path)
     assert ("tensorflow" in sys.modules) == imported_before
     assert dataset.name == "tiny" and dataset.num_classes == 3 and dataset.image_shape == (4, 5, 3)
-    np.testing.assert_array_equal(dataset.train_images, pictures["train"])
-    np.testing.assert_array_equal(dataset.test_images, pictures["test"])
-    assert dataset.train_labels.tolist() == dataset.test_labels.tolist() == [0, 1, 2, 0, 1, 2]
-    assert dataset.train_labels.dtype == np.int32
+    np.testing.assert_array_equal(dataset.train.inputs, pictures["train"])
+    np.testing.assert_array_equal(dataset.test.inputs, pictures["test"])
+    assert dataset.train.targets.tolist() == dataset.test.targets.tolist() == [0, 1, 2, 0, 1, 2]
+    assert dataset.train.targets.dtype == np.int32
     assert dataset.train_clients is None
     assert capfd.readouterr().out == ""
 
@@ -236,12 +237,12 @@ def test_grey_images_keep_their_channel(tmp_path):
         writer.close()
     dataset = load_dataset("grey", tmp_path)
     assert dataset.image_shape == (4, 5, 1)
-    np.testing.assert_array_equal(dataset.train_images[2], images_of(1, 2)[0, ..., :1])
+    np.testing.assert_array_equal(dataset.train.inputs[2], images_of(1, 2)[0, ..., :1])
 
 
 def test_the_validation_split_stands_in_for_an_absent_test_split(tmp_path):
     pictures = write_prepared(tmp_path, splits=("train", "validation"))
-    np.testing.assert_array_equal(load_dataset("tiny", tmp_path).test_images, pictures["validation"])
+    np.testing.assert_array_equal(load_dataset("tiny", tmp_path).test.inputs, pictures["validation"])
 
 
 @pytest.mark.parametrize(("owner", "owner_kind"), [("client_id", "text"), ("writer", "text"), ("user", "class")])
@@ -266,7 +267,7 @@ def test_a_set_is_decoded_once(tmp_path, cache):
 def test_two_preparations_of_one_set_are_not_mixed_up(tmp_path):
     for seed in (0, 1):
         pictures = write_prepared(tmp_path / str(seed), seed=seed)
-        np.testing.assert_array_equal(load_dataset("tiny", tmp_path / str(seed)).train_images, pictures["train"])
+        np.testing.assert_array_equal(load_dataset("tiny", tmp_path / str(seed)).train.inputs, pictures["train"])
 
 
 @pytest.mark.parametrize("damage", ["truncated", "one byte", "other arrays", "nonsense", "a folder"])
@@ -279,7 +280,7 @@ def test_a_damaged_cache_is_decoded_again(tmp_path, cache, damage):
         case "truncated":
             file.write_bytes(whole[: len(whole) // 2])
         case "one byte":
-            position = whole.index(decoded.train_images.tobytes()) + 7
+            position = whole.index(decoded.train.inputs.tobytes()) + 7
             file.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
         case "other arrays":
             np.savez(file, **dict.fromkeys(("train_images", "train_labels", "test_images", "test_labels"), np.zeros(3)))
@@ -303,7 +304,7 @@ def test_a_cache_that_can_not_be_written_is_done_without(tmp_path, monkeypatch):
     pictures = write_prepared(tmp_path)
     (tmp_path / "a file").write_text("")
     monkeypatch.setenv("DISTREAL_CACHE", str(tmp_path / "a file" / "cache"))
-    np.testing.assert_array_equal(load_dataset("tiny", tmp_path).train_images, pictures["train"])
+    np.testing.assert_array_equal(load_dataset("tiny", tmp_path).train.inputs, pictures["train"])
 
 
 @pytest.mark.parametrize(
@@ -383,13 +384,13 @@ def test_preparing_a_set_without_a_network_says_how_to_get_it(tmp_path, monkeypa
 def test_a_synthetic_set_can_be_learnt_and_is_a_function_of_its_seed():
     settings = {"num_examples": 200, "image_shape": (8, 6, 3), "num_classes": 7}
     dataset = synthetic_dataset(**settings, seed=0)
-    assert dataset.image_shape == (8, 6, 3) and len(dataset.train_labels) == 200 and len(dataset.test_labels) == 20
-    means = np.array([dataset.train_images[dataset.train_labels == label].mean(axis=0) for label in range(7)])
-    distances = ((dataset.test_images[:, None] - means[None]) ** 2).sum(axis=(2, 3, 4))
-    np.testing.assert_array_equal(distances.argmin(axis=1), dataset.test_labels)
-    assert len(np.unique(dataset.train_images, axis=0)) == 200
+    assert dataset.image_shape == (8, 6, 3) and len(dataset.train.targets) == 200 and len(dataset.test.targets) == 20
+    means = np.array([dataset.train.inputs[dataset.train.targets == label].mean(axis=0) for label in range(7)])
+    distances = ((dataset.test.inputs[:, None] - means[None]) ** 2).sum(axis=(2, 3, 4))
+    np.testing.assert_array_equal(distances.argmin(axis=1), dataset.test.targets)
+    assert len(np.unique(dataset.train.inputs, axis=0)) == 200
     assert_equal(dataset, synthetic_dataset(**settings, seed=0))
-    assert (dataset.train_images != synthetic_dataset(**settings, seed=1).train_images).any()
+    assert (dataset.train.inputs != synthetic_dataset(**settings, seed=1).train.inputs).any()
 
 
 @pytest.mark.parametrize("change", [{"num_examples": 0}, {"image_shape": (8, 0, 1)}, {"num_classes": 0}, {"seed": -1}])
@@ -401,18 +402,18 @@ def test_a_synthetic_set_of_nothing_is_refused(change):
 @needs("tfds/cifar10")
 def test_cifar10_has_the_published_pixels():
     dataset = load_dataset("cifar10", REAL / "tfds")
-    assert dataset.train_images.shape == (50_000, 32, 32, 3) and dataset.num_classes == 10
-    assert (np.bincount(dataset.train_labels) == 5000).all() and (np.bincount(dataset.test_labels) == 1000).all()
-    np.testing.assert_allclose(dataset.mean, [0.4914, 0.4822, 0.4465], atol=1e-4)
-    np.testing.assert_allclose(dataset.std, [0.2470, 0.2435, 0.2616], atol=1e-4)
+    assert dataset.train.inputs.shape == (50_000, 32, 32, 3) and dataset.num_classes == 10
+    assert (np.bincount(dataset.train.targets) == 5000).all() and (np.bincount(dataset.test.targets) == 1000).all()
+    np.testing.assert_allclose(dataset.train.mean, [0.4914, 0.4822, 0.4465], atol=1e-4)
+    np.testing.assert_allclose(dataset.train.std, [0.2470, 0.2435, 0.2616], atol=1e-4)
 
 
 @needs("tfds/fashion_mnist")
 def test_fashion_mnist_has_the_published_pixels():
     dataset = load_dataset("fashion_mnist", REAL / "tfds")
-    assert dataset.train_images.shape == (60_000, 28, 28, 1) and dataset.num_classes == 10
-    assert (np.bincount(dataset.train_labels) == 6000).all() and (np.bincount(dataset.test_labels) == 1000).all()
-    np.testing.assert_allclose((dataset.mean, dataset.std), [[0.2860], [0.3530]], atol=1e-4)
+    assert dataset.train.inputs.shape == (60_000, 28, 28, 1) and dataset.num_classes == 10
+    assert (np.bincount(dataset.train.targets) == 6000).all() and (np.bincount(dataset.test.targets) == 1000).all()
+    np.testing.assert_allclose((dataset.train.mean, dataset.train.std), [[0.2860], [0.3530]], atol=1e-4)
 
 
 @needs("data/mnist_writers")
@@ -421,5 +422,5 @@ def test_mnist_has_539_writers_wherever_in_the_shared_folder_one_points(named):
     dataset = load_dataset("mnist_writers", REAL / named)
     sizes = np.bincount(dataset.train_clients)
     assert (len(sizes), sizes.min(), np.median(sizes), sizes.max()) == (539, 19, 116, 131)
-    assert dataset.train_images.shape == (60_000, 28, 28, 1) and dataset.test_images.shape == (10_000, 28, 28, 1)
-    np.testing.assert_allclose((dataset.mean, dataset.std), [[0.1307], [0.3081]], atol=1e-4)
+    assert dataset.train.inputs.shape == (60_000, 28, 28, 1) and dataset.test.inputs.shape == (10_000, 28, 28, 1)
+    np.testing.assert_allclose((dataset.train.mean, dataset.train.std), [[0.1307], [0.3081]], atol=1e-4)

@@ -96,7 +96,7 @@ def test_a_dry_run_of_a_search_tells_what_it_would_measure(
     said = capsys.readouterr().out
     # 8 x 3 x 2; and twice 8 best, 12 vectors of one rate with the full network, and the narrowest that the search began with
     assert "At most 48 short trainings in 3 generations of 8, then 42 of the best" in said
-    assert "6 mini-batches of 4 at full shapes, images of 8x8, 34.9 MMACs" in said  # 3 x 484,992 x 24
+    assert "6 mini-batches of 4 at full shapes, examples of 8x8, 34.9 MMACs" in said  # 3 x 484,992 x 24
     assert "at most 1 programs" in said
     assert "Nothing was written." in said and list(tmp_path.iterdir()) == []
 

@@ -19,7 +19,7 @@ from distreal_jax.fleet.federation import Federation, TrainingSettings, table_fo
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS, Method, method_named
 from distreal_jax.record.recorded_run import accuracy_per_tier
-from distreal_jax.step import Images, split_variables
+from distreal_jax.step import Examples, split_variables
 from distreal_jax.table import DropoutTable
 from distreal_jax.tracing import trace_network
 
@@ -43,16 +43,15 @@ class TinyNetwork(nnx.Module):
 
 def world_of(seed: int, load: str = "redrawn:0.1,1,3") -> World:
     dataset = synthetic_dataset(num_examples=120, image_shape=(SIDE, SIDE, 1), num_classes=CLASSES, seed=0)
-    partition = make_partition("dirichlet", dataset.train_labels, DEVICES, seed=seed, alpha=0.5)
+    partition = make_partition("dirichlet", dataset.train.targets, DEVICES, seed=seed, alpha=0.5)
     model = TinyNetwork(nnx.Rngs(seed))
     network = trace_network(model, jax.ShapeDtypeStruct((1, SIDE, SIDE, 1), jnp.float32))
     params, others = split_variables(model)
-    mean, std = jnp.asarray(dataset.mean), jnp.asarray(dataset.std)
-    train = Images(jnp.asarray(dataset.train_images), jnp.asarray(dataset.train_labels), mean, std)
+    train: Examples = jax.tree.map(jnp.asarray, dataset.train)
     # More test examples than are evaluated at once, and no multiple of it.
-    more = np.arange(250) % len(dataset.test_labels)
-    test = Images(jnp.asarray(dataset.test_images[more]), jnp.asarray(dataset.test_labels[more]), mean, std)
-    evaluator = Evaluator(network, others, test, train, np.arange(100), CLASSES)
+    more = np.arange(250) % dataset.test.num_examples
+    test = train._replace(inputs=jnp.asarray(dataset.test.inputs[more]), targets=jnp.asarray(dataset.test.targets[more]))
+    evaluator = Evaluator(network, others, test, train, np.arange(100), dataset.task)
     availability = make_availability(load, seed=seed, num_devices=DEVICES)
     return World(dataset, partition, availability, network, params, others, train, evaluator, seed)
 
@@ -149,13 +148,13 @@ def by_hand(world: World, params: Any, widths: list[int]) -> tuple[np.ndarray, n
         windows = np.lib.stride_tricks.sliding_window_view(x[..., 0], (3, 3), axis=(1, 2))
         return np.einsum("bhwij,ijf->bhwf", windows, kernel[:, :, 0]) + bias
 
-    statistics = convolved(world.train.images[world.evaluator.statistics])
+    statistics = convolved(world.train.inputs[world.evaluator.statistics])
     mean, variance = statistics.mean(axis=(0, 1, 2)), statistics.var(axis=(0, 1, 2))
-    x = (convolved(world.evaluator.test.images) - mean) / np.sqrt(variance + 1e-5) * scale + shift
+    x = (convolved(world.evaluator.test.inputs) - mean) / np.sqrt(variance + 1e-5) * scale + shift
     x = np.maximum(x, 0).reshape(len(x), -1)
     x = np.maximum(x @ hidden + np.asarray(values["hidden"]["bias"])[:second], 0)
     logits = x @ np.asarray(values["classifier"]["kernel"])[:second] + np.asarray(values["classifier"]["bias"])
-    return logits, np.asarray(world.evaluator.test.labels)
+    return logits, np.asarray(world.evaluator.test.targets)
 
 
 def test_running_statistics_are_estimated_anew(world: World) -> None:
@@ -236,7 +235,7 @@ def test_accuracy_per_tier_weighs_classes_by_what_a_tiers_devices_hold(world: Wo
     expected = []
     for tier in (weakest, middle, strongest):
         examples = np.concatenate([world.partition.examples_of(device) for device in tier])
-        first, second, _ = np.bincount(world.dataset.train_labels[examples], minlength=CLASSES)
+        first, second, _ = np.bincount(world.dataset.train.targets[examples], minlength=CLASSES)
         expected.append((0.5 * first + 1.0 * second) / (first + second))
     tiers = accuracy_per_tier(federation, accuracy)
     assert list(tiers) == ["weakest third", "middle third", "strongest third"]
@@ -249,7 +248,7 @@ def test_a_method_with_a_masked_loss_gets_the_classes_that_its_clients_have(worl
     plan, work = federation_of("heterofl", world).plan(0)
     assert work.classes is not None and not work.classes.all()
     for client, classes in zip(plan.clients, work.classes, strict=True):
-        held = set(world.dataset.train_labels[world.partition.examples_of(int(client))].tolist())
+        held = set(world.dataset.train.targets[world.partition.examples_of(int(client))].tolist())
         assert set(np.flatnonzero(classes).tolist()) == held
     assert federation_of("heterofl[masked_loss=false]", world).plan(0)[1].classes is None
 

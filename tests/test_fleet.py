@@ -32,7 +32,7 @@ from distreal_jax.fleet.round import RoundKeys
 from distreal_jax.fleet.work import in_blocks, items_of, path_lengths
 from distreal_jax.methods import METHODS, Method, method_named
 from distreal_jax.plan import plan_round
-from distreal_jax.step import Images, LocalStep, split_variables
+from distreal_jax.step import Examples, LocalStep, split_variables
 from distreal_jax.table import DropoutTable
 from distreal_jax.tracing import TracedNetwork, draw_filters, trace_network
 
@@ -85,7 +85,7 @@ class Fleet:
     network: TracedNetwork
     params: Any
     others: Any
-    images: Images
+    images: Examples
     partition: Partition
     made: dict[Hashable, Any] = dataclasses.field(default_factory=dict, repr=False)
 
@@ -149,7 +149,7 @@ def fleet() -> Fleet:
     pixels = generator.uniform(0, 255, (EXAMPLES + 1, 3, 3, 1)).astype(np.float32)
     pixels[POISONED] = np.nan
     labels = generator.integers(0, CLASSES, EXAMPLES + 1).astype(np.int32)
-    images = Images(jnp.asarray(pixels), jnp.asarray(labels), jnp.full(1, 0.5), jnp.full(1, 0.3))
+    images = Examples(jnp.asarray(pixels), jnp.asarray(labels), jnp.full(1, 0.5), jnp.full(1, 0.3))
     owned = np.arange(EXAMPLES)
     partition = Partition.from_lists([owned[owned % CLIENTS == client] for client in range(CLIENTS)], EXAMPLES)
     return Fleet(network, params, others, images, partition)
@@ -246,9 +246,9 @@ def fedavg(fleet: Fleet, work: ClientWork) -> Any:
     @jax.jit
     def step(params: Any, state: Any, index: jax.Array) -> tuple[Any, Any]:
         def loss(params: Any) -> jax.Array:
-            pixels = (fleet.images.images[index] / 255 - 0.5) / 0.3
+            pixels = (fleet.images.inputs[index] / 255 - 0.5) / 0.3
             logits = nnx.merge(graphdef, params, others)(pixels)
-            return optax.softmax_cross_entropy_with_integer_labels(logits, fleet.images.labels[index]).mean()
+            return optax.softmax_cross_entropy_with_integer_labels(logits, fleet.images.targets[index]).mean()
 
         updates, state = optimizer.update(jax.grad(loss)(params), state, params)
         return optax.apply_updates(params, updates), state

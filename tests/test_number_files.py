@@ -133,4 +133,4 @@ def test_a_damaged_npz_is_what_it_was_or_one_line(whole: dict[str, bytes], tmp_p
     else:
         (tmp_path / "mnist_writers.npz").write_bytes(content)
         with fine_or_one_line():
-            assert len(load_dataset("mnist_writers", tmp_path).train_labels) == 4
+            assert len(load_dataset("mnist_writers", tmp_path).train.targets) == 4

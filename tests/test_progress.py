@@ -19,7 +19,7 @@ from distreal_jax.errors import InputError
 from distreal_jax.networks import make_network
 from distreal_jax.search.progress import Progress, ProgressSettings, describe
 from distreal_jax.search.training_sizes import by_size
-from distreal_jax.step import Batch, Images, split_variables
+from distreal_jax.step import Batch, Examples, split_variables
 from distreal_jax.tracing import TracedNetwork, inside_blocks, trace_network
 
 CLASSES, EXAMPLES = 4, 160
@@ -44,10 +44,10 @@ class Given:
     network: TracedNetwork
     params: Any
     others: Any
-    train: Images
+    train: Examples
 
     def progress(
-        self, settings: ProgressSettings = SETTINGS, seed: int = 0, train: Images | None = None, **how: Any
+        self, settings: ProgressSettings = SETTINGS, seed: int = 0, train: Examples | None = None, **how: Any
     ) -> Progress:
         optimizer = how.pop("optimizer", optax.sgd(0.1))
         return Progress(self.network, self.params, self.others, train or self.train, optimizer, settings, seed=seed, **how)
@@ -58,8 +58,7 @@ def given() -> Given:
     dataset = synthetic_dataset(num_examples=EXAMPLES, image_shape=(4, 4, 1), num_classes=CLASSES, seed=1)
     model = TinyNetwork(nnx.Rngs(0))
     network = trace_network(model, jax.ShapeDtypeStruct((1, 4, 4, 1), jnp.float32))
-    arrays = (dataset.train_images, dataset.train_labels, dataset.mean, dataset.std)
-    return Given(network, *split_variables(model), Images(*map(jnp.asarray, arrays)))
+    return Given(network, *split_variables(model), jax.tree.map(jnp.asarray, dataset.train))
 
 
 @functools.cache
@@ -193,7 +192,7 @@ def test_progress_on_shrunk_images_is_that_on_images_that_were_small_from_the_fi
     model = AnySizeNetwork(nnx.Rngs(0))
     network = trace_network(model, jax.ShapeDtypeStruct((1, 12, 12, 1), jnp.float32))
     small = Given(network, *split_variables(model), given.train)
-    larger = given.train._replace(images=given.train.images.repeat(3, axis=1).repeat(3, axis=2))
+    larger = given.train._replace(inputs=given.train.inputs.repeat(3, axis=1).repeat(3, axis=2))
     candidates = np.array([[1], [3], [6]])
     shrunk = small.progress(dataclasses.replace(SETTINGS, shrink=3), train=larger)(candidates, 0)
     np.testing.assert_array_equal(shrunk, small.progress()(candidates, 0))
@@ -201,7 +200,7 @@ def test_progress_on_shrunk_images_is_that_on_images_that_were_small_from_the_fi
 
 def test_images_are_shrunk_by_the_mean_of_their_pixels_to_what_the_network_takes(given: Given) -> None:
     pixels = np.array([[0, 10, 7, 7], [20, 31, 7, 8]], np.uint8).reshape(1, 2, 4, 1)
-    assert given.train._replace(images=jnp.asarray(pixels)).shrunk(2).images.ravel().tolist() == [15, 7]
+    assert given.train._replace(inputs=jnp.asarray(pixels)).shrunk(2).inputs.ravel().tolist() == [15, 7]
     with pytest.raises(InputError, match="images of 4x4 can't be shrunk by 3; give a divisor of both"):
         given.progress(dataclasses.replace(SETTINGS, shrink=3))
     with pytest.raises(InputError, match=r"can't be run on images shrunk to 2x2 \(progress shrink 2\)"):
@@ -215,7 +214,7 @@ def test_progress_per_mac_is_relative_to_the_full_networks_cost(given: Given, me
     assert per_mac[FULL] == measured[FULL]
 
 
-class Watched(Images):
+class Watched(Examples):
     """Training data that notes which examples are asked for, by how many at once."""
 
     asked: dict[int, set[int]]
@@ -239,8 +238,8 @@ def test_held_out_examples_are_never_trained_on(given: Given) -> None:
 def test_a_short_training_is_that_of_a_federation(given: Given) -> None:
     """Where all examples are alike nothing is random: the mean of devices is a device, two rounds are a longer one."""
     mean, std = given.train.mean, given.train.std
-    images = given.train.images
-    alike = Images(jnp.broadcast_to(images[:1], images.shape), jnp.zeros_like(given.train.labels), mean, std)
+    images = given.train.inputs
+    alike = Examples(jnp.broadcast_to(images[:1], images.shape), jnp.zeros_like(given.train.targets), mean, std)
 
     def trained(rounds: int, devices: int, steps: int) -> Any:
         settings = dataclasses.replace(SETTINGS, rounds=rounds, devices=devices, steps=steps)
@@ -257,7 +256,7 @@ def test_a_candidate_that_diverges_has_lost_everything(given: Given) -> None:
 
 
 def test_a_snapshot_that_diverged_is_told_of(given: Given) -> None:
-    with pytest.raises(InputError, match="output for images of 4x4 is not finite before any short training"):
+    with pytest.raises(InputError, match="output for examples of 4x4 is not finite before any short training"):
         given.progress(optimizer=optax.sgd(float("inf")))(CANDIDATES, 0)
 
 

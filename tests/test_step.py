@@ -21,7 +21,7 @@ from jax import lax
 
 from distreal_jax.errors import InputError
 from distreal_jax.networks import make_network
-from distreal_jax.step import Batch, Learner, LocalStep, MaskedNetwork, cross_entropy, forward, split_variables
+from distreal_jax.step import CLASSIFICATION, Batch, Learner, LocalStep, MaskedNetwork, forward, split_variables
 from distreal_jax.step.forms import in_form
 from distreal_jax.tracing import TracedNetwork, trace_network
 
@@ -298,8 +298,8 @@ def test_ordinary_step_is_what_flax_and_optax_do():
             model = nnx.merge(network.graphdef, *jax.tree.map(jnp.asarray, (params, others)))
             model.train()
             model.dropout.rngs.key[...] = jax.random.fold_in(KEY, 0)
-            log_probabilities = nnx.log_softmax(model(batch.images))
-            return -log_probabilities[jnp.arange(4), batch.labels].mean()
+            log_probabilities = nnx.log_softmax(model(batch.inputs))
+            return -log_probabilities[jnp.arange(4), batch.targets].mean()
 
         loss, gradients = jax.value_and_grad(loss_of)(learner.params)
         updates, state = EVERYTHING.update(gradients, learner.opt_state, learner.params)
@@ -336,7 +336,7 @@ def test_logits_of_classes_that_a_device_has_not_count_as_zero():
     logits = jnp.array([[1.0, 5.0, 2.0], [1.0, -3.0, 2.0]])
     batch = Batch(jnp.zeros(()), jnp.array([0, 2]), classes=jnp.array([True, False, True]))
     normaliser = np.log(np.exp(1.0) + np.exp(0.0) + np.exp(2.0))
-    np.testing.assert_allclose(cross_entropy(logits, batch), [normaliser - 1.0, normaliser - 2.0], rtol=1e-6)
+    np.testing.assert_allclose(CLASSIFICATION.losses(logits, batch), [normaliser - 1.0, normaliser - 2.0], rtol=1e-6)
 
 
 # The Flax module.
@@ -354,12 +354,12 @@ def test_masked_network_gives_the_output_of_the_sub_network_and_compiles_once():
 
     def output_of_sub_network(kept):
         variables = network.take((params, others), kept)
-        return forward(network, *variables, batch.images, train=False, convolution="library")[0]
+        return forward(network, *variables, batch.inputs, train=False, convolution="library")[0]
 
     @nnx.jit
     def apply(masked, masks):
         compilations.append(None)
-        return masked(batch.images, masks)
+        return masked(batch.inputs, masks)
 
     for seed in range(2):
         kept = some_kept(network, seed)
@@ -373,7 +373,7 @@ def test_masked_network_gives_the_output_of_the_sub_network_and_compiles_once():
 def test_masked_network_in_training_moves_the_running_statistics_of_kept_filters_alone():
     network, _, others, batch = small()
     masked, kept = masked_network(), [np.array([1, 4, 6]), np.arange(6), np.arange(12)]
-    nnx.jit(lambda masked, masks: masked(batch.images, masks))(masked, masks_of(network, kept))
+    nnx.jit(lambda masked, masks: masked(batch.inputs, masks))(masked, masks_of(network, kept))
     for name in ("mean", "var"):
         after, before = getattr(masked.model.between, name), others["between"][name]
         assert np.flatnonzero(np.asarray(after) != np.asarray(before)).tolist() == [1, 4, 6]

@@ -37,7 +37,7 @@ from distreal_jax.search import SearchSettings, SearchSpace, inner_weights, sear
 from distreal_jax.search.design import DesignedVector, designed_table, designed_vectors, uniform_beside
 from distreal_jax.search.nsga2 import first_vectors
 from distreal_jax.search.progress import Progress, ProgressSettings
-from distreal_jax.step import Batch, Images, split_variables
+from distreal_jax.step import Batch, Examples, split_variables
 from distreal_jax.table import DropoutTable
 from distreal_jax.tracing import trace_network
 from experiments import carry_over, proxy_study, search_study, table_shapes
@@ -134,7 +134,7 @@ class TinyNetwork(nnx.Module):
         return self.classifier(nnx.relu(self.conv(images)).mean(axis=(1, 2)))
 
 
-class Watched(Images):
+class Watched(Examples):
     """Training data that notes which examples each mini-batch asks for."""
 
     asked: list[list[int]]
@@ -147,13 +147,12 @@ class Watched(Images):
 @pytest.fixture(scope="module")
 def tiny_proxy() -> Callable[..., Progress]:
     dataset = synthetic_dataset(num_examples=60, image_shape=(3, 3, 1), num_classes=4, seed=1)
-    arrays = (dataset.train_images, dataset.train_labels, dataset.mean, dataset.std)
     model = TinyNetwork()
     network = trace_network(model, jax.ShapeDtypeStruct((1, 3, 3, 1), jnp.float32))
     settings = ProgressSettings(rounds=2, devices=3, steps=2, batch_size=8, held_out=20)
 
     def make(partition: Partition | None, **changed: int) -> Progress:
-        train = Watched(*map(jnp.asarray, arrays))
+        train = Watched(*map(jnp.asarray, dataset.train))
         kept = {
             name: changed.get(name, getattr(settings, name))
             for name in ("rounds", "devices", "steps", "batch_size", "held_out")

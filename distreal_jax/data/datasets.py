@@ -1,4 +1,4 @@
-"""Image classification data sets as plain uint8 arrays: digits, MNIST with its writers, and all of tensorflow-datasets.
+"""Data sets: a user's own arrays, and by name image classification (digits, MNIST with its writers, tensorflow-datasets).
 
 A set of tensorflow-datasets is decoded once and then read from a cache (see `array_files`).
 """
@@ -9,88 +9,90 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import numpy.typing as npt
 
+from distreal_jax.data.arrays import as_array, as_classes, as_images, as_tree, pixel_statistics, split_arrays
 from distreal_jax.data.handwritten import digits, mnist_writers
 from distreal_jax.data.prepared import PreparedSet, quietly
 from distreal_jax.errors import InputError
-
-Images = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int32]
+from distreal_jax.step import Examples, Task, classification
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """An image classification data set in memory.
+    """A data set in memory.
 
     Attributes:
       name: What the command line calls it.
-      train_images: uint8 [examples, height, width, channels].
-      train_labels: int32 [examples], in [0, num_classes).
-      test_images: uint8 [test examples, height, width, channels].
-      test_labels: int32 [test examples].
-      num_classes: How many classes there are.
-      mean: float32 [channels], mean of the training pixels / 255.
-      std: float32 [channels], their standard deviation; 1 where a channel is constant, so that one can divide by it.
+      task: What is learnt on it.
+      train: Training examples. Images are uint8 or float32 [examples, height, width, channels], with mean and standard
+        deviation of the training pixels / 255 of each channel (1 where a channel is constant, so that one can divide by
+        it); classes are int32 [examples], in [0, num_classes).
+      test: Test examples; images with the statistics of the training images.
       train_clients: int32 [examples], the natural owner (the writer of a digit) of each training example, numbered from 0 in
         the order of the set's own names; None if the set names none.
     """
 
     name: str
-    train_images: Images
-    train_labels: Labels
-    test_images: Images
-    test_labels: Labels
-    num_classes: int
-    mean: npt.NDArray[np.float32]
-    std: npt.NDArray[np.float32]
-    train_clients: Labels | None
+    task: Task
+    train: Examples
+    test: Examples
+    train_clients: npt.NDArray[np.int32] | None = None
 
     @classmethod
-    def from_arrays(cls, name: str, num_classes: int, arrays: Mapping[str, npt.NDArray[Any]]) -> "Dataset":
-        """The data set of `train_images`, `train_labels`, `test_images`, `test_labels` and, optional, `train_clients`.
+    def from_arrays(cls, name: str, task: int | Task, arrays: Mapping[str, Any]) -> "Dataset":
+        """The data set of a user's arrays.
+
+        Args:
+          name: What it is called.
+          task: How many classes it has; or the task, for what is no classification.
+          arrays: `train_images` and `test_images`, [examples, height, width, channels] (or without channels, if grey), of
+            bytes or any other numbers; they are normalised by the training images' mean and standard deviation. What is
+            no image goes by `train_inputs` and `test_inputs`: an array [examples, ...], or a dict or tuple of such for a
+            network that takes several, given to it as it is. `train_labels` and `test_labels`: the classes, [examples], as
+            numbers from 0, one-hot rows or names; for another task what it compares outputs with, an array [examples, ...]
+            or a dict or tuple of such (`train_targets` and `test_targets` are the same). `train_clients`, optional: who
+            owns each training example, numbers or names [examples].
 
         Raises:
-          InputError: Images that are not uint8 [examples, height, width, channels] of one size in train and test, no
-            example, labels outside [0, num_classes), or a number of labels or clients other than that of images.
+          InputError: An array is missing or of another form, train and test differ in form, there is no example, a number is
+            not finite, or classes are not in [0, num_classes).
         """
-        for split in ("train", "test"):
-            images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
-            size = arrays["train_images"].shape[1:]
-            if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != size or 0 in size:
-                raise InputError(
-                    f"data set {name!r}: {split} images are {images.dtype} {images.shape}; expected uint8 "
-                    "[examples, height, width, channels], the same size in train and test"
-                )
-            if labels.shape != images.shape[:1] or not labels.size:
-                raise InputError(
-                    f"data set {name!r}: {labels.shape} {split} labels for {len(images)} images; expected one each"
-                )
-            if not np.issubdtype(labels.dtype, np.integer) or not 0 <= labels.min() <= labels.max() < num_classes:
-                raise InputError(
-                    f"data set {name!r}: {split} labels {labels.min()} to {labels.max()}, not of {num_classes} classes"
-                )
-        clients = arrays.get("train_clients")
-        if clients is not None and clients.shape != arrays["train_labels"].shape:
-            raise InputError(f"data set {name!r}: {clients.shape} clients for {arrays['train_labels'].shape} examples")
-        mean, std = _pixel_statistics(arrays["train_images"])
-        return cls(
-            name=name,
-            train_images=arrays["train_images"],
-            train_labels=arrays["train_labels"].astype(np.int32),
-            test_images=arrays["test_images"],
-            test_labels=arrays["test_labels"].astype(np.int32),
-            num_classes=num_classes,
-            mean=mean,
-            std=std,
-            train_clients=None if clients is None else np.unique(clients, return_inverse=True)[1].astype(np.int32),
-        )
+        task = task if isinstance(task, Task) else classification(task)
+        inputs, targets = split_arrays(name, arrays)
+        as_inputs = as_images if inputs == "images" else as_tree
+        splits = ("train", "test")
+        xs = {split: as_inputs(name, f"{split} {inputs}", arrays[f"{split}_{inputs}"]) for split in splits}
+        given = {split: arrays[f"{split}_{targets}"] for split in splits}
+        if task.num_classes is None:
+            ys: dict[str, Any] = {split: as_tree(name, f"{split} {targets}", given[split]) for split in splits}
+        else:
+            ys = dict(as_classes(name, task.num_classes, given))
+        for split in splits:
+            _check_counts(name, split, xs[split], ys[split])
+        for what, (train, test) in ((inputs, xs.values()), (targets, ys.values())):
+            _check_alike(name, what, train, test)
+        mean, std = pixel_statistics(xs["train"]) if inputs == "images" else (None, None)
+        train, test = (Examples(xs[split], ys[split], mean, std) for split in splits)
+        return cls(name, task, train, test, _clients(name, arrays.get("train_clients"), train.num_examples))
+
+    @property
+    def num_classes(self) -> int | None:
+        """How many classes there are; None where the task is no classification."""
+        return self.task.num_classes
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(height, width, channels) of every image."""
-        _, height, width, channels = self.train_images.shape
+        """(height, width, channels) of every image.
+
+        Raises:
+          InputError: The inputs are no images.
+        """
+        if self.train.mean is None:
+            raise InputError(f"data set {self.name!r} holds no images; give a network of one's own that takes its inputs")
+        _, height, width, channels = self.train.inputs.shape
         return height, width, channels
 
 
@@ -174,15 +176,40 @@ def _load_prepared(prepared: PreparedSet, name: str) -> Dataset:
     return dataset
 
 
-def _pixel_statistics(images: Images) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Mean and standard deviation of pixels / 255 for each channel, from how often each of the 256 values occurs."""
-    channels = images.shape[-1]
-    counts = np.zeros((channels, 256), np.int64)
-    for start in range(0, len(images), 256):  # in parts: counting needs eight times the memory of the images
-        pixels = images[start : start + 256].reshape(-1, channels)
-        for channel in range(channels):
-            counts[channel] += np.bincount(pixels[:, channel], minlength=256)
-    frequencies, values = counts / counts.sum(axis=1, keepdims=True), np.arange(256) / 255
-    mean = frequencies @ values
-    std = np.sqrt((frequencies * (values[None] - mean[:, None]) ** 2).sum(axis=1))
-    return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
+def _check_counts(name: str, split: str, inputs: Any, targets: Any) -> None:
+    """That there is at least one example, and all arrays of a split have as many."""
+    counts = [[leaf.shape[0] if leaf.ndim else -1 for leaf in jax.tree.leaves(tree)] for tree in (inputs, targets)]
+    if not all(counts) or -1 in counts[0] + counts[1]:
+        raise InputError(f"data set {name!r}: {split} inputs and targets have to be arrays with a leading axis of examples")
+    if len({*counts[0], *counts[1]}) > 1 or not counts[0][0]:
+        examples, answers = (", ".join(map(str, sorted(set(numbers)))) for numbers in counts)
+        raise InputError(
+            f"data set {name!r} has {examples} {split} inputs and {answers} labels or targets; expected one for each, and "
+            "at least one"
+        )
+
+
+def _check_alike(name: str, what: str, train: Any, test: Any) -> None:
+    """That examples have one form in train and test."""
+
+    def form(tree: Any) -> Any:
+        return jax.tree.structure(tree), [(str(leaf.dtype), *leaf.shape[1:]) for leaf in jax.tree.leaves(tree)]
+
+    if form(train) != form(test):
+        said = [" and ".join(f"{leaf.dtype} {leaf.shape}" for leaf in jax.tree.leaves(tree)) for tree in (train, test)]
+        raise InputError(
+            f"data set {name!r}: train {what} are {said[0]}, test {what} {said[1]}; expected one form and the same size in "
+            "train and test"
+        )
+
+
+def _clients(name: str, given: Any, num_examples: int) -> npt.NDArray[np.int32] | None:
+    if given is None:
+        return None
+    clients = as_array(name, "train clients", given)
+    if clients.shape != (num_examples,) or clients.dtype.kind not in "biufUS" or (clients != clients).any():
+        raise InputError(
+            f"data set {name!r}: {clients.dtype} {clients.shape} clients for {num_examples} examples; expected one number "
+            "or name for each"
+        )
+    return np.unique(clients, return_inverse=True)[1].astype(np.int32)

@@ -144,7 +144,7 @@ def _setting(federation: Federation) -> str:
     world, training = federation.world, federation.training
     by_macs = world.cost == "macs"
     return (
-        f"{world.dataset.name}: {len(world.dataset.train_labels):,} training examples on {world.devices:,} devices; "
+        f"{world.dataset.name}: {world.train.num_examples:,} training examples on {world.devices:,} devices; "
         f"{quantity(world.network.macs())}MACs for the forward pass of one.\n"
         f"{training.rounds} rounds of {training.devices_per_round} devices, each {training.steps} mini-batches of "
         f"{training.batch_size} if it has all resources.\n"

@@ -43,6 +43,7 @@ def proxy_in(
         seed=world.seed if seed is None else seed,
         rescale=training.rescale,
         partition=partition,
+        task=world.task,
     )
 
 

@@ -57,8 +57,8 @@ def search_dry_run(
     return (
         f"At most {selecting:,} short trainings in {settings.generations} generations of {settings.population}, then"
         f" {afresh:,} of the best, measured afresh.\n"
-        f"A short training: {mini_batches} mini-batches of {progress_settings.batch_size} at full shapes, images of"
-        f" {progress.image_size}, {quantity(macs)}MACs, {seconds:.2g} s.\n"
+        f"A short training: {mini_batches} mini-batches of {progress_settings.batch_size} at full shapes, examples of"
+        f" {progress.input_size}, {quantity(macs)}MACs, {seconds:.2g} s.\n"
         f"About {duration(took)} on {len(jax.devices())} {jax.default_backend()} devices, estimated from one short training"
         f" of the full network, measured just now; narrow vectors may take less. Of that {duration(compiling)} to compile"
         f" at most {programs} programs, which are kept.\nNothing was written.\n"

@@ -1,4 +1,4 @@
-"""Accuracy of the global model, whole or as its first-k sub-model.
+"""Score of the global model (accuracy, for a classification), whole or as its first-k sub-model.
 
 Training uses the statistics of the mini-batch and devices send parameters alone, so running statistics are estimated here,
 in the same way for every method: for the network that is evaluated, on a fixed draw of training examples.
@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
-import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from distreal_jax.step import Images, forward
+from distreal_jax.step import Examples, Task, forward
+from distreal_jax.step.task import score_of
 from distreal_jax.tracing import TracedNetwork
 from distreal_jax.tracing.interception import Call
 
@@ -29,18 +29,23 @@ _AT_ONCE_ON_CPU, _AT_ONCE = 50, 1000
 
 
 @dataclasses.dataclass(frozen=True)
-class Accuracy:
+class Scores:
     """How well a model does on a test set.
 
     Attributes:
-      accuracy: Share of examples that it gets right.
-      loss: Mean cross-entropy.
-      per_class: [classes] accuracy of each class, nan for one without examples.
+      score: The task's; of a classification the share of examples that it gets right.
+      loss: Mean loss.
+      per_class: [classes] accuracy of each class, nan for one without examples; empty where the task has no classes.
     """
 
-    accuracy: float
+    score: float
     loss: float
     per_class: npt.NDArray[np.float64]
+
+    @property
+    def accuracy(self) -> float:
+        """The score, by the name that it has in a classification."""
+        return self.score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,26 +58,28 @@ class Evaluator:
       test: The test set.
       train: The training set, for statistics.
       statistics: int [examples], training examples to estimate statistics on.
-      num_classes: Classes.
+      task: What is learnt.
     """
 
     network: TracedNetwork
     others: Any
-    test: Images
-    train: Images
+    test: Examples
+    train: Examples
     statistics: npt.NDArray[np.int64]
-    num_classes: int
+    task: Task
 
-    def __call__(self, params: Any, widths: Sequence[int] | None = None) -> Accuracy:
-        """Accuracy of the full model, or of the sub-model of the first `widths` filters; compiled once for each."""
+    def __call__(self, params: Any, widths: Sequence[int] | None = None) -> Scores:
+        """Score of the full model, or of the sub-model of the first `widths` filters; compiled once for each."""
         kept = self.network.checked_widths(widths)
-        count, at_once = len(self.test.labels), _AT_ONCE_ON_CPU if jax.default_backend() == "cpu" else _AT_ONCE
+        count, at_once = self.test.num_examples, _AT_ONCE_ON_CPU if jax.default_backend() == "cpu" else _AT_ONCE
         batches = -(-count // (at_once * self._mesh.size)) * self._mesh.size
         order = np.arange(batches * at_once).reshape(batches, at_once)
         replicated = self._on_every_device(params)
-        right, examples, loss = jax.device_get(self._compiled(kept, replicated, *self._data, order % count, order < count))
+        points, possible, loss = jax.device_get(self._compiled(kept, replicated, *self._data, order % count, order < count))
+        if self.task.num_classes is None:
+            return Scores(float(score_of(points, possible)), float(loss / count), np.zeros(0))
         with np.errstate(invalid="ignore"):
-            return Accuracy(float(right.sum() / count), float(loss / count), right / examples)
+            return Scores(float(points.sum() / count), float(loss / count), points / possible)
 
     @functools.cached_property
     def _mesh(self) -> Mesh:
@@ -82,10 +89,10 @@ class Evaluator:
         return jax.device_put(tree, NamedSharding(self._mesh, PartitionSpec()))
 
     @functools.cached_property
-    def _data(self) -> tuple[Any, Images, jax.Array]:
-        """Other variables, test set and the images for statistics, put where they are used once and for all."""
-        data: tuple[Any, Images, jax.Array] = self._on_every_device(
-            (self.others, self.test, self.train.batch(jnp.asarray(self.statistics)).images)
+    def _data(self) -> tuple[Any, Examples, Any]:
+        """Other variables, test set and the inputs for statistics, put where they are used once and for all."""
+        data: tuple[Any, Examples, Any] = self._on_every_device(
+            (self.others, self.test, self.train.batch(jnp.asarray(self.statistics)).inputs)
         )
         return data
 
@@ -98,12 +105,12 @@ class Evaluator:
         widths: tuple[int, ...],
         params: Any,
         others: Any,
-        test: Images,
-        for_statistics: jax.Array,
+        test: Examples,
+        for_statistics: Any,
         order: jax.Array,
         valid: jax.Array,
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Of each class the examples that are right and all examples, [classes]; and the sum of losses."""
+        """Points, the most that there were to gain, and losses, summed over examples; of a classification for each class."""
         kept = [jnp.arange(width) for width in widths]
         params, others = self.network.take(params, kept), self.network.take(others, kept)
         # One model, forwards alone: XLA's own convolutions are two to four times as fast as patches on a CPU.
@@ -111,15 +118,18 @@ class Evaluator:
         if jax.tree.leaves(nnx.filter_state(others, nnx.BatchStat)):
             _, others = run(params, others, for_statistics, train=True, around=_of_this_batch_alone)
 
-        def share(params: Any, others: Any, test: Images, order: jax.Array, valid: jax.Array) -> Any:
+        def share(params: Any, others: Any, test: Examples, order: jax.Array, valid: jax.Array) -> Any:
             def count(batch: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
                 index, is_example = batch
-                images, labels, _ = test.batch(index)
-                logits, _ = run(params, others, images, train=False)
-                loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-                classes = jax.nn.one_hot(labels, self.num_classes) * is_example[:, None]
-                right = logits.argmax(axis=1) == labels
-                return (classes * right[:, None]).sum(axis=0), classes.sum(axis=0), jnp.where(is_example, loss, 0.0).sum()
+                mini_batch = test.batch(index)
+                outputs, _ = run(params, others, mini_batch.inputs, train=False)
+                loss = jnp.where(is_example, self.task.losses(outputs, mini_batch), 0.0).sum()
+                points, possible = self.task.points(outputs, mini_batch.targets)
+                if self.task.num_classes is not None:
+                    classes = jax.nn.one_hot(mini_batch.targets, self.task.num_classes)
+                    points, possible = classes * points[:, None], classes * possible[:, None]
+                valid = is_example.reshape((-1,) + (1,) * (points.ndim - 1))
+                return jnp.where(valid, points, 0.0).sum(axis=0), jnp.where(valid, possible, 0.0).sum(axis=0), loss
 
             counts = jax.tree.map(lambda leaf: leaf.sum(axis=0), jax.lax.map(count, (order, valid)))
             return jax.lax.psum(counts, _EXAMPLES)

@@ -13,13 +13,13 @@ import optax
 from distreal_jax.data.sampling import batch_indices, sample_clients
 from distreal_jax.errors import InputError, check_settings
 from distreal_jax.fleet.aggregation import Server
-from distreal_jax.fleet.evaluation import Accuracy
+from distreal_jax.fleet.evaluation import Scores
 from distreal_jax.fleet.round import Execution, Round, RoundResult, default_grouping
 from distreal_jax.fleet.work import ClientWork, Grouping, client_work
 from distreal_jax.fleet.world import World
 from distreal_jax.methods import Method
 from distreal_jax.plan import RoundPlan, plan_round
-from distreal_jax.step import ConvolutionForm, Images, LocalStep
+from distreal_jax.step import ConvolutionForm, Examples, LocalStep
 from distreal_jax.table import DropoutTable
 
 HALVING_RATES = (0.0, 1 / 2, 3 / 4, 7 / 8, 15 / 16)  # HeteroFL's levels {1, 1/2, 1/4, 1/8, 1/16}
@@ -152,6 +152,11 @@ class Federation:
             raise InputError(
                 f"{self.training.devices_per_round} devices per round of a population of {self.world.devices}; ask fewer"
             )
+        if self.method.masked_loss and self.world.task.num_classes is None:
+            raise InputError(
+                f"{self.method.name} masks the loss of classes that a device has not, and the task has no classes; "
+                f'turn that off: "{self.method.name}[masked_loss=false]"'
+            )
 
     @functools.cached_property
     def round(self) -> Round:
@@ -166,6 +171,7 @@ class Federation:
             convolution=self.convolution,
             rescale=rescale,
             proximal=self.training.fedprox_mu if self.method.proximal else 0.0,
+            task=self.world.task,
         )
         platform, shards = jax.default_backend(), len(jax.devices())
         grouping = self.grouping or default_grouping(self.execution, platform, self.training.devices_per_round, shards)
@@ -199,8 +205,8 @@ class Federation:
         return np.maximum(1, np.rint(shares * self.training.batch_size)).astype(np.int64)
 
     @functools.cached_property
-    def _train(self) -> Images:
-        train: Images = self.round.on_every_device(self.world.train)
+    def _train(self) -> Examples:
+        train: Examples = self.round.on_every_device(self.world.train)
         return train
 
     def start(self) -> Server:
@@ -235,23 +241,22 @@ class Federation:
 
     def _classes_of(self, clients: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """The classes that clients have examples of, bool [clients, classes]."""
-        dataset = self.world.dataset
-        classes = np.zeros((len(clients), dataset.num_classes), dtype=bool)
+        classes = np.zeros((len(clients), self.world.task.num_classes or 0), dtype=bool)
         for row, client in zip(classes, clients, strict=True):
-            row[dataset.train_labels[self.world.partition.examples_of(int(client))]] = True
+            row[self.world.dataset.train.targets[self.world.partition.examples_of(int(client))]] = True
         return classes
 
     def run_round(self, server: Server, work: ClientWork, round_index: int) -> tuple[Server, RoundResult]:
         """Trains a planned round; `server` is given away."""
         return self.round.run(server, self._train, work, round_index)
 
-    def evaluate(self, params: Any) -> Accuracy:
-        """Accuracy of the method's model: the full network, or the small one where nothing else is ever trained."""
+    def evaluate(self, params: Any) -> Scores:
+        """Score of the method's model: the full network, or the small one where nothing else is ever trained."""
         small = self.method.decided == "never" and self.method.filters == "first"
         return self.world.evaluator(params, self.table.entries[0].widths if small else None)
 
-    def evaluate_sub_model(self, params: Any, entry: int) -> Accuracy:
-        """Accuracy of the sub-model of the first filters of a table entry, which nested methods train."""
+    def evaluate_sub_model(self, params: Any, entry: int) -> Scores:
+        """Score of the sub-model of the first filters of a table entry, which nested methods train."""
         return self.world.evaluator(params, self.table.entries[entry].widths)
 
     def bytes_moved(self, plan: RoundPlan) -> tuple[float, float]:

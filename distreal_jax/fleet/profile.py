@@ -21,11 +21,11 @@ from distreal_jax.data.sampling import batch_indices
 from distreal_jax.errors import InputError, check_settings
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.round import RoundKeys
-from distreal_jax.step import Images, Learner
+from distreal_jax.step import Examples, Learner
 from distreal_jax.table import DropoutTable
 from distreal_jax.tracing import draw_filters
 
-LocalTraining = Callable[[Learner, Images, Any, Any], tuple[Learner, jax.Array]]
+LocalTraining = Callable[[Learner, Examples, Any, Any], tuple[Learner, jax.Array]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,18 +147,16 @@ class _Timer:
 
 
 def _local_training(federation: Federation, widths: Sequence[int], examples: int) -> LocalTraining:
-    """A client's steps of a round at one entry: (learner, images, client, batches [steps, batch]) to (learner, losses)."""
+    """A client's steps of a round at one entry: (learner, data, client, batches [steps, batch]) to (learner, losses)."""
     step, network, method = federation.round.step, federation.world.network, federation.method
 
-    def train(learner: Learner, images: Images, client: jax.Array, batches: jax.Array) -> tuple[Learner, jax.Array]:
+    def train(learner: Learner, data: Examples, client: jax.Array, batches: jax.Array) -> tuple[Learner, jax.Array]:
         keys = RoundKeys.of(federation.world.seed, 0)
 
         def body(learner: Learner, numbered: tuple[jax.Array, jax.Array]) -> tuple[Learner, jax.Array]:
             number, index = numbered
             kept = draw_filters(method.filters, keys.filter_key(method, client, number), 0, network, widths)
-            return step.compact(
-                learner, learner.params, images.batch(index[:examples]), keys.layer_key(client, number), kept
-            )
+            return step.compact(learner, learner.params, data.batch(index[:examples]), keys.layer_key(client, number), kept)
 
         return jax.lax.scan(body, learner, (jnp.arange(len(batches)), batches))
 

@@ -11,17 +11,17 @@ import numpy as np
 
 from distreal_jax.fleet.round import Round, RoundKeys
 from distreal_jax.fleet.work import ClientWork
-from distreal_jax.step import Images
+from distreal_jax.step import Examples
 from distreal_jax.tracing import draw_filters
 
 
-def reference_round(program: Round, params: Any, images: Images, work: ClientWork, round_index: int) -> Any:
+def reference_round(program: Round, params: Any, data: Examples, work: ClientWork, round_index: int) -> Any:
     """The parameters that a round's average gives; the server's optimiser, if it is another than FedAvg's, is not applied.
 
     Args:
       program: Says what is trained and how it is averaged; its execution and grouping do not matter.
       params: The global parameters.
-      images: The training set.
+      data: The training set.
       work: What the clients train, axes [clients].
       round_index: The round.
     """
@@ -42,7 +42,7 @@ def reference_round(program: Round, params: Any, images: Images, work: ClientWor
             examples = jnp.asarray(work.batches[client, index])
             if program.examples is not None:
                 examples = examples[: program.examples[entry]]
-            batch = images.batch(examples, None if work.classes is None else work.classes[client])
+            batch = data.batch(examples, None if work.classes is None else work.classes[client])
             learner, _ = masked(learner, params, batch, keys.layer_key(number, index), kept)
             trained = jax.tree.map(jnp.maximum, trained, network.mask(jax.tree.map(jnp.ones_like, params), kept))
         if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(learner.params)):

@@ -16,7 +16,7 @@ from distreal_jax.errors import InputError
 from distreal_jax.fleet.aggregation import Server, Sums, no_clients, server_step, sums_of
 from distreal_jax.fleet.work import ClientWork, Grouping, Items, in_blocks, items_of
 from distreal_jax.methods import Method
-from distreal_jax.step import Images, Learner, LocalStep
+from distreal_jax.step import Examples, Learner, LocalStep
 from distreal_jax.tracing import draw_filters, draw_masks
 
 Execution = Literal["masked", "compact"]
@@ -104,19 +104,19 @@ class Round:
         """The tree on every device that trains: what lies on one alone is copied again in each round."""
         return jax.device_put(tree, NamedSharding(self._mesh, PartitionSpec()))
 
-    def run(self, server: Server, images: Images, work: ClientWork, round_index: int) -> tuple[Server, RoundResult]:
+    def run(self, server: Server, data: Examples, work: ClientWork, round_index: int) -> tuple[Server, RoundResult]:
         """Runs a planned round; `server`'s buffers are given away.
 
         Args:
           server: The state before the round.
-          images: The training set.
+          data: The training set.
           work: What the clients train, axes [clients].
           round_index: The round.
         """
         blocks = in_blocks(work, self.grouping)
         items = items_of(blocks.entries, self.grouping, len(self.widths))
         after: tuple[Server, RoundResult] = self._compiled(
-            server, images, blocks, items, (np.uint32(self.seed), np.uint32(round_index))
+            server, data, blocks, items, (np.uint32(self.seed), np.uint32(round_index))
         )
         return after
 
@@ -133,7 +133,7 @@ class Round:
         return jax.jit(self._round, donate_argnums=0)
 
     def _round(
-        self, server: Server, images: Images, work: ClientWork, items: Items, moment: Moment
+        self, server: Server, data: Examples, work: ClientWork, items: Items, moment: Moment
     ) -> tuple[Server, RoundResult]:
         everywhere, shared_out = PartitionSpec(), PartitionSpec(CLIENTS)
         sums: Sums = jax.shard_map(
@@ -142,24 +142,24 @@ class Round:
             in_specs=(everywhere, everywhere, shared_out, shared_out, everywhere),
             out_specs=everywhere,
             check_vma=False,
-        )(server.params, images, work, items, moment)
+        )(server.params, data, work, items, moment)
         clients = jnp.maximum(sums.clients, 1.0)
         return server_step(server, sums, self.optimizer), RoundResult(sums.loss / clients, sums.clients, sums.left_out)
 
-    def _sums(self, params: Any, images: Images, work: ClientWork, items: Items, moment: Moment) -> Sums:
+    def _sums(self, params: Any, data: Examples, work: ClientWork, items: Items, moment: Moment) -> Sums:
         """The sums over the clients of one device's blocks, then over all devices."""
 
         def add_block(sums: Sums, block: tuple[ClientWork, Items]) -> tuple[Sums, None]:
-            return sums + self._train_block(params, images, *block, moment), None
+            return sums + self._train_block(params, data, *block, moment), None
 
         sums, _ = jax.lax.scan(add_block, no_clients(params, covered=self.method.average == "covered"), (work, items))
         total: Sums = jax.lax.psum(sums, CLIENTS)
         return total
 
-    def _train_block(self, params: Any, images: Images, work: ClientWork, items: Items, moment: Moment) -> Sums:
+    def _train_block(self, params: Any, data: Examples, work: ClientWork, items: Items, moment: Moment) -> Sums:
         block = self.grouping.block
         keys, (_, round_index) = RoundKeys.of(*moment), moment
-        programs = [_vmapped(program, self.grouping.chunk) for program in self._programs(params, images, keys, round_index)]
+        programs = [_vmapped(program, self.grouping.chunk) for program in self._programs(params, data, keys, round_index)]
         whole = self.grouping.chunk == block
 
         def run_item(carry: tuple[Learner, jax.Array], item: Items) -> tuple[tuple[Learner, jax.Array], None]:
@@ -223,7 +223,7 @@ class Round:
         return learners, losses
 
     def _programs(
-        self, params: Any, images: Images, keys: RoundKeys, round_index: jax.Array
+        self, params: Any, data: Examples, keys: RoundKeys, round_index: jax.Array
     ) -> list[Callable[..., tuple[Learner, jax.Array]]]:
         """The steps that an item of work may run, each for one client: one for masks, one for each entry compact."""
         network = self.step.network
@@ -234,13 +234,13 @@ class Round:
             kept = draw_masks(self.method.filters, key, round_index, network, widths)
             if self.examples is not None:  # repeated until the mini-batch is full, they have the same mean
                 index = index[jnp.arange(len(index)) % jnp.asarray(self.examples)[entry]]
-            return self.step.masked(learner, params, images.batch(index, classes), keys.layer_key(client, step), kept)
+            return self.step.masked(learner, params, data.batch(index, classes), keys.layer_key(client, step), kept)
 
         def compact_at(widths: tuple[int, ...], examples: int | None) -> Callable[..., Any]:
             def compact(learner: Learner, client: Any, step: Any, index: Any, entry: Any, classes: Any) -> Any:
                 key = keys.filter_key(self.method, client, step)
                 kept = draw_filters(self.method.filters, key, round_index, network, widths)
-                batch = images.batch(index[:examples], classes)
+                batch = data.batch(index[:examples], classes)
                 return self.step.compact(learner, params, batch, keys.layer_key(client, step), kept)
 
             return compact

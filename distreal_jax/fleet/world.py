@@ -15,7 +15,8 @@ from distreal_jax.data.partition import Partition, make_partition
 from distreal_jax.errors import InputError
 from distreal_jax.fleet.evaluation import STATISTICS_EXAMPLES, Evaluator
 from distreal_jax.networks import make_network
-from distreal_jax.step import Images, split_variables
+from distreal_jax.step import Examples, Task, split_variables
+from distreal_jax.step.outputs import batch_shapes, check_outputs
 from distreal_jax.tracing import TracedNetwork, trace_network
 
 SEEDS = 2**32  # JAX's keys take no more bits: a seed of 2**32 would be that of 0
@@ -57,7 +58,7 @@ class World:
     network: TracedNetwork
     params: Any  # the network's first parameters
     others: Any  # its other variables
-    train: Images
+    train: Examples
     evaluator: Evaluator
     seed: int
     cost: str = "macs"  # `DropoutTable.costs`: what work is counted in
@@ -66,6 +67,11 @@ class World:
     def devices(self) -> int:
         """Devices in the population."""
         return self.partition.num_clients
+
+    @property
+    def task(self) -> Task:
+        """What is learnt."""
+        return self.dataset.task
 
     @classmethod
     def make(
@@ -92,21 +98,28 @@ class World:
             raise InputError(f"seed {seed} is outside 0 to {SEEDS - 1}; give one of those")
         dataset = dataset or load_dataset(settings.dataset, settings.data_dir)
         if model is None:
-            model = make_network(settings.model, image_shape=dataset.image_shape, num_classes=dataset.num_classes, seed=seed)
+            model = _network_named(settings.model, dataset, seed)
         partition = partition_of(settings, dataset, seed)
         if availability is None:
             availability = make_availability(
                 settings.availability, seed=seed, num_devices=partition.num_clients, data_dir=settings.data_dir
             )
-        network = trace_network(model, jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32))
+        train, test = jax.tree.map(jnp.asarray, (dataset.train, dataset.test))
+        network = trace_network(model, batch_shapes(train, 1).inputs)
         params, others = split_variables(model)
-        mean, std = jnp.asarray(dataset.mean), jnp.asarray(dataset.std)
-        train = Images(jnp.asarray(dataset.train_images), jnp.asarray(dataset.train_labels), mean, std)
-        test = Images(jnp.asarray(dataset.test_images), jnp.asarray(dataset.test_labels), mean, std)
-        count = len(dataset.train_labels)
-        statistics = np.random.default_rng(0).permutation(count)[:STATISTICS_EXAMPLES]
-        evaluator = Evaluator(network, others, test, train, statistics, dataset.num_classes)
+        check_outputs(network, params, others, dataset.task, batch_shapes(train, 2))
+        statistics = np.random.default_rng(0).permutation(train.num_examples)[:STATISTICS_EXAMPLES]
+        evaluator = Evaluator(network, others, test, train, statistics, dataset.task)
         return cls(dataset, partition, availability, network, params, others, train, evaluator, seed, settings.cost)
+
+
+def _network_named(name: str, dataset: Dataset, seed: int) -> nnx.Module:
+    if dataset.train.mean is None or dataset.num_classes is None:
+        raise InputError(
+            f"network {name!r} classifies images, and data set {dataset.name!r} is another task; give a network of yours: "
+            "World.make(settings, seed, dataset=dataset, model=model)"
+        )
+    return make_network(name, image_shape=dataset.image_shape, num_classes=dataset.num_classes, seed=seed)
 
 
 def partition_of(settings: WorldSettings, dataset: Dataset, seed: int) -> Partition:
@@ -118,9 +131,15 @@ def partition_of(settings: WorldSettings, dataset: Dataset, seed: int) -> Partit
         concentration = None
     if concentration is None or (colon and kind != "dirichlet"):
         raise InputError(f"partition {settings.partition!r} can't be read; choose from: {', '.join(PARTITIONS)}")
+    if kind == "dirichlet" and dataset.num_classes is None:
+        raise InputError(
+            f"partition dirichlet shares out classes, and the task of data set {dataset.name!r} has none; use iid, or "
+            "natural with train_clients in the arrays"
+        )
+    has_no_classes = np.zeros(dataset.train.num_examples, dtype=np.int32)
     return make_partition(
         kind,
-        dataset.train_labels,
+        has_no_classes if dataset.num_classes is None else dataset.train.targets,
         settings.devices or None,
         seed=seed,
         natural_clients=dataset.train_clients,

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from distreal_jax.availability.segments import Floats, Integers
 from distreal_jax.errors import InputError, check_settings
-from distreal_jax.fleet.evaluation import Accuracy
+from distreal_jax.fleet.evaluation import Scores
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.round import RoundResult
 from distreal_jax.plan import RoundPlan
@@ -214,7 +214,7 @@ def _evaluated(
     settings: RecordSettings,
     done: int,
     pending: list[RoundResult],
-    accuracy: Accuracy,
+    accuracy: Scores,
 ) -> dict[str, Any]:
     """Adds an evaluation to what is counted; the line of metrics that it is. Rounds since the last one are fetched here."""
     fetched = jax.device_get(pending)
@@ -243,7 +243,7 @@ def _evaluated(
     return counted.records[-1]
 
 
-def _result(federation: Federation, params: Any, counted: Counted, accuracy: Accuracy) -> MethodResult:
+def _result(federation: Federation, params: Any, counted: Counted, accuracy: Scores) -> MethodResult:
     nested = federation.method.filters == "first" and federation.method.rates != "full" and counted.widest >= 0
     return MethodResult(
         method=federation.method.name,
@@ -266,15 +266,17 @@ def _result(federation: Federation, params: Any, counted: Counted, accuracy: Acc
     )
 
 
-def accuracy_per_tier(federation: Federation, accuracy: Accuracy) -> dict[str, float]:
+def accuracy_per_tier(federation: Federation, accuracy: Scores) -> dict[str, float]:
     """Accuracy on the data of weak and strong devices, weakest first.
 
     Devices are ranked by their mean availability and cut into thirds. A tier's accuracy is that of each class, weighted by
     how often the tier's devices have the class: what a fresh draw of their examples would give where devices differ in
     their labels. (With a natural partition they differ in style as well, which this does not see.) A tier that holds only
-    classes without test examples has none: NaN.
+    classes without test examples has none: NaN. A task without classes has no tiers.
     """
-    world = federation.world
+    world, classes = federation.world, federation.world.task.num_classes
+    if classes is None:
+        return {}
     devices: Integers = np.arange(min(world.devices, 10_000))
     spans = range(min(federation.training.rounds, _TIER_ROUNDS))
     means = np.mean([world.availability.during(index, devices).means() for index in spans], axis=0)
@@ -283,7 +285,7 @@ def accuracy_per_tier(federation: Federation, accuracy: Accuracy) -> dict[str, f
     for name, members in zip(TIERS, tiers, strict=True):
         if len(members):
             examples = np.concatenate([world.partition.examples_of(int(device)) for device in members])
-            counts = np.bincount(world.dataset.train_labels[examples], minlength=world.dataset.num_classes)
+            counts = np.bincount(world.dataset.train.targets[examples], minlength=classes)
             tested = counts[~np.isnan(accuracy.per_class)].sum()
             shares[name] = float(np.nansum(counts * accuracy.per_class) / tested) if tested else math.nan
     return shares

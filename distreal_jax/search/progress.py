@@ -28,7 +28,7 @@ from distreal_jax.errors import InputError, check_settings
 from distreal_jax.search.proxy_data import ProxyData
 from distreal_jax.search.space import Widths
 from distreal_jax.search.training_sizes import by_size
-from distreal_jax.step import ConvolutionForm, Images, LocalStep, forward
+from distreal_jax.step import CLASSIFICATION, ConvolutionForm, Examples, LocalStep, Task, forward
 from distreal_jax.tracing import TracedNetwork, draw_filters, draw_masks
 
 ProgressUnit = Literal["batch", "mac"]
@@ -92,7 +92,7 @@ class Progress:
         network: TracedNetwork,
         params: Any,
         others: Any,
-        train: Images,
+        train: Examples,
         optimizer: optax.GradientTransformation,
         settings: ProgressSettings,
         *,
@@ -100,6 +100,7 @@ class Progress:
         rescale: bool = False,
         convolution: ConvolutionForm = "patches",
         partition: Partition | None = None,
+        task: Task = CLASSIFICATION,
     ) -> None:
         """Splits off the held-out examples and trains the snapshots.
 
@@ -115,12 +116,13 @@ class Progress:
           convolution: The form in which convolutions are computed.
           partition: Who holds which training examples: each device of a round is then another client, drawn at random, and
             trains on its own examples. None: all draw from all. Snapshots are trained on all in any case.
+          task: What is learnt.
 
         Raises:
           InputError: Fewer training examples than are to be held out, fewer clients than devices in a round, or a network
             that can't be run on images shrunk so.
         """
-        self._step = LocalStep(network, optimizer, others, convolution=convolution, rescale=rescale)
+        self._step = LocalStep(network, optimizer, others, convolution=convolution, rescale=rescale, task=task)
         self._settings, self._key = settings, jax.random.key(seed)
         everybodys = ProxyData.split(self._shrunk(train, params), settings.held_out, seed)
         self._data = everybodys if partition is None else everybodys.shared_out(partition, settings.devices)
@@ -156,13 +158,13 @@ class Progress:
         # A vector that diverges has lost everything that there was to gain.
         return np.where(np.isfinite(gains), np.maximum(gains, -1.0), -1.0)
 
-    def _shrunk(self, train: Images, params: Any) -> Images:
+    def _shrunk(self, train: Examples, params: Any) -> Examples:
         """The data at the size of the short training, which the network is tried on."""
         factor, step = self._settings.shrink, self._step
         if factor == 1:
             return train
         shrunk = train.shrunk(factor)
-        images = jax.ShapeDtypeStruct((1, *shrunk.images.shape[1:]), jnp.float32)
+        images = jax.ShapeDtypeStruct((1, *shrunk.inputs.shape[1:]), jnp.float32)
         run = functools.partial(forward, step.network, train=True, convolution=step.convolution, key=self._key)
         try:
             jax.eval_shape(run, params, step.others, images)
@@ -192,8 +194,8 @@ class Progress:
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(taken[point] for point in points))
 
     @property
-    def image_size(self) -> str:
-        """Height and width of the images that candidates are trained on, such as 16x16."""
+    def input_size(self) -> str:
+        """Height and width of the images that candidates are trained on, such as 16x16; of other inputs the shapes."""
         return self._data.train.size
 
     @property
@@ -216,7 +218,7 @@ class Progress:
         accuracy = float(jax.jit(self._mean_accuracy)(self._snapshots, self._data, self._key))
         if not np.isfinite(accuracy):
             raise InputError(
-                f"the network's output for images of {self.image_size} is not finite before any short training; give a "
+                f"the network's output for examples of {self.input_size} is not finite before any short training; give a "
                 "smaller progress shrink, earlier snapshots or a lower learning rate"
             )
         return accuracy
@@ -252,9 +254,9 @@ class Progress:
             batch, step = data.train.batch(data.held_out), self._step
             form = "library" if self._vmapped == 1 else step.convolution  # one model, forwards alone: XLA's is faster
             # Normalisation uses the statistics of the held-out examples, as in training.
-            logits, _ = forward(step.network, params, step.others, batch.images, train=True, convolution=form, key=key)
-            right = (logits.argmax(axis=1) == batch.labels).mean()
-            return jnp.where(jnp.isfinite(logits).all(), right, -jnp.inf)
+            outputs, _ = forward(step.network, params, step.others, batch.inputs, train=True, convolution=form, key=key)
+            finite = jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(outputs)]).all()
+            return jnp.where(finite, step.task.mean_score(outputs, batch.targets), -jnp.inf)
 
         return jax.lax.map(accuracy, of).mean()
 

@@ -8,25 +8,25 @@ import numpy as np
 
 from distreal_jax.data.partition import Partition
 from distreal_jax.errors import InputError
-from distreal_jax.step import Batch, Images
+from distreal_jax.step import Batch, Examples
 
 
 class ProxyData(NamedTuple):
     """The arguments of a short training's program: another seed, or other data, compiles nothing again."""
 
-    train: Images
+    train: Examples
     held_out: jax.Array  # int [held out]
     trained_on: jax.Array  # int [others], or the examples of one client after the other
     offsets: jax.Array | None  # int [clients + 1], where those of a client begin; None: all examples are everybody's
 
     @classmethod
-    def split(cls, train: Images, held_out: int, seed: int) -> "ProxyData":
+    def split(cls, train: Examples, held_out: int, seed: int) -> "ProxyData":
         """Holds out so many examples by chance; all others are everybody's.
 
         Raises:
           InputError: There are not more examples than that.
         """
-        count = len(train.labels)
+        count = train.num_examples
         if held_out >= count:
             raise InputError(f"{held_out} of {count} training examples can't be held out; hold out fewer")
         order = np.random.default_rng(seed).permutation(count)

@@ -1,19 +1,22 @@
 """A device's training step: masked (the reference) and compact (what is dropped is not computed)."""
 
+from distreal_jax.step.examples import Batch, Examples
 from distreal_jax.step.forms import ConvolutionForm
 from distreal_jax.step.forward import forward, split_variables
-from distreal_jax.step.images import Batch, Images
-from distreal_jax.step.local import Learner, LocalStep, cross_entropy
+from distreal_jax.step.local import Learner, LocalStep
 from distreal_jax.step.masked import MaskedNetwork
+from distreal_jax.step.task import CLASSIFICATION, Task, classification
 
 __all__ = [
+    "CLASSIFICATION",
     "Batch",
     "ConvolutionForm",
-    "Images",
+    "Examples",
     "Learner",
     "LocalStep",
     "MaskedNetwork",
-    "cross_entropy",
+    "Task",
+    "classification",
     "forward",
     "split_variables",
 ]

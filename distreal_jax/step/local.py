@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import optax
 
 from distreal_jax.errors import InputError
+from distreal_jax.step.examples import Batch
 from distreal_jax.step.forms import ConvolutionForm
 from distreal_jax.step.forward import forward
-from distreal_jax.step.images import Batch
+from distreal_jax.step.task import CLASSIFICATION, Task
 from distreal_jax.tracing import Kept, TracedNetwork
 from distreal_jax.tracing.layout import boolean_masks
 
@@ -41,6 +42,7 @@ class LocalStep:
       convolution: The form in which convolutions are computed.
       rescale: Inverted-dropout rescaling where no normalisation follows a group.
       proximal: FedProx's mu: adds mu / 2 |w - w_global|^2 to the loss. (Li et al., MLSys 2020, eq. 2.)
+      task: What is learnt.
     """
 
     network: TracedNetwork
@@ -49,6 +51,7 @@ class LocalStep:
     convolution: ConvolutionForm = "patches"
     rescale: bool = False
     proximal: float = 0.0
+    task: Task = CLASSIFICATION
 
     def start(self, params: Any) -> Learner:
         """A device's state when it has just received the global parameters.
@@ -160,17 +163,17 @@ class LocalStep:
     ) -> tuple[Learner, jax.Array]:
         def loss_of(params: Any) -> jax.Array:
             scaled = self.network.rescale(params, widths) if self.rescale else params
-            logits, _ = forward(
+            outputs, _ = forward(
                 self.network,
                 scaled,
                 others,
-                batch.images,
+                batch.inputs,
                 train=True,
                 convolution=self.convolution,
                 statistics_masks=None if masks is None else self.network.statistics_masks(masks),
                 key=key,
             )
-            return cross_entropy(logits, batch).mean()
+            return self.task.losses(outputs, batch).mean()
 
         loss, gradients = jax.value_and_grad(loss_of)(learner.params)
         if self.proximal:
@@ -181,13 +184,3 @@ class LocalStep:
             gradients = self.network.mask(gradients, masks)
         updates, opt_state = self.optimizer.update(gradients, learner.opt_state, learner.params)
         return Learner(optax.apply_updates(learner.params, updates), opt_state), loss
-
-
-def cross_entropy(logits: jax.Array, batch: Batch) -> jax.Array:
-    """Softmax cross-entropy of each example, [batch]; logits of classes that the device has not are set to zero.
-
-    (HeteroFL's masked cross-entropy: Diao et al., ICLR 2021, section 3.)
-    """
-    if batch.classes is not None:
-        logits = jnp.where(batch.classes[None, :], logits, 0.0)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)

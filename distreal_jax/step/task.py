@@ -1,0 +1,133 @@
+"""What is learnt: the loss that devices lower and the score that a model is judged by. Classification is one task."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from distreal_jax.errors import InputError
+from distreal_jax.step.examples import Batch
+
+Loss = Callable[[Any, Any], jax.Array]  # (outputs, targets), leaves [batch, ...] -> [batch]
+Score = Callable[[Any, Any], jax.Array | tuple[jax.Array, jax.Array]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is learnt. `classification(num_classes)` is the usual one; others take a loss and a score of one's own.
+
+    Attributes:
+      loss: (outputs, targets) to [batch], what training lowers, for each example. Outputs are what the network's `__call__`
+        returns, floats in float32 at least.
+      score: (outputs, targets) to what a model is judged by, the more the better; 1 or about it where all is right. Either
+        [batch], whose mean over examples is the model's score; or two arrays [batch, ...], points and the most that there
+        were to gain: both are summed over all examples, and the score is the mean of their ratios over any further axes.
+        (The words that are right of those that count; intersection and union of each class.)
+      score_name: What records and pictures call it.
+      num_classes: How many classes there are, where targets are the class of each example, int [batch], and outputs their
+        logits, [batch, classes]; None for every other task.
+    """
+
+    loss: Loss
+    score: Score
+    score_name: str = "score"
+    num_classes: int | None = None
+
+    def losses(self, outputs: Any, batch: Batch) -> jax.Array:
+        """The loss of each example, [batch]; logits of classes that the device has not are set to zero.
+
+        (HeteroFL's masked cross-entropy: Diao et al., ICLR 2021, section 3.)
+        """
+        if batch.classes is not None:
+            outputs = jnp.where(batch.classes[None, :], outputs, 0.0)
+        return self.loss(outputs, batch.targets)
+
+    def points(self, outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
+        """Points and the most that there were to gain, both [batch, ...]."""
+        scored = self.score(outputs, targets)
+        if isinstance(scored, tuple):
+            points, possible = scored
+            return points.astype(jnp.float32), possible.astype(jnp.float32)
+        points = scored.astype(jnp.float32)
+        return points, jnp.ones_like(points)
+
+    def mean_score(self, outputs: Any, targets: Any) -> jax.Array:
+        """The score of a model on these examples, a number."""
+        return score_of(*(leaf.sum(axis=0) for leaf in self.points(outputs, targets)))
+
+    def check(self, outputs: Any, targets: Any) -> None:
+        """That loss and score take a network's outputs.
+
+        Args:
+          outputs: What the network gives for a mini-batch, as `jax.ShapeDtypeStruct`s.
+          targets: Of that mini-batch.
+
+        Raises:
+          InputError: They don't, or give something else than a number for each example.
+        """
+        leaves, batch = jax.tree.leaves(outputs), len(jax.tree.leaves(targets)[0])
+        if self.num_classes is not None:
+            if not hasattr(outputs, "shape"):
+                raise InputError(
+                    f"the network returns a {type(outputs).__name__}; classification takes one array of logits; return that "
+                    "alone, or give the data set a Task whose loss and score take what it returns"
+                )
+            if outputs.shape != (batch, self.num_classes):
+                logits = f"{outputs.shape[1]} logits" if outputs.ndim == 2 else f"an output of shape {outputs.shape}"
+                raise InputError(
+                    f"the network gives {logits} for a mini-batch of {batch}, the data set has {self.num_classes} classes; "
+                    f"expected shape {(batch, self.num_classes)}: one logit for each class, and no further axis"
+                )
+        if not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
+            raise InputError(
+                f"the network's output is {', '.join(str(leaf.dtype) for leaf in leaves)}; expected floats, which gradients "
+                "need (logits, not the class that they point to)"
+            )
+        for name, function, says in (("loss", self.loss, "[batch]"), ("score", self.points, "[batch] or two such arrays")):
+            try:
+                given = jax.eval_shape(function, outputs, targets)
+                shapes = [leaf.shape for leaf in jax.tree.leaves(given)]
+            except Exception as error:  # whatever a user's function may raise
+                shapes_of = [str(leaf.shape) for leaf in (*leaves, *jax.tree.leaves(targets))]
+                raise InputError(
+                    f"the task's {name} does not run on outputs and targets of shapes {', '.join(shapes_of)} "
+                    f"({' '.join(str(error).split())[:200] or type(error).__name__}); give one that takes both"
+                ) from error
+            if any(shape[:1] != (batch,) or (name == "loss" and len(shape) > 1) for shape in shapes):
+                raise InputError(
+                    f"the task's {name} gives shape {' and '.join(map(str, shapes))} for a mini-batch of {batch}; expected "
+                    f"one for each example, {says}: take the mean over all axes but the first"
+                )
+
+
+def score_of(points: Any, possible: Any) -> jax.Array:
+    """The mean of points / possible over all axes, without the places where nothing was to gain."""
+    counts = possible > 0
+    return jnp.where(counts, points / jnp.where(counts, possible, 1.0), 0.0).sum() / counts.sum()
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Softmax cross-entropy of each example, [batch]."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+def correct(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Whether the greatest logit is that of the class, bool [batch]."""
+    return logits.argmax(axis=-1) == labels
+
+
+CLASSIFICATION = Task(cross_entropy, correct, "accuracy")  # of any number of classes
+
+
+def classification(num_classes: int) -> Task:
+    """The class of each example, by cross-entropy, scored by accuracy.
+
+    Raises:
+      InputError: `num_classes` is no number of at least 1.
+    """
+    if isinstance(num_classes, bool) or not hasattr(num_classes, "__index__") or int(num_classes) < 1:
+        raise InputError(f"{num_classes!r} classes; give a number of at least 1, or a Task for what is no classification")
+    return dataclasses.replace(CLASSIFICATION, num_classes=int(num_classes))
