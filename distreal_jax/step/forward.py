@@ -8,13 +8,14 @@ import jax.numpy as jnp
 from flax import nnx
 
 from distreal_jax.step.forms import ConvolutionForm, in_form
-from distreal_jax.tracing import TracedNetwork, call_network, with_counts_of_sub_network
-from distreal_jax.tracing.interception import Around, Call
+from distreal_jax.tracing import TracedNetwork, with_counts_of_sub_network
+from distreal_jax.tracing.calling import run_network, without_intermediates
+from distreal_jax.tracing.interception import Around, Occasion, with_statistics_masks
 
 
 def split_variables(model: nnx.Module) -> tuple[Any, Any]:
     """A network's parameters, which are trained and averaged, and all its other variables (running statistics, keys)."""
-    _, params, others = nnx.split(model, nnx.Param, ...)  # type: ignore[misc]  # Flax says less than it gives
+    _, params, others = nnx.split(without_intermediates(model), nnx.Param, ...)  # type: ignore[misc]  # Flax says less than it gives
     return params, others
 
 
@@ -37,7 +38,7 @@ def forward(
     *,
     train: bool,
     convolution: ConvolutionForm,
-    statistics_masks: Mapping[str, jax.Array] | None = None,
+    statistics_masks: Mapping[Occasion, jax.Array] | None = None,
     key: jax.Array | None = None,
     around: Around | None = None,
 ) -> tuple[Any, Any]:
@@ -50,33 +51,23 @@ def forward(
       inputs: Leaves [batch, ...], as `call_network` takes them.
       train: Whether normalisation uses the statistics of the mini-batch and dropout layers drop.
       convolution: The form in which convolutions are computed.
-      statistics_masks: For masked execution, the channels that count in statistics over channels.
+      statistics_masks: For masked execution, the channels that count in statistics over channels: what
+        `TracedNetwork.statistics_masks` gave.
       key: For the network's own random layers, if it has any.
       around: Anything else to put around the calls of modules.
 
     Returns:
       The outputs [batch, ...], floats in float32 at least, and the other variables after the call.
     """
-    masks = statistics_masks or {}
-
-    def with_statistics_mask(path: str, _: nnx.Module, call: Call) -> Call:
-        if path not in masks:
-            return call
-
-        def masked(x: jax.Array, *args: Any, **kwargs: Any) -> Any:
-            channels = masks[path].reshape((1,) * (x.ndim - 1) + (-1,))
-            return call(x, *args, mask=jnp.broadcast_to(channels, x.shape), **kwargs)
-
-        return masked
-
-    arounds = [with_counts_of_sub_network, with_statistics_mask, *([] if around is None else [around])]
+    masking = with_statistics_masks(statistics_masks or {})
+    arounds = [with_counts_of_sub_network, masking, *([] if around is None else [around])]
 
     def run(params: Any, others: Any, inputs: Any) -> tuple[Any, Any]:
         # Fresh variables: a module may update its running statistics only at the trace level where they were made.
         params, others = jax.tree.map(jnp.asarray, (params, others))
-        model = nnx.merge(network.graphdef, params, others if key is None else _with_keys(others, key))
-        outputs = call_network(model, inputs, *arounds, train=train, key=key)
-        return in_full_precision(outputs), nnx.state(model, nnx.Not(nnx.Param))
+        states = (params, others if key is None else _with_keys(others, key))
+        outputs, others = run_network(network.graphdef, states, inputs, *arounds, train=train, key=key)
+        return in_full_precision(outputs), others
 
     return in_form(convolution, run)(params, others, inputs)
 

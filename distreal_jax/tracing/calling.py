@@ -7,7 +7,7 @@ their names and set in both modes.
 
 import inspect
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,6 +21,40 @@ _EVALUATES = ("deterministic", "use_running_average", "inference")
 _KEYS = ("key", "rng", "rng_key", "prng_key", "dropout_key", "dropout_rng")
 _SEVERAL = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def without_intermediates(model: nnx.Module) -> nnx.Module:
+    """The network without the values that an earlier call of it has sown; itself if there are none."""
+    if not any(isinstance(node, nnx.Intermediate) for _, node in nnx.iter_graph(model)):
+        return model
+    model = nnx.clone(model)
+    nnx.pop(model, nnx.Intermediate)
+    return model
+
+
+def run_network(
+    graphdef: Any, states: Sequence[Any], inputs: Any, *arounds: Around, train: bool, key: jax.Array | None = None
+) -> tuple[Any, Any]:
+    """A network as a pure function of its variables.
+
+    Args:
+      graphdef: Its static structure.
+      states: Its variables, or a sub-network's: one pytree or several that make up all of them.
+      inputs: As for `call_network`.
+      arounds: As for `call_network`.
+      train: As for `call_network`.
+      key: As for `call_network`.
+
+    Returns:
+      The outputs, and the variables that are no parameters after the call; those that the call made are left out.
+
+    Raises:
+      InputError: As `call_network`.
+    """
+    model = nnx.merge(graphdef, *states)
+    known = {path for path, _ in nnx.to_flat_state(nnx.state(model, nnx.Not(nnx.Param)))}
+    outputs = call_network(model, inputs, *arounds, train=train, key=key)
+    return outputs, nnx.state(model, nnx.All(nnx.Not(nnx.Param), lambda path, _: path in known))
 
 
 def call_network(model: nnx.Module, inputs: Any, *arounds: Around, train: bool, key: jax.Array | None = None) -> Any:

@@ -4,53 +4,35 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from flax import nnx
 
 from distreal_jax.errors import InputError
 from distreal_jax.tracing.interception import Call, with_counts_of_sub_network
-from distreal_jax.tracing.labels import ANY
+from distreal_jax.tracing.labels import ANY, AxisLabels
 from distreal_jax.tracing.network import TracedNetwork
-from distreal_jax.tracing.walk import Members, Walk, jaxpr_of, steps_in
+from distreal_jax.tracing.walk import Members, NetworkJaxpr, Trail, Walk, jaxpr_of, steps_in
+
+REMEDY = "take the count from the array's shape (x.shape[-1], reshape(x.shape[0], -1)) instead of writing it down"
+
+Chosen = Sequence[npt.NDArray[np.int64]]  # for each group [width], the filters that are kept
 
 
-def refuse_hard_coded_counts(
-    network: TracedNetwork,
-    state: Any,
-    example: Any,
-    walk: Walk,
-    members: Members,
-) -> None:
-    """Runs smaller networks abstractly and compares every shape and number with what the labels say.
-
-    Neighbouring groups keep different numbers of filters, so that a count that a layer has written down, a split at a fixed
-    channel or in halves, or a reshape to a fixed size shows as a wrong shape.
+def sub_network_jaxpr(
+    network: TracedNetwork, widths: Sequence[int], state: Any, example: Any, *, train: bool
+) -> NetworkJaxpr:
+    """A smaller network, run abstractly.
 
     Args:
       network: What the trace told so far.
-      state: The network's variables, or their shapes.
+      widths: Filters kept in each group.
+      state: The whole network's variables, or their shapes.
       example: The shapes and types of its inputs.
-      walk: The walk over the whole network.
-      members: For each root label its (group, filter).
+      train: In training, or in evaluation.
 
     Raises:
-      InputError: A smaller network fails, or has another shape or computes with another number than expected.
+      InputError: It does not run.
     """
-    counts = network.full_widths
-    every = [max(1, count - 1 - index % max(1, count - 2)) for index, count in enumerate(counts)]
-    every_other = [width if index % 2 else count for index, (width, count) in enumerate(zip(every, counts, strict=True))]
-    for widths in (every, every_other):
-        if tuple(widths) != counts:
-            _check_widths(network, widths, state, example, walk, members)
-
-
-def _check_widths(
-    network: TracedNetwork,
-    widths: Sequence[int],
-    state: Any,
-    example: Any,
-    walk: Walk,
-    members: Members,
-) -> None:
     failed: list[str] = []
 
     def noting_failures(path: str, _: nnx.Module, call: Call) -> Call:
@@ -63,26 +45,74 @@ def _check_widths(
 
         return called
 
-    remedy = "take the count from the array's shape (x.shape[-1], reshape(x.shape[0], -1)) instead of writing it down"
+    small = network.shapes(state, widths)
     try:
-        closed, _ = jaxpr_of(
-            network.graphdef, network.shapes(state, widths), example, (with_counts_of_sub_network, noting_failures)
-        )
+        return jaxpr_of(network.graphdef, small, example, train=train, arounds=(with_counts_of_sub_network, noting_failures))
     except Exception as error:  # whatever a network of the user's may raise
         where = next((f"layer {path!r}" for path in failed if path), "the network's own __call__")
-        raise InputError(f"{where} hard-codes a number of channels ({in_one_line(error)}); {remedy}") from error
-    for (step, labels), actual in zip(walk.trail, steps_in(closed.jaxpr, ""), strict=False):
+        raise InputError(f"{where} hard-codes a number of channels ({in_one_line(error)}); {REMEDY}") from error
+
+
+class Placement:
+    """Which elements of the axes in a trail a sub-network keeps."""
+
+    def __init__(self, walk: Walk, members: Members, filters: Sequence[int]) -> None:
+        """Numbers all filters of all groups.
+
+        Args:
+          walk: The walk over the whole network.
+          members: For each root label its (group, filter).
+          filters: [groups] filters in each group.
+        """
+        self._walk, self._filters = walk, filters
+        first = np.concatenate([[0], np.cumsum(filters)]).astype(np.int64)
+        self._number = {root: int(first[group]) + index for root, (group, index) in members.items()}
+        self._never_dropped = int(first[-1])
+        self._along: dict[bytes, npt.NDArray[np.int64]] = {}
+
+    def mask(self, kept: Chosen) -> npt.NDArray[np.bool_]:
+        """Whether each filter is kept, and last True for all that is never dropped."""
+        masks = [np.isin(np.arange(count), chosen) for count, chosen in zip(self._filters, kept, strict=True)]
+        return np.concatenate([*masks, [True]])
+
+    def kept_along(self, labels: AxisLabels, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Whether each element of an axis is kept."""
+        key = labels.tobytes()
+        if key not in self._along:
+            roots = self._walk.ties.roots(labels)
+            numbers = [self._number.get(int(root), self._never_dropped) for root in roots]
+            self._along[key] = np.array(numbers, dtype=np.int64)
+        kept: npt.NDArray[np.bool_] = mask[self._along[key]]
+        return kept
+
+
+def refuse_hard_coded_counts(small: NetworkJaxpr, trail: Trail, walk: Walk, placement: Placement, kept: Chosen) -> None:
+    """Compares every shape and number of a smaller network with what the labels say.
+
+    Neighbouring groups keep different numbers of filters, and not the first ones, so that a count that a layer has written
+    down, a split at a fixed channel or in halves, or a reshape to a fixed size shows as a wrong shape.
+
+    Args:
+      small: The smaller network.
+      trail: The steps of the whole network, with their labels.
+      walk: The walk over the whole network.
+      placement: Where its filters are.
+      kept: The filters that the smaller network keeps.
+
+    Raises:
+      InputError: A shape is another, or a number that is computed with.
+    """
+    mask = placement.mask(kept)
+    for (step, labels), actual in zip(trail, steps_in(small.closed.jaxpr), strict=False):
+        # The length of a broadcast is whatever the layer asked for; where it meets filters, that is checked.
         expected = tuple(
-            # The length of a broadcast is whatever the layer asked for; where it meets filters, that is checked.
-            length
-            if np.any(axis == ANY)
-            else sum(member is None or member[1] < widths[member[0]] for member in walk.members_along(axis, members))
+            length if np.any(axis == ANY) else int(placement.kept_along(axis, mask).sum())
             for axis, length in zip(labels, actual.shape, strict=False)
         )
         if step.primitive != actual.primitive or len(actual.shape) != len(labels) or actual.shape != expected:
             raise InputError(
                 f"{step.where} hard-codes a number of channels: in a smaller network its primitive {step.primitive!r} "
-                f"gives shape {actual.shape} where {expected} was expected; {remedy}"
+                f"gives shape {actual.shape} where {expected} was expected; {REMEDY}"
             )
         if step.numbers != actual.numbers and not walk.masks_statistics(step.layer):
             raise InputError(

@@ -7,17 +7,27 @@ channels, the form in which a convolution is computed.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+import inspect
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
 
 Call = Callable[..., Any]
 Around = Callable[[str, nnx.Module, Call], Call]  # (path, module, its own call) -> what is called instead
+Occasion = tuple[str, int]  # (path of a module, which of its calls in one call of the network)
+
+# Layers with statistics over channels that can be told which of these count.
+_MASKABLE = (nnx.LayerNorm, nnx.RMSNorm, nnx.GroupNorm)
 
 
 def intercept_calls(model: nnx.Module, *arounds: Around) -> nnx.Module:
     """Wraps `__call__` of every module of `model`, in place and once, and returns `model`.
+
+    What the modules would sow, to be looked at later, they don't keep: nobody looks, and it would be one variable more.
 
     Args:
       model: A network that belongs to the caller alone (a fresh `nnx.merge`): its modules change their class.
@@ -26,9 +36,8 @@ def intercept_calls(model: nnx.Module, *arounds: Around) -> nnx.Module:
     """
     for path, module in list(nnx.iter_modules(model)):
         original = type(module)
-        if callable(module):
-            object.__setattr__(module, "_interception", _Interception(path_name(path), arounds))
-            object.__setattr__(module, "__class__", _calling_intercepted(original))
+        object.__setattr__(module, "_interception", _Interception(path_name(path), arounds))
+        object.__setattr__(module, "__class__", _calling_intercepted(original))
     return model
 
 
@@ -52,7 +61,50 @@ def _calling_intercepted(original: type) -> type:
             called = around(self._interception.path, self, called)
         return called(*args, **kwargs)
 
-    return type(original.__name__, (original,), {"__call__": call, "__doc__": original.__doc__})
+    def sow(*_: Any, **__: Any) -> bool:
+        return False
+
+    intercepted = {"sow": sow, "__doc__": original.__doc__}
+    if hasattr(original, "__call__"):  # noqa: B004  # of its instances
+        intercepted["__call__"] = call
+    return type(original.__name__, (original,), intercepted)
+
+
+def _own_call(module: nnx.Module) -> Call:
+    """The `__call__` that the module's class had before it was intercepted."""
+    classes = type(module).__mro__
+    return classes[1 if hasattr(module, "_interception") else 0].__call__
+
+
+def takes_mask(module: nnx.Module | None) -> bool:
+    """Whether the module takes statistics over channels and can be told which of these count."""
+    return isinstance(module, _MASKABLE) and "mask" in inspect.signature(_own_call(module)).parameters
+
+
+def with_statistics_masks(masks: Mapping[Occasion, jax.Array]) -> Around:
+    """Tells layers with statistics over channels which channels count.
+
+    Args:
+      masks: For a call of such a layer, bool [channels].
+    """
+    calls: Counter[str] = Counter()
+
+    def around(path: str, module: nnx.Module, call: Call) -> Call:
+        def masked(*args: Any, **kwargs: Any) -> Any:
+            occasion = (path, calls[path])
+            calls[path] += 1
+            if occasion not in masks:
+                return call(*args, **kwargs)
+            given = inspect.signature(_own_call(module)).bind(module, *args, **kwargs)
+            _, x, *_ = given.arguments.values()
+            channels = jnp.broadcast_to(masks[occasion].reshape((1,) * (x.ndim - 1) + (-1,)), x.shape)
+            own = given.arguments.get("mask")
+            given.arguments["mask"] = channels if own is None else channels & own
+            return call(*given.args[1:], **given.kwargs)
+
+        return masked if any(path == masked_path for masked_path, _ in masks) else call
+
+    return around
 
 
 def with_counts_of_sub_network(_: str, module: nnx.Module, call: Call) -> Call:

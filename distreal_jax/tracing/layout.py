@@ -131,6 +131,16 @@ class AxisLayout:
             parts.append(run.start + grid.reshape(-1))
         return jnp.concatenate(parts)
 
+    def positions(self, kept: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+        """`indices`, in numpy."""
+        parts = []
+        for run in self.runs:
+            chosen = np.arange(run.filters) if run.group is None else kept[run.group]
+            outer, inner = np.arange(run.outer) * (run.filters * run.inner), np.arange(run.inner)
+            grid = outer[:, None, None] + chosen[None, :, None] * run.inner + inner[None, None, :]
+            parts.append(run.start + grid.reshape(-1))
+        return np.concatenate(parts)
+
     def spread(self, per_filter: Sequence[jax.Array], fill: float | bool) -> jax.Array:
         """Per-filter values [filters] of each group, spread along the axis; `fill` where nothing is ever dropped.
 

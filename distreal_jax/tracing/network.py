@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from distreal_jax.errors import InputError
 from distreal_jax.tracing.gathering import Gathering
-from distreal_jax.tracing.interception import path_name
+from distreal_jax.tracing.interception import Occasion, path_name
 from distreal_jax.tracing.layout import AxisLayout, LengthOfAxis, boolean_masks
 
 Path = tuple[str, ...]
@@ -50,7 +50,8 @@ class TracedNetwork:
       layouts: For each variable, where the groups lie along each of its axes.
       consumed: (variable, axis) along which a kernel takes in channels of filter groups.
       products: Convolutions and dots: a constant and the lengths of the droppable axes.
-      normalised_over: For layers that take statistics over channels, the layout of those channels.
+      normalised_over: For calls of layers that take statistics over channels (path, which of its calls), the layout of
+        those channels.
       batch_size: Of the example that was traced.
       narrowed_from: Filters in each group of the network that this one is a part of, where it is one (`narrowed`).
     """
@@ -60,7 +61,7 @@ class TracedNetwork:
     layouts: Mapping[Path, tuple[AxisLayout, ...]]
     consumed: frozenset[tuple[Path, int]]
     products: tuple[tuple[int, tuple[LengthOfAxis, ...]], ...]
-    normalised_over: Mapping[str, AxisLayout]
+    normalised_over: Mapping[Occasion, AxisLayout]
     batch_size: int
     narrowed_from: tuple[int, ...] | None = None
 
@@ -103,7 +104,7 @@ class TracedNetwork:
             self,
             filter_groups=tuple(dataclasses.replace(group, filters=width) for group, width in groups),
             layouts={path: tuple(axis.narrowed(kept) for axis in axes) for path, axes in self.layouts.items()},
-            normalised_over={layer: layout.narrowed(kept) for layer, layout in self.normalised_over.items()},
+            normalised_over={call: layout.narrowed(kept) for call, layout in self.normalised_over.items()},
             narrowed_from=self.narrowed_from or self.full_widths,
         )
 
@@ -253,10 +254,10 @@ class TracedNetwork:
 
         return self._map(scaled, params, with_path=True)
 
-    def statistics_masks(self, kept: Kept) -> dict[str, jax.Array]:
-        """For layers that take statistics over channels, bool [channels]: which of them count."""
+    def statistics_masks(self, kept: Kept) -> dict[Occasion, jax.Array]:
+        """For calls of layers that take statistics over channels, bool [channels]: which of them count."""
         masks = self._masks(kept)
-        return {layer: layout.spread(masks, fill=True) for layer, layout in self.normalised_over.items()}
+        return {call: layout.spread(masks, fill=True) for call, layout in self.normalised_over.items()}
 
     def _masks(self, kept: Kept) -> tuple[jax.Array, ...]:
         self._check_groups(kept)

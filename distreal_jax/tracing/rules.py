@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from distreal_jax.tracing.labels import ValueLabels, pinned
+from distreal_jax.tracing.labels import ValueLabels, anything, pinned
 from distreal_jax.tracing.shape_rules import SHAPE_RULES
 from distreal_jax.tracing.site import Creation, Product, Site
 
 ELEMENTWISE = frozenset(
-    "abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp convert_element_type copy copy_p cos cosh "
-    "digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt imag integer_pow is_finite le lgamma log log1p logistic lt "
-    "max min mul ne neg nextafter not or pow real reduce_precision rem round rsqrt select_n shift_left "
-    "shift_right_arithmetic shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh xor".split()
+    "abs acos acosh add add_any and asin asinh atan atan2 atanh bitcast_convert_type cbrt ceil clamp complex conj "
+    "convert_element_type copy copy_p cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt imag integer_pow "
+    "is_finite le lgamma log log1p logistic lt max min mul ne neg nextafter not or pow real reduce_precision rem round "
+    "rsqrt select_n shift_left shift_right_arithmetic shift_right_logical sign sin sinh sqrt square stop_gradient sub tan "
+    "tanh xor".split()
 )
 REDUCTIONS = frozenset("reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor argmax argmin".split())
 WINDOWS = frozenset("reduce_window reduce_window_max reduce_window_min reduce_window_sum".split())
@@ -38,6 +39,9 @@ def apply_rule(site: Site) -> tuple[ValueLabels, ...]:
         return (_reduce(site),)
     if name in WINDOWS:
         return (_window(site),) * len(site.out_shapes)
+    if name.startswith(("random_", "threefry")):
+        # Draws that are alike: which filters meet which draw matters to nothing.
+        return tuple(tuple(anything(length) for length in shape) for shape in site.out_shapes)
     if name in _RULES:
         result = _RULES[name](site)
         return result if isinstance(result[0], tuple) else (result,)
@@ -69,7 +73,9 @@ def _reduce(site: Site) -> ValueLabels:
         labels = operand.labels[axis]
         if site.masks_statistics and axis == len(operand.labels) - 1:
             if site.ties.droppable(labels):
-                site.seen.normalised_over.setdefault(site.layer, labels)
+                # A call that is compiled once may stand at several places: its mask is one, so their filters are.
+                known = site.seen.normalised_over.setdefault(site.occasion, labels)
+                site.ties.tie_axes([known, labels])
         else:
             site.refuse(
                 labels,

@@ -75,6 +75,8 @@ def _reverse(site: Site) -> ValueLabels:
 
 def _reshape(site: Site) -> ValueLabels:
     labels = site.operands[0].labels
+    if site.params["dimensions"] is not None:
+        labels = tuple(labels[axis] for axis in site.params["dimensions"])
     (shape,) = site.out_shapes
     out = [anything(length) for length in shape]
     for before, after in _matching_axes([len(axis) for axis in labels], shape):

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from distreal_jax.errors import InputError
+from distreal_jax.tracing.interception import Occasion
 from distreal_jax.tracing.labels import AxisLabels, Ties, ValueLabels
 
 
@@ -39,7 +40,7 @@ class Observations:
         self.products: list[Product] = []
         self.creations: list[Creation] = []
         self.contracted: list[AxisLabels] = []
-        self.normalised_over: dict[str, AxisLabels] = {}
+        self.normalised_over: dict[Occasion, AxisLabels] = {}
         self.refusals: list[tuple[AxisLabels, InputError]] = []
 
 
@@ -51,10 +52,15 @@ class Site:
     params: dict[str, Any]
     operands: tuple[Value, ...]
     out_shapes: tuple[tuple[int, ...], ...]
-    layer: str  # path of the innermost module that is being called, "" outside all
+    occasion: Occasion  # the innermost module that is being called (its path, "" outside all), and which of its calls
     masks_statistics: bool  # that module can be told which channels count in its statistics (Flax's `mask=`)
     ties: Ties
     seen: Observations
+
+    @property
+    def layer(self) -> str:
+        """Path of the innermost module that is being called, "" outside all."""
+        return self.occasion[0]
 
     def refuse(self, labels: AxisLabels, why: str, remedy: str) -> None:
         """Notes that the equation can't be followed if any of the labels turns out to be droppable in the end.

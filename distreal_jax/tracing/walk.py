@@ -1,6 +1,7 @@
 """One walk over a network's jaxpr: every primitive ties labels by its rule, and leaves a trail of what it put out."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,45 +10,79 @@ import numpy as np
 from flax import nnx
 from jax.extend import core
 
-from distreal_jax.tracing.calling import call_network
-from distreal_jax.tracing.interception import Around, Call
+from distreal_jax.tracing.calling import run_network
+from distreal_jax.tracing.inner import inner_jaxpr
+from distreal_jax.tracing.interception import Around, Call, Occasion, takes_mask, with_statistics_masks
 from distreal_jax.tracing.labels import AxisLabels, Ties, ValueLabels, anything, pinned
+from distreal_jax.tracing.network import Path, leaf_path
 from distreal_jax.tracing.rules import apply_rule
 from distreal_jax.tracing.site import Observations, Site, Value
 
-# Layers with statistics over channels that can be told which of these count.
-MASKABLE = (nnx.LayerNorm, nnx.RMSNorm, nnx.GroupNorm)
-
 Members = Mapping[int, tuple[int, int]]  # root label -> (group, filter)
 
-# Primitives that run the jaxpr that they hold once, on their own operands.
-_CALLS = frozenset("jit pjit closed_call core_call checkpoint remat remat2 custom_jvp_call custom_vjp_call".split())
-_LAYER = re.compile(r"layer:([^/()]*)")
+_CALL = re.compile(r"layer:([^/()]*)@(\d+)")
 
 
-def _named_layer(path: str, _: nnx.Module, call: Call) -> Call:
-    def named(*args: Any, **kwargs: Any) -> Any:
-        with jax.named_scope(f"layer:{path}"):
-            return call(*args, **kwargs)
+def _with_names() -> Around:
+    """Names each operation after the layer that it is of, and which of the layer's calls."""
+    calls: Counter[str] = Counter()
 
-    return named
+    def around(path: str, _: nnx.Module, call: Call) -> Call:
+        def named(*args: Any, **kwargs: Any) -> Any:
+            number = calls[path]
+            calls[path] += 1
+            with jax.named_scope(f"layer:{path}@{number}"):
+                return call(*args, **kwargs)
+
+        return named
+
+    return around
 
 
-def jaxpr_of(graphdef: Any, state: Any, example: Any, around: Sequence[Around] = ()) -> tuple[core.ClosedJaxpr, Any]:
-    """The network's forward pass in evaluation, with the names of layers in it, and the shapes of its outputs.
+class NetworkJaxpr(NamedTuple):
+    """One call of a network, traced."""
+
+    closed: core.ClosedJaxpr  # of variables, inputs and masks to the outputs and the variables that are no parameters
+    variables: tuple[Path, ...]  # all, in the order of the inputs
+    changed: tuple[Path, ...]  # those that are no parameters, in the order of the outputs
+    outputs: Any  # their shapes and types
+
+    @property
+    def output_shapes(self) -> list[tuple[int, ...]]:
+        """Of the network's outputs, in order."""
+        return [tuple(leaf.shape) for leaf in jax.tree.leaves(self.outputs)]
+
+
+def jaxpr_of(
+    graphdef: Any,
+    state: Any,
+    example: Any,
+    *,
+    train: bool,
+    arounds: Sequence[Around] = (),
+    masks: Mapping[Occasion, jax.ShapeDtypeStruct] | None = None,
+) -> NetworkJaxpr:
+    """The network's forward pass with the names of layers in it.
 
     Args:
       graphdef: The network's static structure.
       state: Its variables, or their shapes.
       example: The shapes and types of its inputs.
-      around: What is put around the calls of its modules.
+      train: In training, or in evaluation.
+      arounds: What is put around the calls of its modules.
+      masks: Of layers with statistics over channels, in the order in which they are inputs.
     """
 
-    def forward(state: Any, inputs: Any) -> Any:
-        return call_network(nnx.merge(graphdef, state), inputs, *around, _named_layer, train=False)
+    def forward(state: Any, inputs: Any, values: Sequence[jax.Array]) -> Any:
+        masking = with_statistics_masks(dict(zip(masks or (), values, strict=True)))
+        return run_network(graphdef, (state,), inputs, *arounds, masking, _with_names(), train=train)
 
-    closed, outputs = jax.make_jaxpr(forward, return_shape=True)(state, example)
-    return closed, outputs
+    closed, (outputs, others) = jax.make_jaxpr(forward, return_shape=True)(state, example, [*(masks or {}).values()])
+    return NetworkJaxpr(closed, _paths_in(state), _paths_in(others), outputs)
+
+
+def _paths_in(state: Any) -> tuple[Path, ...]:
+    return tuple(leaf_path(key) for key, _ in jax.tree_util.tree_flatten_with_path(state)[0])
 
 
 class Walk:
@@ -56,7 +91,7 @@ class Walk:
     def __init__(self, modules: dict[str, nnx.Module]) -> None:
         self.ties = Ties()
         self.seen = Observations()
-        self.trail: list[tuple[Step, ValueLabels]] = []
+        self.trail: list[tuple[Step, ValueLabels]] = []  # of all runs so far
         self._modules = modules
 
     def new_variable(self, shape: tuple[int, ...]) -> Value:
@@ -65,14 +100,14 @@ class Walk:
 
     def masks_statistics(self, layer: str) -> bool:
         """Whether the layer can be told which channels count in its statistics."""
-        return isinstance(self._modules.get(layer), MASKABLE)
+        return takes_mask(self._modules.get(layer))
 
     def members_along(self, labels: AxisLabels, members: Members) -> list[tuple[int, int] | None]:
         """For each element of an axis, its (group, filter), or None if it is never dropped."""
         return [members.get(int(root)) for root in self.ties.roots(labels)]
 
-    def run(self, jaxpr: core.Jaxpr, arguments: Sequence[Value], layer: str) -> list[Value]:
-        """Walks over a jaxpr that the layer calls with these arguments, and returns its results."""
+    def run(self, jaxpr: core.Jaxpr, arguments: Sequence[Value], outer: Occasion = ("", 0)) -> list[Value]:
+        """Walks over a jaxpr that the layer's call holds, with these arguments, and returns its results."""
         known: dict[Any, Value] = dict(zip(jaxpr.invars, arguments, strict=True))
         for constant in jaxpr.constvars:
             known[constant] = Value(tuple(pinned(length) for length in shape_of(constant)), weight=True)
@@ -84,10 +119,10 @@ class Walk:
 
         for equation in jaxpr.eqns:
             operands = tuple(value_of(atom) for atom in equation.invars)
-            inner = _inner_jaxpr(equation)
-            where = _layer_of(equation, layer)
+            inner = inner_jaxpr(equation)
+            where = _occasion_of(equation, outer)
             if inner is not None:
-                results = self.run(inner, operands, where)
+                results = self.run(inner.jaxpr, operands, where)
             else:
                 shapes = tuple(shape_of(variable) for variable in equation.outvars)
                 site = Site(
@@ -95,14 +130,14 @@ class Walk:
                     params=equation.params,
                     operands=operands,
                     out_shapes=shapes,
-                    layer=where,
-                    masks_statistics=self.masks_statistics(where),
+                    occasion=where,
+                    masks_statistics=self.masks_statistics(where[0]),
                     ties=self.ties,
                     seen=self.seen,
                 )
                 weight = all(operand.weight for operand in operands)
                 results = [Value(labels, weight) for labels in apply_rule(site)]
-                self.trail.extend(zip(_steps_of(equation, where), (result.labels for result in results), strict=True))
+                self.trail.extend(zip(_steps_of(equation, where[0]), (result.labels for result in results), strict=True))
             known.update(zip(equation.outvars, results, strict=True))
         return [value_of(atom) for atom in jaxpr.outvars]
 
@@ -112,16 +147,9 @@ def shape_of(atom: Any) -> tuple[int, ...]:
     return tuple(atom.aval.shape)
 
 
-def _inner_jaxpr(equation: core.JaxprEqn) -> core.Jaxpr | None:
-    if equation.primitive.name not in _CALLS:
-        return None
-    inner: core.Jaxpr | core.ClosedJaxpr = equation.params["jaxpr" if "jaxpr" in equation.params else "call_jaxpr"]
-    return inner.jaxpr if isinstance(inner, core.ClosedJaxpr) else inner
-
-
-def _layer_of(equation: core.JaxprEqn, outer: str) -> str:
-    found = _LAYER.findall(str(equation.source_info.name_stack))
-    return found[-1] if found else outer
+def _occasion_of(equation: core.JaxprEqn, outer: Occasion) -> Occasion:
+    found = _CALL.findall(str(equation.source_info.name_stack))
+    return (found[-1][0], int(found[-1][1])) if found else outer
 
 
 class Step(NamedTuple):
@@ -144,8 +172,11 @@ def _steps_of(equation: core.JaxprEqn, layer: str) -> Iterator[Step]:
         yield Step(layer, equation.primitive.name, shape_of(variable), numbers)
 
 
-def steps_in(jaxpr: core.Jaxpr, layer: str) -> Iterator[Step]:
+def steps_in(jaxpr: core.Jaxpr, outer: Occasion = ("", 0)) -> Iterator[Step]:
     """All steps in the order in which `Walk` notes them."""
     for equation in jaxpr.eqns:
-        inner, where = _inner_jaxpr(equation), _layer_of(equation, layer)
-        yield from _steps_of(equation, where) if inner is None else steps_in(inner, where)
+        inner, where = inner_jaxpr(equation), _occasion_of(equation, outer)
+        yield from _steps_of(equation, where[0]) if inner is None else steps_in(inner.jaxpr, where)
+
+
+Trail = Sequence[tuple[Step, ValueLabels]]  # every step of a network with the labels of its output
