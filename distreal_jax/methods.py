@@ -25,20 +25,26 @@ class Method:
       source: Where it was published.
       rates: Which entries a device may choose from: the searched `table`, one rate for all layers (`uniform`), HeteroFL's
         halvings (`halving`), or the `full` network alone.
-      filters: Which filters a sub-network keeps: a `random` set, the `first` k, or a window that is `rolling` by one filter
-        a round.
+      filters: Which filters a sub-network keeps: a `random` set, the `first` k, a window that is `rolling` by one filter
+        a round, or those of a member of an `ensemble`: disjoint windows of k, one of which a device draws.
       drawn: When the filters are drawn anew: each `step` (mini-batch) or each `round`. The first k never change.
       decided: When the entry is chosen from the availability: before each `step`, at the start of each `round`, or `never`
-        (the entry that the weakest device can afford, for ever).
+        (one entry for all devices, for ever).
+      cap: What a device that decides once a round takes for its availability: the `present` one, the `mean` of its own past
+        rounds, or their lower `quartile`. Decided never: the least that any device may have, or the mean or lower quartile
+        over devices.
       pace: What a device that decides before each step may spend on it: one of equal parts of a round at its `present`
         speed, or of what is `remaining` of the round.
       below_cap: The entry of each step is drawn from those at or below the cap decided at the start of the round (FjORD).
+      idle: What a device does that has done all its mini-batches before the deadline: `wait`, or `train` on until then.
       dense: Hidden dense units are dropped like filters; a searched table says so itself.
       rescale: What a layer's k of C filters give is multiplied by C / k in training, where no normalisation follows
         (HeteroFL's scaler); None: as the settings of the training say.
       batch: What a device does when the full network on a `whole` mini-batch is too dear: it drops filters, or, with `cut`,
         it leaves out examples first, down to one, and drops filters only below that.
       masked_loss: Logits of classes that a device has not are set to zero in its loss (HeteroFL).
+      label_rows: A class's row of the classifier is averaged over the clients that have examples of it (HeteroFL's and
+        FedRolex's code).
       proximal: FedProx's term keeps a device near the global model; its weight mu is a setting of the training.
       unfinished: What a device that is not done at the deadline does: `upload` what it has, or `discard` it.
       average: `all`: the mean of full models (FedAvg). `covered`: each element is the mean over the clients that trained
@@ -54,15 +60,18 @@ class Method:
     name: str
     source: str
     rates: Literal["table", "uniform", "halving", "full"]
-    filters: Literal["random", "first", "rolling"] = "random"
+    filters: Literal["random", "first", "rolling", "ensemble"] = "random"
     drawn: Literal["step", "round"] = "step"
     decided: Literal["step", "round", "never"] = "step"
+    cap: Literal["present", "mean", "quartile"] = "present"
     pace: Literal["present", "remaining"] = "present"
     below_cap: bool = False
+    idle: Literal["wait", "train"] = "wait"
     dense: bool = False
     rescale: bool | None = None
     batch: Literal["whole", "cut"] = "whole"
     masked_loss: bool = False
+    label_rows: bool = False
     proximal: bool = False
     unfinished: Literal["upload", "discard"] = "upload"
     average: Literal["all", "covered", "normalised"] = "all"
@@ -88,6 +97,15 @@ class Method:
                 self.dense and self.rates in ("table", "full")
             ),
             "below_cap=true needs a cap; give decided=round": self.below_cap and self.decided == "step",
+            f"cap={self.cap} needs a decision for a whole round; give decided=round": (
+                self.cap != "present" and self.decided == "step"
+            ),
+            "label_rows=true needs a mean of each element; give average=covered": (
+                self.label_rows and self.average != "covered"
+            ),
+            "filters=ensemble needs one width for ever and a member for a round; give decided=never,drawn=round": (
+                self.filters == "ensemble" and (self.decided, self.drawn) != ("never", "round")
+            ),
             "pace=remaining needs a decision before each step; give decided=step": (
                 self.pace == "remaining" and self.decided != "step"
             ),
@@ -95,6 +113,17 @@ class Method:
         for contradiction, holds in contradictions.items():
             if holds:
                 raise InputError(f"method {self.name!r}: {contradiction}")
+
+    @property
+    def delivers(self) -> Literal["full", "largest", "ensemble"]:
+        """The model that is handed over and scored.
+
+        Where sub-networks are random or roll, all of the `full` network is trained. Of nested ones, the first k filters, it
+        is the `largest` that was trained: what lies beyond has its first weights still. An `ensemble` is all its members.
+        """
+        if self.filters == "ensemble":
+            return "ensemble"
+        return "largest" if self.filters == "first" and self.rates != "full" else "full"
 
 
 CHOICES: dict[str, tuple[str | bool, ...]] = {
@@ -104,7 +133,8 @@ CHOICES: dict[str, tuple[str | bool, ...]] = {
 }
 """Every choice of a method, and what there is to choose from."""
 
-# What the methods share whose sub-network stays the same for a whole round.
+# What the methods share whose sub-network stays the same for a whole round. Their papers know no deadline; a device that
+# does not make it sends what it has, as with every method here but the one that drops stragglers.
 _ROUND_GRANULAR = Method(
     "",
     "",
@@ -112,8 +142,15 @@ _ROUND_GRANULAR = Method(
     drawn="round",
     decided="round",
     dense=True,
-    unfinished="discard",
     average="covered",
+)
+_SMALL_NETWORK = dataclasses.replace(
+    _ROUND_GRANULAR,
+    name="small_network",
+    source="one width for all devices, trained with partial work",
+    filters="first",
+    decided="never",
+    by_steps=True,
 )
 _PARTIAL_WORK = Method("partial_work", "Li et al., MLSys 2020, without the proximal term", rates="full", by_steps=True)
 
@@ -134,6 +171,7 @@ METHODS: dict[str, Method] = {
             # digits 0.32 with and 0.89 without; heterofl[rescale=true] has it.
             rescale=False,
             masked_loss=True,
+            label_rows=True,
         ),
         dataclasses.replace(
             _ROUND_GRANULAR,
@@ -143,17 +181,30 @@ METHODS: dict[str, Method] = {
             drawn="step",
             below_cap=True,
         ),
-        dataclasses.replace(_ROUND_GRANULAR, name="fedrolex", source="Alam et al., NeurIPS 2022", filters="rolling"),
         dataclasses.replace(
-            _ROUND_GRANULAR, name="small_network", source="fits the weakest device", filters="first", decided="never"
+            _ROUND_GRANULAR,
+            name="fedrolex",
+            source="Alam et al., NeurIPS 2022",
+            filters="rolling",
+            masked_loss=True,
+            label_rows=True,
+        ),
+        _SMALL_NETWORK,
+        dataclasses.replace(
+            _SMALL_NETWORK,
+            name="small_ensemble",
+            source="Cheng et al., CVPR workshops 2022: several small networks instead of parts of a large one",
+            filters="ensemble",
         ),
         Method("drop_stragglers", "McMahan et al., AISTATS 2017", rates="full", unfinished="discard"),
         _PARTIAL_WORK,
         dataclasses.replace(_PARTIAL_WORK, name="fedprox", source="Li et al., MLSys 2020", proximal=True),
         dataclasses.replace(
             _PARTIAL_WORK,
-            name="partial_batch",
-            source="found by us: fewer examples, all filters",
+            name="adaptive_batch",
+            # Kin: batches by a device's speed in Ma et al., IEEE TMC 2021; with deadlines in ADEL-FL (Goren et al., arXiv
+            # 2505.23973); with bandwidth in Yang et al., arXiv 2507.15601. Here: what the device can afford now.
+            source="FedAvg with batches that a device can afford: Ma et al., IEEE TMC 2021; arXiv 2505.23973, 2507.15601",
             batch="cut",
             # Final accuracy on Fashion-MNIST 0.788 and 0.779 with pace=present under harsh load, 0.817 and 0.812 under mild.
             pace="remaining",
@@ -163,6 +214,7 @@ METHODS: dict[str, Method] = {
     )
 }
 
+_RENAMED = {"partial_batch": "adaptive_batch"}
 _WITH_CHOICES = re.compile(r"(?P<base>[^\[\]]+)\[(?P<choices>[^\[\]]*)\]")
 
 
@@ -179,6 +231,8 @@ def method_named(name: str) -> Method:
     name = "".join(name.split())
     parts = _WITH_CHOICES.fullmatch(name)
     base = parts["base"] if parts else name
+    if base in _RENAMED:
+        raise InputError(f"method {base!r} is called {_RENAMED[base]!r} now; give {name.replace(base, _RENAMED[base])!r}")
     if base not in METHODS:
         raise InputError(
             f"unknown method {name!r}; choose from: {', '.join(METHODS)}; or one with other choices: distreal[filters=first]"

@@ -7,15 +7,18 @@ ends at the e for which the integral of a(t) * steps from s to e is c.
 """
 
 import dataclasses
+import math
 
 import numpy as np
 import numpy.typing as npt
 
 from distreal_jax.availability.draws import uniforms
+from distreal_jax.availability.history import expected, expected_of_fleet
 from distreal_jax.availability.segments import Availability, Floats, Integers, Segments, unchanging
 from distreal_jax.errors import InputError
 from distreal_jax.methods import Method
 
+MOST_MORE = 10  # times a round's mini-batches that `idle=train` may do, chosen by us: bounds a round's arrays
 TOLERANCE = 1e-9  # of a full mini-batch, chosen by us: far above the rounding of sums of work, far below any cost
 
 
@@ -31,7 +34,7 @@ class RoundPlan:
       uploads: Whether a client's update reaches the server, bool [clients].
       steps_done: Mini-batches done by the deadline, uploaded or not, int32 [clients].
       finish_times: When each mini-batch ends, float64 [clients, steps], in fractions of the round; inf where it doesn't.
-      deadline_hits: Whether the deadline came before a client had done all its steps, bool [clients].
+      deadline_hits: Whether the deadline came before a client had done the steps of a round, bool [clients].
       begun: The table entry of each mini-batch that is begun before the deadline, whether or not it counts, int32
         [clients, steps]; -1 where none is.
       work: What is done of each by the deadline, float64 [clients, steps].
@@ -55,6 +58,12 @@ class RoundPlan:
     work_wasted: Floats
     work_idle: Floats
 
+    @property
+    def last_finish(self) -> float:
+        """When the last client was done computing, in parts of the round: 1 where the deadline cut a mini-batch."""
+        ended = np.where(np.isfinite(self.finish_times), self.finish_times, 0.0).max(initial=0.0)
+        return 1.0 if np.any(~np.isfinite(self.finish_times)) else float(ended)
+
 
 def plan_round(
     method: Method,
@@ -71,12 +80,13 @@ def plan_round(
     Args:
       method: Says when a device decides on an entry and what it does at the deadline. A device that decides before each
         mini-batch may spend on it, at its present speed, one of `steps` equal parts of a round (pace `present`), or one of
-        as many equal parts of what is left of the round as there are mini-batches left (`remaining`).
+        as many equal parts of what is left of the round as there are mini-batches left (`remaining`). With `idle=train` a
+        device that has done them goes on, and the plan has `planned_steps` columns.
       costs: Cost of a mini-batch with each entry, [entries], ascending fractions of the full network's mini-batch.
       availability: What the devices can spend; ignored if the method does not limit them.
       clients: The devices that take part, [clients].
       round_index: The round, 0 for the first.
-      steps: Mini-batches of each client.
+      steps: Mini-batches of each client in a round.
       seed: The experiment's seed.
 
     Raises:
@@ -87,17 +97,17 @@ def plan_round(
         raise InputError(f"{steps} mini-batches a round given; expected at least 1")
     devices = np.asarray(clients, dtype=np.int64)
     segments = availability.during(round_index, devices) if method.limited else unchanging(np.ones(len(devices)))
-    clock = _Clock(segments, steps)
-    cap = _caps(method, ascending, availability, segments)
-    entries, begun = (np.full((len(devices), steps), -1, dtype=np.int32) for _ in range(2))
-    finish_times, work = np.full((len(devices), steps), np.inf), np.zeros((len(devices), steps))
+    clock, columns = _Clock(segments, steps), planned_steps(method, ascending, steps)
+    cap = _caps(method, ascending, availability, segments, devices, round_index)
+    entries, begun = (np.full((len(devices), columns), -1, dtype=np.int32) for _ in range(2))
+    finish_times, work = np.full((len(devices), columns), np.inf), np.zeros((len(devices), columns))
     done = np.zeros(len(devices))
     running = np.ones(len(devices), dtype=bool)
-    for step in range(steps):
+    for step in range(columns):
         entry = cap
         if method.decided == "step":
             time, present = clock.at(done)
-            share = 1.0 if method.pace == "present" else steps * (1.0 - time) / (steps - step)
+            share = 1.0 if method.pace == "present" else steps * (1.0 - time) / max(steps - step, 1)
             entry = _largest_within(ascending, present * share)
         elif method.below_cap:
             entry = np.floor((cap + 1) * uniforms(seed, "plan/below_cap", devices, round_index, step)).astype(np.int64)
@@ -108,17 +118,24 @@ def plan_round(
         entries[:, step] = np.where(running, entry, -1)
         finish_times[:, step] = np.where(running, clock.at(after)[0], np.inf)
         done = np.where(running, after, done)
-    return _accounted(method, devices, cap, entries, finish_times, begun, work, done, clock.offered)
+    return _accounted(method, devices, cap, entries, finish_times, begun, work, done, clock.offered, steps)
 
 
-def _caps(method: Method, costs: Floats, availability: Availability, segments: Segments) -> Integers:
+def planned_steps(method: Method, costs: npt.ArrayLike, steps: int) -> int:
+    """The most mini-batches that a client can do in a round of `steps`: more, where idle time is trained in."""
+    cheapest = float(np.min(costs))
+    return steps if method.idle == "wait" else steps * min(MOST_MORE, math.ceil(1 / cheapest - TOLERANCE))
+
+
+def _caps(
+    method: Method, costs: Floats, availability: Availability, segments: Segments, devices: Integers, round_index: int
+) -> Integers:
     """The dearest entry that each client may run in the round, as its method decides on it, [clients]."""
-    clients = len(segments.values)
+    if method.decided == "step" or not method.limited:
+        return np.full(len(devices), len(costs) - 1)
     if method.decided == "never":
-        return _largest_within(costs, np.full(clients, availability.minimum if method.limited else 1.0))
-    if method.decided == "round":
-        return _largest_within(costs, segments.values[:, 0])
-    return np.full(clients, len(costs) - 1)
+        return _largest_within(costs, np.full(len(devices), expected_of_fleet(method.cap, availability, devices)))
+    return _largest_within(costs, expected(method.cap, availability, round_index, devices, segments.values[:, 0]))
 
 
 def _accounted(
@@ -131,6 +148,7 @@ def _accounted(
     work: Floats,
     done: Floats,
     offered: Floats,
+    steps: int,
 ) -> RoundPlan:
     """What is uploaded, and what became of the work that the devices could have done; arguments [clients, ...].
 
@@ -144,12 +162,13 @@ def _accounted(
       work: Done in each.
       done: Work in the mini-batches that were done in time.
       offered: Work that was possible.
+      steps: Mini-batches of a round.
     """
     steps_done = np.count_nonzero(entries >= 0, axis=1).astype(np.int32)
-    deadline_hits = np.less(steps_done, entries.shape[1])
+    deadline_hits, stopped = np.less(steps_done, steps), np.less(steps_done, entries.shape[1])
     uploads = ~deadline_hits if method.unfinished == "discard" else np.greater(steps_done, 0)
     spent = np.where(uploads, np.minimum(done, offered), 0.0)
-    wasted = np.where(deadline_hits, offered - spent, 0.0)
+    wasted = np.where(stopped, offered - spent, 0.0)
     return RoundPlan(
         clients=devices,
         caps=cap.astype(np.int32),
@@ -163,7 +182,7 @@ def _accounted(
         work_offered=offered,
         work_spent=spent,
         work_wasted=wasted,
-        work_idle=np.where(deadline_hits, 0.0, offered - spent),
+        work_idle=np.where(stopped, 0.0, offered - spent),
     )
 
 

@@ -29,7 +29,7 @@ from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.fleet.round import Execution
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import methods_named
-from distreal_jax.record import MethodResult, RunFolder, Section, map_picture, paired_bootstrap, write_report
+from distreal_jax.record import MethodResult, RunFolder, Section, map_picture, paired_difference, write_report
 from distreal_jax.record.recorded_run import RecordSettings
 from distreal_jax.record.report import markdown_table, signed
 
@@ -134,7 +134,7 @@ def drawn(
     names = list(dict.fromkeys(result.method for result in cells[0].results))
     rows = [["mean availability", "changes a round", *names, f"{first} minus {second}"]]
     for cell in cells:
-        margin = paired_bootstrap(cell.final(first), cell.final(second))
+        margin = paired_difference(cell.final(first), cell.final(second))
         finals = [sum(cell.final(name)) / len(cell.final(name)) for name in names]
         rows.append([f"{cell.mean:g}", f"{cell.rate:g}", *(f"{final:.3f}" for final in finals), signed(margin)])
     folder.write_json(
@@ -146,9 +146,10 @@ def drawn(
         x_values=means,
         y_values=rates,
         winners=[[cell.winner() for cell in row] for row in grid],
-        margins=[[paired_bootstrap(cell.final(first), cell.final(second)).mean for cell in row] for row in grid],
-        title=f"Who is best where, and {first}'s margin over {second}",
-        margin_label=f"{first} minus {second}\n(points of accuracy)",
+        best=[[max(sum(cell.final(name)) / len(cell.final(name)) for name in names) for cell in row] for row in grid],
+        margins=[[paired_difference(cell.final(first), cell.final(second)).mean for cell in row] for row in grid],
+        title=f"{first} minus {second}",
+        margin_label="points of accuracy",
     )
     return Section("Which method at which load", markdown_table(rows), {"map.png": "Best method and margin in each cell"})
 

@@ -39,7 +39,7 @@ from distreal_jax.record import (
     conditions_picture,
     mean_interval,
     open_tracker,
-    paired_bootstrap,
+    paired_difference,
     write_report,
 )
 from distreal_jax.record.rank_correlation import (
@@ -153,7 +153,7 @@ class Measured:
             if better:
                 best = max(better, key=lambda vector: mean[vector])
                 dominated += 1
-                clearly += paired_bootstrap(every[:, best].tolist(), every[:, entry].tolist()).excludes_zero
+                clearly += paired_difference(every[:, best].tolist(), every[:, entry].tolist()).excludes_zero
         return dominated, clearly
 
 
@@ -276,7 +276,7 @@ def findings(first: Measured, under: Measured) -> dict[str, Any]:
         "progress": under.progress,
         "area_table": table,
         "area_uniform": uniform,
-        "difference": paired_bootstrap(table, uniform),
+        "difference": paired_difference(table, uniform),
         "order_of_entries": order_kept(rank_correlation, before[:, first.entries], entries_now),
         "order_at_equal_cost": order_kept(partial_rank_correlation, before, now, first.costs),
         "dominated": dominated,

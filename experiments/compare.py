@@ -25,6 +25,7 @@ from distreal_jax.experiment import (
     open_folder,
     parsed_list,
     parsed_seeds,
+    parsed_targets,
     run_command,
     search_table,
     table_of,
@@ -33,7 +34,7 @@ from distreal_jax.fleet.federation import UNIFORM_RATES, Federation, TrainingSet
 from distreal_jax.fleet.round import Execution
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import Method, methods_named
-from distreal_jax.record import RunFolder, write_report
+from distreal_jax.record import DeviceModel, RunFolder, write_report
 from distreal_jax.record.recorded_run import RecordSettings
 from distreal_jax.search import SearchSettings
 from distreal_jax.search.progress import ProgressSettings
@@ -46,17 +47,21 @@ class Options:
 
     Attributes:
       methods: Methods, separated by commas: distreal, distreal_uniform, federated_dropout, heterofl, fjord, fedrolex,
-        small_network, drop_stragglers, partial_work, partial_batch, fedprox, fednova, full_resources. Other choices of a
-        method go in brackets: distreal[filters=first,drawn=round].
+        small_network, small_ensemble, drop_stragglers, partial_work, adaptive_batch, fedprox, fednova, full_resources.
+        Other choices of a method go in brackets: distreal[filters=first,drawn=round].
     """
 
     methods: str = "distreal,distreal_uniform,heterofl,partial_work,full_resources"
     seeds: str = "0"
     """Seeds, such as 0,1,2 or 0-4."""
     table: str | None = None
-    """Dropout table: a file, or the name of a shipped one."""
-    target: float | None = None
-    """Accuracy that methods are timed to; without it nine tenths of the best final accuracy."""
+    """Dropout table: a file, or the name of a shipped one; {seed} in a path stands for the seed that is run."""
+    targets: str | None = None
+    """Accuracies that methods are timed to, such as 0.5,0.6,0.7; without them 0.7, 0.8 and 0.9 of the best final one."""
+    iso_compute: bool = False
+    """Every device trains until the deadline, so that who is cheaper does more: idle=train for each method."""
+    device: DeviceModel = DeviceModel()
+    """The model of energy and of links, by which runs are judged; it decides nothing in them."""
     execution: Execution = "compact"
     """compact: what is dropped is not computed; masked: the reference, one program for all entries."""
     world: Plain[WorldSettings] = WorldSettings()
@@ -67,16 +72,22 @@ class Options:
     """Print what would be done, what it costs and about how long it takes, and write nothing."""
 
 
+# More methods or seeds may come to those that are there, and what is there may be judged in another way.
+MAY_CHANGE = ("methods", "seeds", "targets", "device")
+
+
 def main(options: Options) -> None:
     """Runs what is not finished and reports."""
     methods = methods_named(parsed_list(options.methods, "methods"))
-    seeds = parsed_seeds(options.seeds)
+    if options.iso_compute:
+        methods = tuple(dataclasses.replace(method, idle="train") for method in methods)
+    seeds, targets = parsed_seeds(options.seeds), parsed_targets(options.targets)
     world = World.make(options.world, seeds[0])
     table = given_or_shipped(options, world)
     notes = [] if table else [f"A table for {options.world.model} would be searched first; uniform rates stand in for it."]
 
     def known(world: World, _: Method) -> DropoutTable:
-        return table or DropoutTable.uniform(world.network, UNIFORM_RATES)
+        return given_or_shipped(options, world) or DropoutTable.uniform(world.network, UNIFORM_RATES)
 
     def planned(seeds: Sequence[int]) -> Iterator[Federation]:
         settings = (options.world, options.training)
@@ -86,8 +97,7 @@ def main(options: Options) -> None:
         print(dry_run(planned(seeds), options.record, notes))
         return
     list(planned(seeds[:1]))  # bad input ends here, before anything is written
-    # More methods or seeds, or another target, may come to those that are there.
-    with open_folder(options.output, "compare", options, may_change=("methods", "seeds", "target")) as folder:
+    with open_folder(options.output, "compare", options, may_change=MAY_CHANGE) as folder:
         comparison = compare(
             methods,
             seeds,
@@ -96,9 +106,10 @@ def main(options: Options) -> None:
             options.record,
             options.output,
             folder,
-            searched=lambda world, _: table or searched(options, world, folder),
+            searched=lambda world, _: given_or_shipped(options, world) or searched(options, world, folder),
             execution=options.execution,
-            target=options.target,
+            targets=targets,
+            device=options.device,
             first=world,
         )
         write_report(folder.path / "report.md", "Comparison", comparison.section)
@@ -109,7 +120,7 @@ def main(options: Options) -> None:
 def given_or_shipped(options: Options, world: World) -> DropoutTable | None:
     """The table that is asked for, or the shipped one of the network if it is for just this network."""
     if options.table is not None:
-        return table_of(options.table, world)
+        return table_of(options.table.replace("{seed}", str(world.seed)), world)
     with contextlib.suppress(InputError):
         return table_of(options.world.model, world)
     return None

@@ -21,7 +21,7 @@ from distreal_jax.record.recorded_run import RecordSettings
 from distreal_jax.search import SearchSettings
 from distreal_jax.search.progress import ProgressSettings
 
-METHODS = ("distreal", "distreal_uniform", "heterofl", "small_network", "partial_work", "partial_batch", "full_resources")
+METHODS = ("distreal", "distreal_uniform", "heterofl", "small_network", "partial_work", "adaptive_batch", "full_resources")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,10 +18,10 @@ from pathlib import Path
 import experiments.configs
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import run_command
-from distreal_jax.record import MethodResult, comparison_table, write_atomically
+from distreal_jax.record import DeviceModel, MethodResult, comparison_table, write_atomically
+from distreal_jax.record.report import ACCURACY, COST
 from distreal_jax.record.run_folder import RESULTS_KIND, read_config, read_part
 
-COLUMNS = ("final", "final_difference", "seconds", "area", "area_difference", "spent", "wasted", "idle")
 PICTURES = {
     "accuracy.png": "Test accuracy over simulated time",
     "map.png": "Best method and margin at each load",
@@ -89,7 +89,9 @@ def table(folder: Path) -> str:
         return "\n".join(tables)
     _, content = read_part(folder / "results.json", RESULTS_KIND)
     results = [MethodResult.from_json(run) for run in content["runs"]]
-    return comparison_table(results, columns=COLUMNS, target=content["target"])
+    device = DeviceModel(**content["device"])
+    how = {"targets": content["targets"], "device": device}
+    return "\n".join(comparison_table(results, columns=names, **how) for names in (ACCURACY, COST))
 
 
 def machine(folder: Path) -> str:

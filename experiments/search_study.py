@@ -38,7 +38,7 @@ from distreal_jax.record import (
     Section,
     mean_interval,
     open_tracker,
-    paired_bootstrap,
+    paired_difference,
     rivals_picture,
     write_report,
 )
@@ -211,7 +211,7 @@ def drawn(folder: RunFolder, outcomes: Sequence[Outcome], arms: Sequence[str]) -
         cells, found = [f"{np.mean([outcome.evaluated for outcome in own]):.0f}"], {}
         for measure in ("area", "over_octaves"):
             values, best = ([getattr(outcome, measure) for outcome in of] for of in (own, by_arm[SEARCH]))
-            found[measure], found[f"{measure}_ahead"] = mean_interval(values), paired_bootstrap(best, values)
+            found[measure], found[f"{measure}_ahead"] = mean_interval(values), paired_difference(best, values)
             cells += [level(found[measure]), "–" if arm == SEARCH else signed(found[f"{measure}_ahead"])]
         rows.append([ARMS[arm], *cells, f"{np.mean([outcome.as_chosen for outcome in own]):.3f}"])
         summary[arm] = found

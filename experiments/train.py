@@ -27,8 +27,8 @@ class Options:
     """Train one method on a simulated fleet whose resources change while it trains.
 
     Attributes:
-      method: distreal, distreal_uniform, federated_dropout, heterofl, fjord, fedrolex, small_network, drop_stragglers,
-        partial_work, partial_batch, fedprox, fednova or full_resources. Other choices go in brackets:
+      method: distreal, distreal_uniform, federated_dropout, heterofl, fjord, fedrolex, small_network, small_ensemble,
+        drop_stragglers, partial_work, adaptive_batch, fedprox, fednova or full_resources. Other choices go in brackets:
         distreal[filters=first,drawn=round].
     """
 

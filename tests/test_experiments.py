@@ -190,11 +190,13 @@ def test_compare_runs_every_method_with_every_seed_and_reports(runs: Runs) -> No
     ran = {(run["method"], run["seed"]) for run in results["runs"]}
     assert ran == {(method, seed) for method in ("distreal", VARIANT) for seed in (0, 1)}
     assert [summary["method"] for summary in results["summaries"]] == ["distreal", VARIANT]
-    assert {run["method"] for run in results["runs"] if run["largest_submodel_accuracy"] is not None} == {VARIANT}
+    assert all(run["full_accuracies"] == run["accuracies"] for run in results["runs"] if run["method"] == "distreal")
+    assert len(results["targets"]) in (2, 3) and all(set(run["accuracy_on"]) == set() for run in results["runs"])
     report = (folder / "report.md").read_text()
     for method in ("distreal", VARIANT):
         assert f"`{method}`" in report and f"`{method}`" in printed
-    for picture in ("accuracy.png", "utilisation.png", "fairness.png"):
+    assert report.count("| delivered ") == 2  # of what the accuracy is, in every table
+    for picture in ("accuracy.png", "costs.png", "utilisation.png", "fairness.png"):
         assert is_png(folder / picture) and f"({picture})" in report
     # The same world: same clients asked, the same load offered.
     for seed in (0, 1):
@@ -228,7 +230,7 @@ def test_quickstart_leaves_report_results_pictures_and_table(runs: Runs) -> None
         "heterofl",
         "small_network",
         "partial_work",
-        "partial_batch",
+        "adaptive_batch",
         "full_resources",
     ]
     summaries = json.loads((folder / "results.json").read_text())["summaries"]
@@ -276,6 +278,9 @@ BAD_INPUT = {
     "availability above 1": ("train", "--method partial_work --availability redrawn:0.1,1.5,3", "(0, 1]"),
     "availability of 0": ("quickstart", "--availability constant:0", "(0, 1]"),
     "unknown availability": ("compare", "--availability sometimes", "unknown availability 'sometimes'; give one like"),
+    "no accuracy to reach": ("compare", "--targets 50", "are not all above 0 and at most 1; give some such as"),
+    "a link of no speed": ("compare", "--device.megabits-per-second 0", "megabits-per-second is 0"),
+    "the old name of a method": ("train", "--method partial_batch", "is called 'adaptive_batch' now"),
     "no round": ("compare", "--rounds 0", "rounds is 0; give a number above 0"),
     "no evaluation": ("train", "--method partial_work --eval-every 0", "eval-every is 0; give a number above 0"),
     "measurement of no seconds": ("profile_device", "--table {table} --repetitions 0", "repetitions is 0"),

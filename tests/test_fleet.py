@@ -28,13 +28,20 @@ from distreal_jax.fleet import (
 )
 from distreal_jax.fleet.aggregation import server_step, sums_of
 from distreal_jax.fleet.federation import TrainingSettings
-from distreal_jax.fleet.round import RoundKeys
+from distreal_jax.fleet.round import RoundKeys, rows_of_classes
 from distreal_jax.fleet.work import in_blocks, items_of, path_lengths
 from distreal_jax.methods import METHODS, Method, method_named
 from distreal_jax.plan import plan_round
-from distreal_jax.step import Examples, LocalStep, split_variables
+from distreal_jax.step import Examples, LocalStep, class_axes, split_variables
 from distreal_jax.table import DropoutTable
-from distreal_jax.tracing import TracedNetwork, draw_filters, trace_network
+from distreal_jax.tracing import (
+    TracedNetwork,
+    draw_filters,
+    draw_masks,
+    ensemble_members,
+    member_filters,
+    trace_network,
+)
 
 CLIENTS, STEPS, BATCH, CLASSES, SEED, ROUND = 5, 3, 4, 3, 7, 1
 EXAMPLES = 40
@@ -50,8 +57,10 @@ GROUPINGS = {
 CASES = [(name, execution, DEFAULT[execution]) for name in METHODS for execution in EXECUTIONS]
 CASES += [("federated_dropout", execution, grouping) for execution in EXECUTIONS for grouping in GROUPINGS[execution]]
 CASES += [("fednova", execution, GROUPINGS[execution][-1]) for execution in EXECUTIONS]
-CASES += [("partial_batch", "compact", GROUPINGS["compact"][1])]
+CASES += [("adaptive_batch", "compact", GROUPINGS["compact"][1])]
 CASES += [("distreal[batch=cut]", execution, DEFAULT[execution]) for execution in EXECUTIONS]
+CASES += [("fjord[label_rows=true,masked_loss=false]", "compact", GROUPINGS["compact"][1])]
+CASES += [("distreal_uniform[idle=train]", "compact", DEFAULT["compact"])]
 WITH_SUB_NETWORKS = [name for name, method in METHODS.items() if method.rates != "full"]
 
 
@@ -118,17 +127,32 @@ class Fleet:
         return self.once(
             (method, execution, grouping),
             lambda: Round(
-                step, method, self.widths(method), optax.sgd(1.0), execution, grouping, SEED, self.examples(method)
+                step,
+                method,
+                self.widths(method),
+                optax.sgd(1.0),
+                execution,
+                grouping,
+                SEED,
+                self.examples(method),
+                self.class_axes if method.label_rows else None,
             ),
         )
+
+    @property
+    def class_axes(self) -> Any:
+        inputs = self.images.batch(jnp.arange(2)).inputs
+        return self.once("rows", lambda: class_axes(self.network, self.params, self.others, inputs, CLASSES))
 
     def work(self, method: Method, round_index: int = ROUND, clients: np.ndarray | None = None) -> ClientWork:
         clients = np.arange(CLIENTS) if clients is None else clients
         costs = self.table(method).costs()
         plan = plan_round(method, costs, Uneven(), clients, round_index=round_index, steps=STEPS, seed=SEED)
-        batches = batch_indices(SEED, round_index, clients, self.partition, steps=STEPS, batch_size=BATCH)
-        classes = np.array([[True, True, client % 2 == 0] for client in clients]) if method.masked_loss else None
-        return client_work(plan, batches, 1.0 + clients, by_steps=method.by_steps, client_classes=classes)
+        columns = plan.entries.shape[1]
+        batches = batch_indices(SEED, round_index, clients, self.partition, steps=columns, batch_size=BATCH)
+        needs = method.masked_loss or method.label_rows
+        classes = np.array([[True, True, client % 2 == 0] for client in clients]) if needs else None
+        return client_work(plan, batches, 1.0 + clients, by_steps=method.by_steps, steps=STEPS, client_classes=classes)
 
     def run(self, program: Round, work: ClientWork) -> tuple[Any, RoundResult]:
         server, images = program.start(jax.tree.map(jnp.array, self.params)), program.on_every_device(self.images)
@@ -196,7 +220,7 @@ def test_the_cases_hold_what_tells_methods_apart(fleet: Fleet) -> None:
         work = fleet.work(method)
         if method.rates != "full" and method.decided != "never":
             assert set(work.entries.ravel()) >= {0, 1}, name
-        if method.unfinished == "discard" and method.decided != "never":
+        if method.unfinished == "discard":
             assert 0 < np.count_nonzero(work.weights) < CLIENTS, name
     cut = method_named("distreal[batch=cut]")
     assert set(fleet.examples(cut)[fleet.work(cut).entries].ravel()) >= {2, BATCH}
@@ -233,7 +257,7 @@ def test_rates_of_zero_are_fedavg(fleet: Fleet, name: str) -> None:
     assert (work.entries == 0).all() and tuple(program.widths[-1]) == fleet.network.full_widths
     work = work._replace(
         entries=np.full_like(work.entries, len(program.widths) - 1),
-        classes=np.ones((CLIENTS, CLASSES), dtype=bool) if method.masked_loss else None,
+        classes=np.ones((CLIENTS, CLASSES), dtype=bool) if method.masked_loss or method.label_rows else None,
     )
     assert_close(fleet.run(program, work)[0], fleet.once("fedavg", lambda: fedavg(fleet, work)))
 
@@ -480,3 +504,111 @@ def test_the_default_grouping_holds_every_client(execution: Execution, platform:
     grouping = default_grouping(execution, platform, clients, shards=2)
     assert grouping.by_entry == (execution == "compact") and grouping.shards == 2
     assert grouping.blocks(clients) * grouping.block >= clients
+
+
+def test_rows_of_the_classifier_are_found_by_what_they_change(fleet: Fleet) -> None:
+    """Not by their length: the hidden layer has as many units as there are classes."""
+    none = {"kernel": -1, "bias": -1}
+    found = nnx.to_pure_dict(fleet.class_axes)
+    assert found == {"conv": none, "hidden": none, "classifier": {"kernel": 1, "bias": 0}}
+
+
+CHANGES = np.random.default_rng(5).normal(size=(3, 4, CLASSES))  # of a classifier [units, classes], by three clients
+KEPT = (4, 2, 1)  # units that each trained
+HELD = np.array([[True, True, False], [True, False, False], [False, True, True]])
+
+
+def test_the_covered_mean_is_that_of_heterofl_s_code() -> None:
+    """Its `combine`: each element is the sum of the clients' parameters that hold it over their number, and the rows of the
+    output layer are summed over the clients with their label alone; what no client holds stays. Clients count alike.
+    (Re-derived from github.com/diaoenmao/HeteroFL-Computation-and-Communication-Efficient-Federated-Learning.)"""
+    before = np.random.default_rng(6).normal(size=(4, CLASSES))
+    total, count = np.zeros_like(before), np.zeros_like(before)
+    for change, kept, held in zip(CHANGES, KEPT, HELD, strict=True):
+        local = before[:kept] + change[:kept]
+        for label in np.flatnonzero(held):
+            total[:kept, label] += local[:, label]
+            count[:kept, label] += 1
+    expected = np.where(count > 0, total / np.maximum(count, 1), before)
+    after = of_server(before, [(np.arange(4) < kept) for kept in KEPT], np.ones(3))
+    np.testing.assert_allclose(after, expected, atol=1e-6)
+    assert (count == 0).any() and (count > 1).any()
+
+
+def test_the_covered_mean_of_a_rolling_window_is_that_of_fedrolex_s_code() -> None:
+    """The same sums over the indices of each client's window, which wraps around. (github.com/AIoT-MLSys-Lab/FedRolex)"""
+    before = np.random.default_rng(6).normal(size=(4, CLASSES))
+    windows = [(np.arange(kept) + 3) % 4 for kept in KEPT]
+    total, count = np.zeros_like(before), np.zeros_like(before)
+    for change, window, held in zip(CHANGES, windows, HELD, strict=True):
+        rows = np.ix_(window, np.flatnonzero(held))
+        total[rows] += (before + change)[rows]
+        count[rows] += 1
+    expected = np.where(count > 0, total / np.maximum(count, 1), before)
+    after = of_server(before, [np.isin(np.arange(4), window) for window in windows], np.ones(3))
+    np.testing.assert_allclose(after, expected, atol=1e-6)
+
+
+def of_server(before: np.ndarray, units: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """The classifier after the server's covered mean of `CHANGES`, each client having trained some units."""
+    params, optimizer = {"kernel": jnp.asarray(before)}, optax.sgd(1.0)
+    trained = jnp.asarray(np.stack([np.tile(mask[:, None], CLASSES) for mask in units]).astype(np.float64))
+    coverage = jax.vmap(rows_of_classes, (0, None, 0))({"kernel": trained}, {"kernel": 1}, jnp.asarray(HELD))
+    local = {"kernel": jnp.asarray(before + CHANGES * np.asarray(trained))}
+    sums = sums_of(params, local, jnp.ones(3, bool), jnp.asarray(weights), jnp.zeros(3), coverage=coverage)
+    return np.asarray(server_step(Server(params, optimizer.init(params)), sums, optimizer).params["kernel"])
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_the_normalised_mean_is_that_of_fednova_s_code(momentum: float) -> None:
+    """Its optimiser keeps, per client, the sum of updates and the normaliser a_i, which grows by a counter that momentum
+    feeds: counter = counter * rho + 1, a_i += counter. The server takes tau_eff = sum of ratio_i a_i, and moves by tau_eff
+    times the sum of ratio_i updates_i / a_i. (Re-derived from github.com/JYWa/FedNova, distoptim/FedNova.py.)"""
+    steps, examples = [4, 1, 7], np.array([20.0, 50.0, 10.0])
+    ratios = examples / examples.sum()
+    normalisers = []
+    for done in steps:
+        counter = normaliser = 0.0
+        for _ in range(done):
+            counter = counter * momentum + 1
+            normaliser += counter
+        normalisers.append(normaliser)
+    effective = float(np.dot(ratios, normalisers))
+    moved = sum(effective * ratio * CHANGES[i] / normalisers[i] for i, ratio in enumerate(ratios))
+    lengths = path_lengths(steps, momentum)
+    np.testing.assert_allclose(lengths, normalisers, rtol=1e-6)
+    after = averaged(CHANGES.reshape(3, -1).tolist(), examples.tolist(), lengths=lengths.tolist())
+    np.testing.assert_allclose(after, moved.ravel(), rtol=1e-5)
+
+
+def test_fjord_s_mean_is_over_the_devices_that_have_an_element() -> None:
+    """FjORD's aggregation: of the weights between the widths of two ranks, the mean over devices of the larger, by their
+    examples. (Horvath et al., NeurIPS 2021, section 4.2; its code is not public.)"""
+    before, examples = np.zeros((4, CLASSES)), np.array([2.0, 3.0, 5.0])
+    expected = np.zeros_like(before)
+    for unit in range(4):
+        having = [i for i, kept in enumerate(KEPT) if kept > unit]
+        expected[unit] = np.average(CHANGES[having, unit], axis=0, weights=examples[having])
+    params, optimizer = {"w": jnp.asarray(before)}, optax.sgd(1.0)
+    coverage = np.stack([np.tile((np.arange(4) < kept)[:, None], CLASSES) for kept in KEPT]).astype(np.float64)
+    local = {"w": jnp.asarray(CHANGES * coverage)}
+    sums = sums_of(
+        params, local, jnp.ones(3, bool), jnp.asarray(examples), jnp.zeros(3), coverage={"w": jnp.asarray(coverage)}
+    )
+    after = np.asarray(server_step(Server(params, optimizer.init(params)), sums, optimizer).params["w"])
+    np.testing.assert_allclose(after, expected, atol=1e-6)
+
+
+def test_members_of_an_ensemble_have_no_filter_in_common_and_are_all_drawn(fleet: Fleet) -> None:
+    widths = [2, 1]
+    assert ensemble_members(fleet.network, widths) == 2
+    members = [tuple(np.concatenate(member_filters(m, widths)).tolist()) for m in range(2)]
+    assert members == [(0, 1, 0), (2, 3, 1)]
+    drawn = set()
+    for number in range(20):
+        key = RoundKeys.of(SEED, number).filter_key(METHODS["small_ensemble"], 0, 0)
+        kept = draw_filters("ensemble", key, number, fleet.network, widths)
+        masks = draw_masks("ensemble", key, number, fleet.network, jnp.asarray(widths))
+        drawn.add(tuple(np.concatenate(kept).tolist()))
+        assert [np.flatnonzero(mask).tolist() for mask in masks] == [filters.tolist() for filters in kept]
+    assert drawn == set(members)

@@ -20,9 +20,10 @@ def test_every_method_of_the_comparison_is_there() -> None:
         "fjord",
         "fedrolex",
         "small_network",
+        "small_ensemble",
         "drop_stragglers",
         "partial_work",
-        "partial_batch",
+        "adaptive_batch",
         "fedprox",
         "fednova",
         "full_resources",
@@ -42,6 +43,7 @@ def test_what_the_papers_say() -> None:
     assert distreal.average == "all" and distreal.unfinished == "upload"
     heterofl = METHODS["heterofl"]
     assert heterofl.rates == "halving" and heterofl.filters == "first" and heterofl.masked_loss
+    assert heterofl.label_rows and METHODS["fedrolex"].masked_loss and METHODS["fedrolex"].label_rows
     assert METHODS["fjord"].below_cap and METHODS["fedrolex"].filters == "rolling"
     assert METHODS["fedprox"] == dataclasses.replace(
         METHODS["partial_work"], name="fedprox", source=METHODS["fedprox"].source, proximal=True
@@ -91,8 +93,10 @@ def test_any_choices_make_a_method_or_one_clear_line(base: str, data: strategies
         ("distreal[]", "unknown choice ''; choose from: rates, filters"),
         ("distreal[filter=first]", "unknown choice 'filter'; choose from: rates, filters"),
         ("distreal[name=x]", "unknown choice 'name'"),
-        ("distreal[filters=last]", "filters is last; choose from: random, first, rolling"),
+        ("distreal[filters=last]", "filters is last; choose from: random, first, rolling, ensemble"),
         ("distreal[filters]", "filters is ; choose from: random, first, rolling"),
+        ("partial_batch", "method 'partial_batch' is called 'adaptive_batch' now; give 'adaptive_batch'"),
+        ("partial_batch[pace=present]", "give 'adaptive_batch[pace=present]'"),
         ("distreal[by_steps=1]", "by_steps is 1; choose from: false, true"),
         ("distreal[filters=first,filters=rolling]", "filters is given twice"),
     ],
@@ -114,6 +118,9 @@ def test_what_is_no_method_is_refused_with_the_valid_names(name: str, said: str)
         ("distreal[dense=true]", "leave it out, or give rates=uniform"),
         ("distreal[below_cap=true]", "give decided=round"),
         ("heterofl[pace=remaining]", "give decided=step"),
+        ("distreal[cap=mean]", "cap=mean needs a decision for a whole round; give decided=round"),
+        ("partial_work[label_rows=true]", "needs a mean of each element; give average=covered"),
+        ("heterofl[filters=ensemble]", "give decided=never,drawn=round"),
     ],
 )
 def test_choices_that_contradict_each_other_are_refused_with_a_remedy(name: str, said: str) -> None:
@@ -130,6 +137,8 @@ def test_choices_that_contradict_each_other_are_refused_with_a_remedy(name: str,
         "distreal[average=covered,decided=round,drawn=round]",
         "partial_work[average=covered]",
         "distreal[pace=remaining]",
+        "distreal[cap=mean,decided=round]",
+        "heterofl[filters=ensemble,decided=never]",
     ],
 )
 def test_the_remedies_hold(name: str) -> None:
@@ -145,3 +154,11 @@ def test_methods_are_named_once_whatever_they_are_called() -> None:
             methods_named(["distreal", again])
     with pytest.raises(InputError, match="are the same"):
         methods_named(["distreal[filters=first,drawn=round]", "distreal[drawn=round,filters=first]"])
+
+
+def test_what_a_method_hands_over_is_what_its_devices_train() -> None:
+    delivers = {name: method.delivers for name, method in METHODS.items()}
+    assert {name for name, model in delivers.items() if model == "largest"} == {"heterofl", "fjord", "small_network"}
+    assert {name for name, model in delivers.items() if model == "ensemble"} == {"small_ensemble"}
+    assert method_named("distreal[filters=first]").delivers == "largest"
+    assert method_named("partial_work[filters=first]").delivers == "full"

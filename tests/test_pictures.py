@@ -25,7 +25,7 @@ PICTURES: dict[str, Callable[[Path], None]] = {
         title="t",
     ),
     "accuracy": lambda path: pictures.accuracy_picture(
-        path, {method: [(TIMES, [0.1, 0.4, 0.5, 0.6])] * 2 for method in METHODS}, target=0.5
+        path, {method: [(TIMES, [0.1, 0.4, 0.5, 0.6])] * 2 for method in METHODS}, targets=(0.3, 0.5)
     ),
     "accuracy of one seed": lambda path: pictures.accuracy_picture(path, {"distreal": [([0.0], [0.1])]}),
     "utilisation": lambda path: pictures.utilisation_picture(path, {"distreal": (6, 1, 3), "small_network": (0, 0, 0)}),
@@ -55,6 +55,7 @@ PICTURES: dict[str, Callable[[Path], None]] = {
         x_values=[0.1, 1.0],
         y_values=[0.3],
         winners=[["distreal", ""]],
+        best=[[0.5, 0.0]],
         margins=[[0.07, math.nan]],
     ),
     "seconds": lambda path: pictures.seconds_picture(
@@ -89,7 +90,9 @@ def test_a_picture_is_the_same_png_each_time_and_no_wider_than_a_screen(name: st
         lambda path: pictures.rates_heatmap(path, [[0.5]], ["conv1", "conv2"], [1.0]),
         lambda path: pictures.rates_heatmap(path, [], [], []),
         lambda path: pictures.hypervolume_picture(path, {"search": []}),
-        lambda path: pictures.map_picture(path, x_values=[1], y_values=[1], winners=[["a"]], margins=[[0.1], [0.2]]),
+        lambda path: pictures.map_picture(
+            path, x_values=[1], y_values=[1], winners=[["a"]], best=[[0.5]], margins=[[0.1], [0.2]]
+        ),
         lambda path: pictures.seconds_picture(path, [[1.0]], [[0.1]], []),
     ],
 )
@@ -128,7 +131,7 @@ def test_the_names_at_the_ends_of_lines_do_not_overlap(ends: list[float]) -> Non
     figure = Figure(figsize=(8.4, 4.6), dpi=100, layout="constrained")
     axes = figure.subplots()
     axes.set(xlim=(0, 1), ylim=(-0.05, 1.05))
-    label_ends(axes, [(method, 1.0, y, " 0.500") for method, y in zip(METHODS, ends, strict=False)])
+    label_ends(axes, [(method, 1.0, 0.5, y, " 0.500") for method, y in zip(METHODS, ends, strict=False)])
     figure.draw_without_rendering()
     texts = sorted(
         (text.get_window_extent() for text in axes.texts if isinstance(text, Annotation)), key=lambda extent: extent.y0

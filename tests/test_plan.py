@@ -1,6 +1,7 @@
 """The plan of a round: exact time, what each method decides and uploads, and no work that is not accounted for."""
 
 import dataclasses
+import math
 from fractions import Fraction
 
 import hypothesis
@@ -9,9 +10,10 @@ import pytest
 from hypothesis import strategies
 
 from distreal_jax.availability import Segments, make_availability
+from distreal_jax.availability.history import expected_of_fleet
 from distreal_jax.errors import InputError
 from distreal_jax.methods import METHODS, Method, method_named
-from distreal_jax.plan import RoundPlan, plan_round
+from distreal_jax.plan import MOST_MORE, RoundPlan, plan_round, planned_steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +43,15 @@ def works(planned: RoundPlan) -> list[float]:
     return [pytest.approx(float(part[0])) for part in parts]
 
 
-EVERY_METHOD = [*METHODS.values(), method_named("distreal[pace=remaining]"), method_named("partial_batch[pace=present]")]
+OTHERS = (
+    "distreal[pace=remaining]",
+    "adaptive_batch[pace=present]",
+    "distreal[idle=train]",
+    "adaptive_batch[idle=train]",
+    "heterofl[idle=train,unfinished=discard]",
+    "small_network[idle=train]",
+)
+EVERY_METHOD = [*METHODS.values(), *map(method_named, OTHERS)]
 RISING = Given((0.0, 0.25), (0.5, 1.0))
 FALLING = Given((0.0, 0.25), (1.0, 0.5))
 
@@ -86,7 +96,7 @@ def test_a_straggler_is_dropped_with_all_its_work() -> None:
 
 
 def test_a_method_that_decides_once_a_round_is_late_when_the_load_rises_after() -> None:
-    late = plan("heterofl", [0.25, 1.0], FALLING, steps=4)  # 1 by 0.25, then 2 a round: 2.5 in all
+    late = plan("heterofl[unfinished=discard]", [0.25, 1.0], FALLING, steps=4)  # 1 by 0.25, then 2 a round: 2.5 in all
     assert late.steps_done.tolist() == [2] and not late.uploads[0] and works(late) == [2.5, 0.0, 2.5, 0.0]
     early = plan("heterofl", [0.25, 1.0], RISING, steps=4)  # it stays with the quarter that it could afford at first
     np.testing.assert_array_equal(early.entries, [[0, 0, 0, 0]])
@@ -98,6 +108,46 @@ def test_the_small_network_fits_the_weakest_availability_there_is() -> None:
     planned = plan("small_network", [0.25, 0.5, 1.0], FALLING, steps=4)
     np.testing.assert_array_equal(planned.entries, [[1, 1, 1, 1]])
     assert planned.uploads[0]
+
+
+def test_a_device_that_may_use_idle_time_trains_until_the_deadline() -> None:
+    # A quarter ends each 1/16 of the round before 0.25 and each 1/8 after: 2 + 1.5 of work is 14 quarters in full speed.
+    planned = plan("small_network[idle=train]", [0.25], RISING, steps=4)
+    assert planned.entries.shape == (1, 16) and planned.steps_done.tolist() == [14]
+    assert not planned.deadline_hits[0] and planned.uploads[0] and works(planned) == [3.5, 3.5, 0.0, 0.0]
+    assert planned_steps(METHODS["full_resources"], [1.0], 4) == 4
+    assert planned_steps(method_named("small_network[idle=train]"), [0.01], 4) == 4 * MOST_MORE
+
+
+class Waves:
+    """Devices of constant availability within a round, that of device 1 rising from round to round."""
+
+    minimum = 0.1
+
+    def during(self, round_index: int, devices: np.ndarray) -> Segments:
+        values = np.where(devices == 1, 0.1 + 0.08 * round_index, 0.5)
+        return Segments(times=np.tile([0.0, 1.0], (len(devices), 1)), values=values[:, None])
+
+
+def test_a_cap_goes_by_the_present_or_by_a_devices_own_past() -> None:
+    costs = np.arange(1, 11) / 10
+
+    def caps(policy: str, round_index: int) -> list[int]:
+        method = method_named(f"heterofl[cap={policy}]")
+        return plan_round(method, costs, Waves(), [0, 1], round_index=round_index, steps=2, seed=0).caps.tolist()
+
+    assert caps("present", 5) == [4, 4]  # 0.5 both
+    assert caps("mean", 5) == [4, 1]  # of 0.1, 0.18, 0.26, 0.34, 0.42: 0.26
+    assert caps("quartile", 5) == [4, 0]  # 0.18
+    assert caps("mean", 0) == caps("present", 0) == [4, 0]  # there is no past yet
+
+
+def test_one_width_for_all_goes_by_the_least_or_by_the_fleet() -> None:
+    load = make_availability("tiers:1,0.5,0.2,0.1", seed=0, num_devices=40)
+    devices = np.arange(40)
+    assert [expected_of_fleet(policy, load, devices) for policy in ("present", "mean", "quartile")] == pytest.approx(
+        [0.1, 0.45, 0.175]
+    )
 
 
 @pytest.mark.parametrize("steps", [1, 7, 1000])
@@ -184,9 +234,10 @@ def exact_plan(
         times, values = [Fraction(0)], [Fraction(1)]
     ends = [*times[1:], Fraction(1)]
     now, done, finished = Fraction(0), [], []
-    while len(done) < steps:
+    most = steps if method.idle == "wait" else steps * min(MOST_MORE, math.ceil(1 / costs[0]))
+    while len(done) < most:
         present = next(value for value, end in zip(values, ends, strict=True) if end > now) if now < 1 else Fraction(0)
-        share = Fraction(1) if method.pace == "present" else steps * (1 - now) / (steps - len(done))
+        share = Fraction(1) if method.pace == "present" else steps * (1 - now) / max(steps - len(done), 1)
         budget = {"step": present * share, "round": values[0], "never": min(values)}[method.decided]
         entry = max((index for index, cost in enumerate(costs) if cost <= budget), default=0)
         left = costs[entry]
@@ -217,18 +268,19 @@ def test_plan_equals_the_exact_reference_and_accounts_for_all_work(
     np.testing.assert_allclose(planned.finish_times[0, : len(done)], np.array(finished, dtype=np.float64), atol=1e-8)
     assert np.all(np.isinf(planned.finish_times[0, len(done) :]))
     assert planned.deadline_hits[0] == (len(done) < steps)
-    assert planned.uploads[0] == (len(done) == steps if method.unfinished == "discard" else len(done) > 0)
+    assert planned.uploads[0] == (len(done) >= steps if method.unfinished == "discard" else len(done) > 0)
     counted = done if planned.uploads[0] else []
-    assert planned.entries[0].tolist() == counted + [-1] * (steps - len(counted))
+    columns = planned.entries.shape[1]
+    assert planned.entries[0].tolist() == counted + [-1] * (columns - len(counted))
 
     spent = float(sum(costs[entry] for entry in counted))
     assert planned.work_offered[0] == pytest.approx(float(offered))
     assert planned.work_spent[0] == pytest.approx(spent)
     assert planned.work_spent[0] + planned.work_wasted[0] + planned.work_idle[0] == pytest.approx(float(offered), rel=1e-12)
-    assert (planned.work_wasted[0] if planned.deadline_hits[0] else planned.work_idle[0]) == pytest.approx(
-        float(offered) - spent
-    )
-    assert (planned.work_idle[0] if planned.deadline_hits[0] else planned.work_wasted[0]) == 0
+    cut = len(done) < columns
+    assert (planned.work_wasted[0] if cut else planned.work_idle[0]) == pytest.approx(float(offered) - spent)
+    assert (planned.work_idle[0] if cut else planned.work_wasted[0]) == 0
+    assert planned.last_finish == pytest.approx(1.0 if cut else float(finished[-1]))
 
 
 @hypothesis.settings(max_examples=30, deadline=None)

@@ -23,14 +23,17 @@ SESSION = {
 def finished(folder: Path, finals: dict[str, float]) -> None:
     """A run folder as a finished comparison leaves it."""
     folder.mkdir(parents=True)
-    axes = dict(times=(60.0, 120.0), rounds=(1.0, 2.0), macs=(1e6, 2e6))
-    counts = dict(macs_spent=2e6, macs_wasted=0.0, macs_idle=0.0, client_rounds=2, deadline_hits=0, clients_left_out=0)
+    axes = dict(times=(60.0, 120.0), rounds=(1.0, 2.0), macs=(1e6, 2e6), bytes_up=(1.0, 2.0), bytes_down=(1.0, 2.0))
+    more = dict(delivered=1.0, round_computing=(1.0, 1.0), round_bytes=(1.0, 1.0), memory_bytes=1e6)
+    counts = dict(
+        macs_spent=2e6, macs_wasted=0.0, macs_idle=0.0, client_rounds=2, deadline_hits=0, clients_left_out=0, **more
+    )
     results = [
-        MethodResult(method, seed, accuracies=(0.5, final), bytes_up=0.0, bytes_down=0.0, **axes, **counts)
+        MethodResult(method, seed, accuracies=(0.5, final), full_accuracies=(0.5, final), **axes, **counts)
         for method, final in finals.items()
         for seed in (0, 1)
     ]
-    content = {"identity": "0" * 10, "target": 0.6, "runs": [result.to_json() for result in results]}
+    content = {"identity": "0" * 10, "targets": [0.6], "device": {}, "runs": [result.to_json() for result in results]}
     write_document(folder / "results.json", "distreal_jax results", 1, content)
     write_document(folder / "config.json", "distreal_jax run", 1, {"settings": {}, "sessions": [SESSION]})
     (folder / "report.md").write_text("# Comparison\n")
@@ -54,7 +57,7 @@ def test_finished_configs_get_a_section_and_the_main_one_a_table_in_the_readme(t
     assert "2 CPU cores, a processor, jax 0.10.2, commit 0123456789, 2026-11-23" in report
     assert (options.report.parent / "results/fashion_mnist_harsh.png").exists()
     assert readme.startswith(f"before\n{MARKS[0]}\n| method ") and readme.endswith(f"{MARKS[1]}\nafter\n")
-    assert "old" not in readme and "0.600 ± 0.000" in readme and "`partial_work`" in readme
+    assert "old" not in readme and "0.600 (0.600, 0.600)" in readme and "`partial_work`" in readme
     main(options)
     assert (report, readme) == (options.report.read_text(), options.readme.read_text())
 

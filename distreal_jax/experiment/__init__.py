@@ -1,6 +1,14 @@
 """What the scripts of `experiments/` are made of: a recorded search, a comparison of methods, and the command line."""
 
-from distreal_jax.experiment.command_line import OutputSettings, Plain, open_folder, parsed_list, parsed_seeds, run_command
+from distreal_jax.experiment.command_line import (
+    OutputSettings,
+    Plain,
+    open_folder,
+    parsed_list,
+    parsed_seeds,
+    parsed_targets,
+    run_command,
+)
 from distreal_jax.experiment.comparison import Comparison, compare, federations, run_method
 from distreal_jax.experiment.dry_run import dry_run
 from distreal_jax.experiment.search_dry_run import search_dry_run
@@ -17,6 +25,7 @@ __all__ = [
     "open_folder",
     "parsed_list",
     "parsed_seeds",
+    "parsed_targets",
     "run_command",
     "run_method",
     "search_dry_run",

@@ -183,6 +183,23 @@ def parsed_list(text: str, what: str) -> list[str]:
     return parts
 
 
+def parsed_targets(text: str | None) -> list[float] | None:
+    """Accuracies from "0.5,0.6", ascending; None where none are given.
+
+    Raises:
+      InputError: One is no number above 0 and at most 1.
+    """
+    if text is None:
+        return None
+    try:
+        targets = sorted({float(part) for part in parsed_list(text, "targets")})
+    except ValueError:
+        targets = [0.0]
+    if not all(0 < target <= 1 for target in targets):
+        raise InputError(f"targets {reprlib.repr(text)} are not all above 0 and at most 1; give some such as 0.5,0.6,0.7")
+    return targets
+
+
 def parsed_seeds(text: str) -> list[int]:
     """Seeds from "0,1,2" or a range "0-4".
 

@@ -13,14 +13,17 @@ from distreal_jax.fleet.federation import Federation, TrainingSettings, table_fo
 from distreal_jax.fleet.round import Execution
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import Method
+from distreal_jax.record.device_model import DeviceModel
 from distreal_jax.record.method_result import MethodResult
-from distreal_jax.record.pictures import accuracy_picture, fairness_picture, utilisation_picture
+from distreal_jax.record.pictures import accuracy_picture, costs_picture, fairness_picture, utilisation_picture
 from distreal_jax.record.recorded_run import TIERS, RecordSettings, recorded_run
-from distreal_jax.record.report import Section, comparison_table
+from distreal_jax.record.report import ACCURACY, COST, Section, comparison_table
 from distreal_jax.record.run_folder import RESULTS_KIND, RunFolder
 from distreal_jax.record.summary import summarise
 from distreal_jax.record.tracking import open_tracker
 from distreal_jax.table import DropoutTable
+
+SHARES_OF_BEST = (0.7, 0.8, 0.9)  # of the best final accuracy: the targets where none are given, chosen by us
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +50,8 @@ def compare(
     *,
     searched: Callable[[World, Method], DropoutTable],
     execution: Execution = "compact",
-    target: float | None = None,
+    targets: Sequence[float] | None = None,
+    device: DeviceModel = DeviceModel(),
     first: World | None = None,
 ) -> Comparison:
     """Runs every method with every seed, or what is left of them, and draws the comparison into the folder.
@@ -62,7 +66,8 @@ def compare(
       folder: Gets a folder for each method and seed, `results.json` and pictures.
       searched: The searched table for a method in a world; called for methods that need one.
       execution: `compact` or `masked`.
-      target: Accuracy that methods are timed to; None: nine tenths of the best final accuracy, chosen by us.
+      targets: Accuracies that methods are timed to; None: `SHARES_OF_BEST` of the best final accuracy.
+      device: The model of energy and of links.
       first: The world of the first seed if it is made already.
 
     Raises:
@@ -75,7 +80,7 @@ def compare(
         with RunFolder.at(folder.path / name, _settings_of(federation, folder)) as own:
             results.append(run_method(federation, record, output, own))
         jax.clear_caches()  # the steps of this method's entries: memory, not time, of the next one
-    return Comparison(tuple(results), draw(results, folder, target))
+    return Comparison(tuple(results), draw(results, folder, targets, device))
 
 
 def federations(
@@ -127,23 +132,36 @@ def table_settings(federation: Federation) -> Any:
     return widths if by_macs else {"widths": widths, "costs": federation.costs.tolist()}
 
 
-def draw(results: Sequence[MethodResult], folder: RunFolder, target: float | None = None) -> Section:
+def draw(
+    results: Sequence[MethodResult],
+    folder: RunFolder,
+    targets: Sequence[float] | None = None,
+    device: DeviceModel = DeviceModel(),
+) -> Section:
     """Writes `results.json` and the pictures of a comparison; returns its section of a report."""
-    target = round(0.9 * max(result.final for result in results), 2) if target is None else target
+    if targets is None:
+        best = max(result.final for result in results)
+        targets = sorted({round(share * best, 2) for share in SHARES_OF_BEST})
     by_method: dict[str, list[MethodResult]] = {}
     for result in results:
         by_method.setdefault(result.method, []).append(result)
-    summaries = summarise(results, target=target)
+    summaries = summarise(results, targets=targets, device=device)
     folder.write_part(
         "results.json",
         RESULTS_KIND,
-        {"target": target, "runs": [r.to_json() for r in results], "summaries": [dataclasses.asdict(s) for s in summaries]},
+        {
+            "targets": targets,
+            "device": dataclasses.asdict(device),
+            "runs": [r.to_json() for r in results],
+            "summaries": [dataclasses.asdict(s) for s in summaries],
+        },
     )
     accuracy_picture(
         folder.path / "accuracy.png",
         {method: [(run.times, run.accuracies) for run in runs] for method, runs in by_method.items()},
-        target=target,
+        targets=targets,
     )
+    costs_picture(folder.path / "costs.png", by_method, device)
     utilisation_picture(
         folder.path / "utilisation.png",
         {s.method: (s.spent, s.wasted, s.idle) for s in summaries},
@@ -155,7 +173,9 @@ def draw(results: Sequence[MethodResult], folder: RunFolder, target: float | Non
     )
     pictures = {
         "accuracy.png": "Test accuracy over simulated time",
+        "costs.png": "Accuracy over what it costs: MACs, bytes, energy, time with links, memory",
         "utilisation.png": "What became of the devices' resources",
         "fairness.png": "Accuracy on the data of weak and strong devices",
     }
-    return Section("Methods under the same load", comparison_table(results, target=target), pictures)
+    tables = [comparison_table(results, columns=names, targets=targets, device=device) for names in (ACCURACY, COST)]
+    return Section("Methods under the same load", "\n".join(tables), pictures)

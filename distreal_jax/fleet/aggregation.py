@@ -66,6 +66,8 @@ def sums_of(
     """
     changes = jax.tree.map(lambda after, before: after - before[None], trained, params)
     finite = jnp.isfinite(losses)
+    if coverage is not None:  # a row of the classifier is trained, but not counted, where its class is absent
+        changes = jax.tree.map(jnp.multiply, changes, coverage)
     for change in jax.tree.leaves(changes):
         finite &= jnp.isfinite(change).reshape(len(losses), -1).all(axis=1)
     counted = uploads & finite & (weights > 0)

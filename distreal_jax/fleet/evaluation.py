@@ -1,4 +1,4 @@
-"""Score of the global model (accuracy, for a classification), whole or as its first-k sub-model.
+"""Score of the global model (accuracy, for a classification), whole, as its first-k sub-model, or as an ensemble of these.
 
 Training uses the statistics of the mini-batch and devices send parameters alone, so running statistics are estimated here,
 in the same way for every method: for the network that is evaluated, on a fixed draw of training examples.
@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from distreal_jax.step import Examples, Task, forward
 from distreal_jax.step.task import score_of
-from distreal_jax.tracing import TracedNetwork
+from distreal_jax.tracing import TracedNetwork, member_filters
 from distreal_jax.tracing.interception import Call
 
 STATISTICS_EXAMPLES = 1000  # chosen by us: a larger draw changes no digit that we print
@@ -68,14 +68,21 @@ class Evaluator:
     statistics: npt.NDArray[np.int64]
     task: Task
 
-    def __call__(self, params: Any, widths: Sequence[int] | None = None) -> Scores:
-        """Score of the full model, or of the sub-model of the first `widths` filters; compiled once for each."""
+    def __call__(self, params: Any, widths: Sequence[int] | None = None, members: int = 1) -> Scores:
+        """Score of the full model, or of the sub-model of the first `widths` filters; compiled once for each.
+
+        Args:
+          params: The global parameters.
+          widths: [groups]; None: all filters.
+          members: Of an ensemble of sub-models side by side (`member_filters`), whose probabilities are averaged.
+        """
         kept = self.network.checked_widths(widths)
         count, at_once = self.test.num_examples, _AT_ONCE_ON_CPU if jax.default_backend() == "cpu" else _AT_ONCE
         batches = -(-count // (at_once * self._mesh.size)) * self._mesh.size
         order = np.arange(batches * at_once).reshape(batches, at_once)
         replicated = self._on_every_device(params)
-        points, possible, loss = jax.device_get(self._compiled(kept, replicated, *self._data, order % count, order < count))
+        data = (replicated, *self._data)
+        points, possible, loss = jax.device_get(self._compiled(kept, members, *data, order % count, order < count))
         if self.task.num_classes is None:
             return Scores(float(score_of(points, possible)), float(loss / count), np.zeros(0))
         with np.errstate(invalid="ignore"):
@@ -96,13 +103,20 @@ class Evaluator:
         )
         return data
 
+    def _averaged(self, outputs: Sequence[Any]) -> Any:
+        """Of an ensemble: logits whose probabilities are the mean of its members'; of other tasks the mean outputs."""
+        if self.task.num_classes is None:
+            return jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *outputs)
+        return jax.nn.logsumexp(jax.nn.log_softmax(jnp.stack(outputs)), axis=0) - jnp.log(len(outputs))
+
     @functools.cached_property
     def _compiled(self) -> Any:
-        return jax.jit(self._counts, static_argnums=0)
+        return jax.jit(self._counts, static_argnums=(0, 1))
 
     def _counts(
         self,
         widths: tuple[int, ...],
+        members: int,
         params: Any,
         others: Any,
         test: Examples,
@@ -111,18 +125,24 @@ class Evaluator:
         valid: jax.Array,
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Points, the most that there were to gain, and losses, summed over examples; of a classification for each class."""
-        kept = [jnp.arange(width) for width in widths]
-        params, others = self.network.take(params, kept), self.network.take(others, kept)
         # One model, forwards alone: XLA's own convolutions are two to four times as fast as patches on a CPU.
         run = functools.partial(forward, self.network, convolution="library")
-        if jax.tree.leaves(nnx.filter_state(others, nnx.BatchStat)):
-            _, others = run(params, others, for_statistics, train=True, around=_of_this_batch_alone)
 
-        def share(params: Any, others: Any, test: Examples, order: jax.Array, valid: jax.Array) -> Any:
+        def model(member: int) -> tuple[Any, Any]:
+            kept = member_filters(member, widths)
+            small, rest = self.network.take(params, kept), self.network.take(others, kept)
+            if jax.tree.leaves(nnx.filter_state(rest, nnx.BatchStat)):
+                _, rest = run(small, rest, for_statistics, train=True, around=_of_this_batch_alone)
+            return small, rest
+
+        models = [model(member) for member in range(members)]
+
+        def share(models: Any, test: Examples, order: jax.Array, valid: jax.Array) -> Any:
             def count(batch: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
                 index, is_example = batch
                 mini_batch = test.batch(index)
-                outputs, _ = run(params, others, mini_batch.inputs, train=False)
+                each = [run(params, others, mini_batch.inputs, train=False)[0] for params, others in models]
+                outputs = each[0] if members == 1 else self._averaged(each)
                 loss = jnp.where(is_example, self.task.losses(outputs, mini_batch), 0.0).sum()
                 points, possible = self.task.points(outputs, mini_batch.targets)
                 if self.task.num_classes is not None:
@@ -138,10 +158,10 @@ class Evaluator:
         counts: tuple[jax.Array, jax.Array, jax.Array] = jax.shard_map(
             share,
             mesh=self._mesh,
-            in_specs=(everywhere, everywhere, everywhere, shared_out, shared_out),
+            in_specs=(everywhere, everywhere, shared_out, shared_out),
             out_specs=everywhere,
             check_vma=False,
-        )(params, others, test, order, valid)
+        )(models, test, order, valid)
         return counts
 
 

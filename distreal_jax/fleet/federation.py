@@ -10,17 +10,21 @@ import numpy as np
 import numpy.typing as npt
 import optax
 
+from distreal_jax.availability.history import expected_of_fleet
 from distreal_jax.data.sampling import batch_indices, sample_clients
 from distreal_jax.errors import InputError, check_settings
 from distreal_jax.fleet.aggregation import Server
-from distreal_jax.fleet.evaluation import Scores
+from distreal_jax.fleet.evaluation import Evaluator, Scores
 from distreal_jax.fleet.round import Execution, Round, RoundResult, default_grouping
 from distreal_jax.fleet.work import ClientWork, Grouping, client_work
 from distreal_jax.fleet.world import World
 from distreal_jax.methods import Method
 from distreal_jax.plan import RoundPlan, plan_round
-from distreal_jax.step import ConvolutionForm, Examples, LocalStep
+from distreal_jax.step import ConvolutionForm, Examples, LocalStep, class_axes
+from distreal_jax.step.memory import training_bytes
+from distreal_jax.step.outputs import batch_shapes
 from distreal_jax.table import DropoutTable
+from distreal_jax.tracing import ensemble_members
 
 HALVING_RATES = (0.0, 1 / 2, 3 / 4, 7 / 8, 15 / 16)  # HeteroFL's levels {1, 1/2, 1/4, 1/8, 1/16}
 UNIFORM_RATES = tuple(1 - level / 12 for level in range(1, 13))  # chosen by us: as many entries as a searched table has
@@ -84,6 +88,21 @@ class TrainingSettings:
         return optax.sgd(self.server_learning_rate, momentum=0.9 if self.server_optimizer == "momentum" else None)
 
 
+@dataclasses.dataclass(frozen=True)
+class Delivered:
+    """A model that a method hands over.
+
+    Attributes:
+      widths: Of each of its members, [groups].
+      members: More than one for an ensemble.
+      share: MACs of all members, as a share of the full network's.
+    """
+
+    widths: tuple[int, ...]
+    members: int
+    share: float
+
+
 def table_for(method: Method, world: World, searched: DropoutTable | None, training: TrainingSettings) -> DropoutTable:
     """The table that a method's devices choose from: what is worth choosing at its cost in the world's unit.
 
@@ -122,7 +141,8 @@ def table_for(method: Method, world: World, searched: DropoutTable | None, train
     table = table.undominated(world.cost)
     if method.decided != "never":
         return table
-    return dataclasses.replace(table, entries=(table.select_share(world.availability.minimum, world.cost),))
+    affordable = expected_of_fleet(method.cap, world.availability, np.arange(world.devices))
+    return dataclasses.replace(table, entries=(table.select_share(affordable, world.cost),))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,10 +172,11 @@ class Federation:
             raise InputError(
                 f"{self.training.devices_per_round} devices per round of a population of {self.world.devices}; ask fewer"
             )
-        if self.method.masked_loss and self.world.task.num_classes is None:
+        by_classes = [name for name in ("masked_loss", "label_rows") if getattr(self.method, name)]
+        if by_classes and self.world.task.num_classes is None:
             raise InputError(
-                f"{self.method.name} masks the loss of classes that a device has not, and the task has no classes; "
-                f'turn that off: "{self.method.name}[masked_loss=false]"'
+                f"{self.method.name} trains by the classes that a device has, and the task has no classes; turn that off: "
+                f'"{self.method.name}[{",".join(f"{name}=false" for name in by_classes)}]"'
             )
 
     @functools.cached_property
@@ -177,8 +198,22 @@ class Federation:
         grouping = self.grouping or default_grouping(self.execution, platform, self.training.devices_per_round, shards)
         optimizer = self.training.global_optimizer()
         return Round(
-            step, self.method, self.widths, optimizer, self.execution, grouping, self.world.seed, examples=self.examples
+            step,
+            self.method,
+            self.widths,
+            optimizer,
+            self.execution,
+            grouping,
+            self.world.seed,
+            examples=self.examples,
+            class_axes=self._class_axes if self.method.label_rows else None,
         )
+
+    @functools.cached_property
+    def _class_axes(self) -> Any:
+        world = self.world
+        inputs = world.train.batch(jnp.arange(2)).inputs
+        return class_axes(world.network, world.params, world.others, inputs, world.task.num_classes or 0)
 
     @property
     def unit(self) -> str:
@@ -227,7 +262,7 @@ class Federation:
             seed=world.seed,
         )
         batches = batch_indices(
-            world.seed, round_index, clients, world.partition, steps=training.steps, batch_size=training.batch_size
+            world.seed, round_index, clients, world.partition, steps=plan.entries.shape[1], batch_size=training.batch_size
         )
         weights = world.partition.sizes[clients] if training.client_weights == "examples" else np.ones(len(clients))
         return plan, client_work(
@@ -235,8 +270,9 @@ class Federation:
             batches,
             weights,
             by_steps=self.method.by_steps,
+            steps=training.steps,
             momentum=training.momentum,
-            client_classes=self._classes_of(clients) if self.method.masked_loss else None,
+            client_classes=self._classes_of(clients) if self.method.masked_loss or self.method.label_rows else None,
         )
 
     def _classes_of(self, clients: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
@@ -250,21 +286,38 @@ class Federation:
         """Trains a planned round; `server` is given away."""
         return self.round.run(server, self._train, work, round_index)
 
-    def evaluate(self, params: Any) -> Scores:
-        """Score of the method's model: the full network, or the small one where nothing else is ever trained."""
-        small = self.method.decided == "never" and self.method.filters == "first"
-        return self.world.evaluator(params, self.table.entries[0].widths if small else None)
+    def delivered(self, widest: int = -1) -> Delivered:
+        """The model that the method hands over (`Method.delivers`).
 
-    def evaluate_sub_model(self, params: Any, entry: int) -> Scores:
-        """Score of the sub-model of the first filters of a table entry, which nested methods train."""
-        return self.world.evaluator(params, self.table.entries[entry].widths)
+        Args:
+          widest: The largest table entry that was trained so far; -1: none, which counts as the smallest.
+        """
+        network = self.world.network
+        if self.method.delivers == "full":
+            return Delivered(network.full_widths, 1, 1.0)
+        widths = self.table.entries[max(widest, 0)].widths
+        members = ensemble_members(network, widths) if self.method.delivers == "ensemble" else 1
+        return Delivered(widths, members, members * network.macs(widths) / network.macs())
 
-    def bytes_moved(self, plan: RoundPlan) -> tuple[float, float]:
-        """(up, down) in a round, float32 parameters: sub-networks where the server can tell which a device may train."""
+    def evaluate(self, params: Any, widest: int = -1, evaluator: Evaluator | None = None) -> Scores:
+        """Score of the delivered model; arguments as for `delivered`, and another test set than the world's."""
+        model = self.delivered(widest)
+        return (evaluator or self.world.evaluator)(params, model.widths, model.members)
+
+    def bytes_moved(self, plan: RoundPlan) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """(up, down) of each client, [clients]: float32, sub-networks where the server can tell which a device may train."""
         method = self.method
         drawn_by_device = method.decided == "step" or (method.filters, method.drawn) == ("random", "step")
         sent = self._bytes_of_entries[[-1] * len(plan.clients) if drawn_by_device else plan.caps]
-        return float(sent[plan.uploads].sum()), float(sent.sum())
+        return np.where(plan.uploads, sent, 0.0), sent
+
+    def memory_bytes(self, widest: int) -> float:
+        """Peak memory of a device that trains this table entry (-1: none was trained, 0 bytes); see `training_bytes`."""
+        if widest < 0:
+            return 0.0
+        examples = self.training.batch_size if self.examples is None else int(self.examples[widest])
+        widths, batch = self.table.entries[widest].widths, batch_shapes(self.world.train, examples)
+        return float(training_bytes(self.round.step, self.world.params, widths, batch))
 
     @functools.cached_property
     def _bytes_of_entries(self) -> npt.NDArray[np.float64]:

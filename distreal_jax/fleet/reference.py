@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from distreal_jax.fleet.round import Round, RoundKeys
+from distreal_jax.fleet.round import Round, RoundKeys, rows_of_classes
 from distreal_jax.fleet.work import ClientWork
 from distreal_jax.step import Examples
 from distreal_jax.tracing import draw_filters
@@ -42,11 +42,14 @@ def reference_round(program: Round, params: Any, data: Examples, work: ClientWor
             examples = jnp.asarray(work.batches[client, index])
             if program.examples is not None:
                 examples = examples[: program.examples[entry]]
-            batch = data.batch(examples, None if work.classes is None else work.classes[client])
+            held = work.classes[client] if method.masked_loss and work.classes is not None else None
+            batch = data.batch(examples, held)
             learner, _ = masked(learner, params, batch, keys.layer_key(number, index), kept)
             trained = jax.tree.map(jnp.maximum, trained, network.mask(jax.tree.map(jnp.ones_like, params), kept))
         if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(learner.params)):
             continue
+        if program.class_axes is not None and work.classes is not None:
+            trained = rows_of_classes(trained, program.class_axes, jnp.asarray(work.classes[client]))
         if method.average != "covered":
             trained = jax.tree.map(jnp.ones_like, params)
         weight = float(work.weights[client])
@@ -54,7 +57,8 @@ def reference_round(program: Round, params: Any, data: Examples, work: ClientWor
         weight_of_round += weight
         steps_of_round += weight * steps
         weight_of_element = _plus(weight_of_element, weight, trained)
-        changes = _plus(changes, weight / steps, jax.tree.map(jnp.subtract, learner.params, params))
+        change = jax.tree.map(lambda after, before, counts: (after - before) * counts, learner.params, params, trained)
+        changes = _plus(changes, weight / steps, change)
 
     mean_steps = steps_of_round / weight_of_round if weight_of_round else 0.0
     return jax.tree.map(

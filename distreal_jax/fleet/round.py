@@ -79,6 +79,7 @@ class Round:
       grouping: How clients are shared out.
       seed: Of the devices' draws; the program is the same for all seeds, so a compilation cache serves them all.
       examples: int [entries], how many examples of a mini-batch each entry trains, a divisor of its size; None: all.
+      class_axes: `class_axes` of the network, for methods that average rows of the classifier over who has their class.
     """
 
     step: LocalStep
@@ -89,6 +90,7 @@ class Round:
     grouping: Grouping
     seed: int
     examples: npt.NDArray[np.int64] | None = None
+    class_axes: Any | None = None
 
     def __post_init__(self) -> None:
         if self.grouping.by_entry != (self.execution == "compact"):
@@ -174,7 +176,7 @@ class Round:
                 item.steps,
                 jnp.take_along_axis(client.batches, item.steps[:, None, None], axis=1)[:, 0],
                 jnp.take_along_axis(client.entries, item.steps[:, None], axis=1)[:, 0],
-                client.classes,
+                client.classes if self.method.masked_loss else None,
             )
 
             after, loss = self._one_of(programs, jnp.asarray(item.programs), arguments)
@@ -256,12 +258,23 @@ class Round:
             return None
         network = self.step.network
 
-        def covered(client: jax.Array, entries: jax.Array) -> Any:
+        def covered(client: jax.Array, entries: jax.Array, classes: jax.Array | None) -> Any:
             widths = jnp.asarray(self.widths)[jnp.maximum(entries.max(), 0)]
             kept = draw_masks(self.method.filters, keys.filter_key(self.method, client, 0), round_index, network, widths)
-            return network.mask(jax.tree.map(jnp.ones_like, params), kept)
+            trained = network.mask(jax.tree.map(jnp.ones_like, params), kept)
+            return trained if classes is None else rows_of_classes(trained, self.class_axes, classes)
 
-        return jax.vmap(covered)(jnp.asarray(work.clients), jnp.asarray(work.entries))
+        classes = None if self.class_axes is None or work.classes is None else jnp.asarray(work.classes)
+        return jax.vmap(covered)(jnp.asarray(work.clients), jnp.asarray(work.entries), classes)
+
+
+def rows_of_classes(trained: Any, class_axes: Any, classes: jax.Array) -> Any:
+    """What a client trained (1 or 0 for each element) without the rows of classes that it has no examples of."""
+
+    def of_classes(leaf: jax.Array, axis: int) -> jax.Array:
+        return leaf if axis < 0 else leaf * classes.reshape([-1 if a == axis else 1 for a in range(leaf.ndim)])
+
+    return jax.tree.map(of_classes, trained, class_axes)
 
 
 def _vmapped(program: Callable[..., Any], chunk: int) -> Callable[..., Any]:

@@ -24,7 +24,7 @@ class ClientWork(NamedTuple):
     entries: npt.NDArray[np.int32]  # [..., steps], table entries, -1: no step
     weights: npt.NDArray[np.float32]  # [...], in the average; 0: uploads nothing
     lengths: npt.NDArray[np.float32]  # [...], `path_lengths`, for the normalised mean
-    classes: npt.NDArray[np.bool_] | None = None  # [..., classes], for a masked loss
+    classes: npt.NDArray[np.bool_] | None = None  # [..., classes] that a client has examples of
 
 
 class Items(NamedTuple):
@@ -76,6 +76,7 @@ def client_work(
     client_weights: npt.ArrayLike,
     *,
     by_steps: bool,
+    steps: int | None = None,
     momentum: float = 0.0,
     client_classes: npt.NDArray[np.bool_] | None = None,
 ) -> ClientWork:
@@ -86,12 +87,13 @@ def client_work(
       batches: int32 [clients, steps, batch].
       client_weights: [clients], weights of the average, such as numbers of examples.
       by_steps: Multiply weights by the fraction of mini-batches done.
+      steps: Mini-batches of a round, of which this is the fraction; None: the plan's columns.
       momentum: Of the devices' SGD.
-      client_classes: bool [clients, classes] for a masked loss.
+      client_classes: bool [clients, classes] for a masked loss, and for rows of the classifier.
     """
     weights = np.where(plan.uploads, np.asarray(client_weights, dtype=np.float64), 0.0)
     if by_steps:
-        weights = weights * plan.steps_done / plan.entries.shape[1]
+        weights = weights * plan.steps_done / (steps or plan.entries.shape[1])
     lengths = path_lengths(plan.steps_done, momentum)
     return ClientWork(
         plan.clients.astype(np.uint32), batches, plan.entries, weights.astype(np.float32), lengths, client_classes

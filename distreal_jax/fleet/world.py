@@ -1,6 +1,7 @@
 """The world that all methods of a seed share: data, their owners, the network's first weights, and the load."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ class World:
     evaluator: Evaluator
     seed: int
     cost: str = "macs"  # `DropoutTable.costs`: what work is counted in
+    also_on: Mapping[str, Evaluator] = dataclasses.field(default_factory=dict)  # other test sets, by name
 
     @property
     def devices(self) -> int:

@@ -4,6 +4,7 @@ The last stop of the line: nothing here decides how anything is trained.
 """
 
 from distreal_jax.files import write_atomically
+from distreal_jax.record.device_model import DeviceModel
 from distreal_jax.record.json_values import settings_hash
 from distreal_jax.record.method_result import MethodResult
 from distreal_jax.record.metrics import read_metrics
@@ -12,6 +13,7 @@ from distreal_jax.record.pictures import (
     accuracy_picture,
     availability_picture,
     conditions_picture,
+    costs_picture,
     fairness_picture,
     front_picture,
     hypervolume_picture,
@@ -31,13 +33,14 @@ from distreal_jax.record.statistics import (
     final_accuracy,
     mean_interval,
     median_time,
-    paired_bootstrap,
+    paired_difference,
     time_to_target,
 )
 from distreal_jax.record.summary import MethodSummary, summarise
 from distreal_jax.record.tracking import Tracker, open_tracker
 
 __all__ = [
+    "DeviceModel",
     "Front",
     "Interval",
     "MethodResult",
@@ -50,6 +53,7 @@ __all__ = [
     "availability_picture",
     "comparison_table",
     "conditions_picture",
+    "costs_picture",
     "fairness_picture",
     "final_accuracy",
     "front_picture",
@@ -58,7 +62,7 @@ __all__ = [
     "mean_interval",
     "median_time",
     "open_tracker",
-    "paired_bootstrap",
+    "paired_difference",
     "provenance",
     "proxy_picture",
     "rates_heatmap",

@@ -20,7 +20,9 @@ class MethodResult:
       method: Its name, as on the command line.
       seed: Of data split, clients, initial weights and load.
       times: Simulated seconds at the evaluations, [evaluations], not decreasing.
-      accuracies: Test accuracy of the full model at those times, [evaluations], 0 to 1.
+      accuracies: Test accuracy of the model that the method delivers, at those times, [evaluations], 0 to 1.
+      full_accuracies: That of the full network, [evaluations].
+      delivered: MACs of the delivered model at the end, as a share of the full network's.
       rounds: Rounds done at those times, [evaluations].
       macs: Multiply-accumulates computed by all devices up to those times, useful or not, [evaluations].
       macs_spent: In mini-batches that are done and uploaded, all devices and rounds; so are the next two.
@@ -29,18 +31,23 @@ class MethodResult:
       client_rounds: Rounds times the clients of each: how often a device was asked to train.
       deadline_hits: How many of these were cut short by the deadline.
       clients_left_out: How many uploads the server refused (no data, or not finite).
-      bytes_up: From devices to the server.
-      bytes_down: From the server to devices.
+      bytes_up: From devices to the server up to those times, [evaluations].
+      bytes_down: From the server to devices up to those times, [evaluations].
+      round_computing: When the last client of a round was done computing, in parts of the round, [rounds].
+      round_bytes: The most bytes that one client received and sent, [rounds].
+      memory_bytes: Peak memory of a device in the widest training step that there was.
       accuracy_per_tier: Name of the device tier, weakest first -> accuracy on the data of its devices; NaN for a tier that
         holds only classes without test examples.
       accuracy_per_class: Accuracy of each class, [classes]; NaN for one without test examples.
-      largest_submodel_accuracy: Of the largest sub-model that was trained; None where the method doesn't nest models.
+      accuracy_on: Name of another test set -> accuracy of the delivered model on it at the end.
     """
 
     method: str
     seed: int
     times: tuple[float, ...]
     accuracies: tuple[float, ...]
+    full_accuracies: tuple[float, ...]
+    delivered: float
     rounds: tuple[float, ...]
     macs: tuple[float, ...]
     macs_spent: float
@@ -49,17 +56,21 @@ class MethodResult:
     client_rounds: int
     deadline_hits: int
     clients_left_out: int
-    bytes_up: float
-    bytes_down: float
+    bytes_up: tuple[float, ...]
+    bytes_down: tuple[float, ...]
+    round_computing: tuple[float, ...]
+    round_bytes: tuple[float, ...]
+    memory_bytes: float
     accuracy_per_tier: Mapping[str, float] = dataclasses.field(default_factory=dict)
     accuracy_per_class: tuple[float, ...] = ()
-    largest_submodel_accuracy: float | None = None
+    accuracy_on: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        lengths = {len(self.times), len(self.accuracies), len(self.rounds), len(self.macs)}
+        curves = ("times", "accuracies", "full_accuracies", "rounds", "macs", "bytes_up", "bytes_down")
+        lengths = {len(getattr(self, name)) for name in curves}
         if len(lengths) > 1 or not self.times:
             raise InputError(
-                f"the result of {self.method} with seed {self.seed} needs times, accuracies, rounds and macs of each"
+                f"the result of {self.method} with seed {self.seed} needs {', '.join(curves)} of each"
                 f" evaluation, at least one; got lists of {sorted(lengths)}"
             )
         for name in ("times", "rounds", "macs"):
@@ -85,6 +96,11 @@ class MethodResult:
         """Mean accuracy of the last three evaluations."""
         return final_accuracy(self.accuracies)
 
+    @property
+    def full(self) -> float:
+        """Mean accuracy of the full network in the last three evaluations."""
+        return final_accuracy(self.full_accuracies)
+
     def to_json(self) -> dict[str, Any]:
         """A mapping that JSON can hold and `from_json` reads back; it has None for NaN."""
         mapping: dict[str, Any] = json_value(self)
@@ -107,16 +123,24 @@ class MethodResult:
             seed=fields.whole("seed", least=0),
             times=fields.numbers("times"),
             accuracies=fields.numbers("accuracies"),
+            full_accuracies=fields.numbers("full_accuracies"),
+            delivered=_required(fields, "delivered", source),
             rounds=fields.numbers("rounds"),
             macs=fields.numbers("macs"),
-            **{name: _required(fields, name, source) for name in ("macs_spent", "macs_wasted", "macs_idle")},
+            macs_spent=_required(fields, "macs_spent", source),
+            macs_wasted=_required(fields, "macs_wasted", source),
+            macs_idle=_required(fields, "macs_idle", source),
             client_rounds=fields.whole("client_rounds", least=0),
             deadline_hits=fields.whole("deadline_hits", least=0),
             clients_left_out=fields.whole("clients_left_out", least=0),
-            **{name: _required(fields, name, source) for name in ("bytes_up", "bytes_down")},
+            bytes_up=fields.numbers("bytes_up"),
+            bytes_down=fields.numbers("bytes_down"),
+            round_computing=fields.numbers("round_computing"),
+            round_bytes=fields.numbers("round_bytes"),
+            memory_bytes=_required(fields, "memory_bytes", source),
             accuracy_per_tier=fields.named_numbers("accuracy_per_tier"),
             accuracy_per_class=fields.numbers("accuracy_per_class"),
-            largest_submodel_accuracy=fields.number("largest_submodel_accuracy"),
+            accuracy_on=fields.named_numbers("accuracy_on"),
         )
         fields.finish()
         return result

@@ -63,6 +63,8 @@ class Counted:
       bytes_up: From devices to the server.
       bytes_down: From the server to devices.
       widest: The largest table entry that was trained; -1: none yet.
+      round_computing: When the last client of each round was done, in parts of the round.
+      round_bytes: The most bytes that one client of each round received and sent.
     """
 
     records: list[dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -75,6 +77,8 @@ class Counted:
     bytes_up: float = 0.0
     bytes_down: float = 0.0
     widest: int = -1
+    round_computing: list[float] = dataclasses.field(default_factory=list)
+    round_bytes: list[float] = dataclasses.field(default_factory=list)
 
     def add(self, federation: Federation, plan: RoundPlan) -> None:
         """Counts a planned round; MACs are those of the forward and backward passes of all its examples."""
@@ -88,8 +92,10 @@ class Counted:
         self.client_rounds += len(plan.clients)
         self.deadline_hits += int(plan.deadline_hits.sum())
         up, down = federation.bytes_moved(plan)
-        self.bytes_up += up
-        self.bytes_down += down
+        self.bytes_up += float(up.sum())
+        self.bytes_down += float(down.sum())
+        self.round_computing.append(plan.last_finish)
+        self.round_bytes.append(float((up + down).max(initial=0.0)))
         self.widest = max(self.widest, int(plan.entries.max(initial=-1)))
 
 
@@ -142,7 +148,7 @@ def recorded_run(
     if latest is not None:
         begin, server, counted = latest.rounds, latest.state, Counted(**latest.counted)
     folder.restore_metrics(name, counted.records)
-    accuracy = None
+    accuracy: Scores | None = None
     progress = tqdm(
         total=rounds,
         initial=begin,
@@ -159,8 +165,8 @@ def recorded_run(
             counted.add(federation, plan)
             done = index + 1
             if done % settings.eval_every == 0 or done == rounds:
-                accuracy = federation.evaluate(server.params)
-                record = _evaluated(counted, federation, settings, done, pending, accuracy)
+                accuracy = federation.evaluate(server.params, counted.widest)
+                record = _evaluated(counted, federation, settings, done, pending, accuracy, server.params)
                 pending.clear()
                 with uninterrupted():
                     folder.append_metrics(name, record)
@@ -169,7 +175,7 @@ def recorded_run(
                 tracker.log(record, done)
                 progress.set_postfix(accuracy=f"{accuracy.accuracy:.3f}", refresh=False)
             progress.update()
-    accuracy = accuracy or federation.evaluate(server.params)
+    accuracy = accuracy or federation.evaluate(server.params, counted.widest)
     outcome = _result(federation, server.params, counted, accuracy)
     folder.write_part(RESULT, _RESULT_KIND, outcome.to_json())
     return outcome
@@ -185,6 +191,8 @@ def _finished(federation: Federation, folder: RunFolder) -> MethodResult | None:
     except InputError as error:
         folder.refuse_part(RESULT, str(error))
         return None
+    if result.rounds[-1] < federation.training.rounds and "rounds" in folder.may_change:
+        return None  # it is to have more rounds
     asked = (federation.method.name, federation.world.seed, float(federation.training.rounds))
     if (result.method, result.seed, result.rounds[-1]) != asked:
         reason = f"is of {result.method} with seed {result.seed} and {result.rounds[-1]:g} rounds, not of this run"
@@ -215,18 +223,22 @@ def _evaluated(
     done: int,
     pending: list[RoundResult],
     accuracy: Scores,
+    params: Any,
 ) -> dict[str, Any]:
     """Adds an evaluation to what is counted; the line of metrics that it is. Rounds since the last one are fetched here."""
     fetched = jax.device_get(pending)
     averaged = sum(float(result.clients) for result in fetched)
     left_out = sum(int(result.left_out) for result in fetched)
     counted.left_out += left_out
+    delivered = federation.delivered(counted.widest).share
     record: dict[str, Any] = {
         "round": done,
         "simulated_seconds": done * settings.round_seconds,
         "method": federation.method.name,
         "seed": federation.world.seed,
         "accuracy": accuracy.accuracy,
+        "full_accuracy": accuracy.accuracy if delivered == 1 else federation.world.evaluator(params).accuracy,
+        "delivered": delivered,
         "test_loss": accuracy.loss,
         "train_loss": sum(float(r.loss) * float(r.clients) for r in fetched) / averaged if averaged else None,
         "clients_averaged": averaged,
@@ -244,12 +256,14 @@ def _evaluated(
 
 
 def _result(federation: Federation, params: Any, counted: Counted, accuracy: Scores) -> MethodResult:
-    nested = federation.method.filters == "first" and federation.method.rates != "full" and counted.widest >= 0
+    others = federation.world.also_on.items()
     return MethodResult(
         method=federation.method.name,
         seed=federation.world.seed,
         times=tuple(record["simulated_seconds"] for record in counted.records),
         accuracies=tuple(record["accuracy"] for record in counted.records),
+        full_accuracies=tuple(record["full_accuracy"] for record in counted.records),
+        delivered=counted.records[-1]["delivered"],
         rounds=tuple(float(record["round"]) for record in counted.records),
         macs=tuple(record["macs_spent"] + record["macs_wasted"] for record in counted.records),
         macs_spent=counted.spent,
@@ -258,11 +272,14 @@ def _result(federation: Federation, params: Any, counted: Counted, accuracy: Sco
         client_rounds=counted.client_rounds,
         deadline_hits=counted.deadline_hits,
         clients_left_out=counted.left_out,
-        bytes_up=counted.bytes_up,
-        bytes_down=counted.bytes_down,
+        bytes_up=tuple(record["bytes_up"] for record in counted.records),
+        bytes_down=tuple(record["bytes_down"] for record in counted.records),
+        round_computing=tuple(counted.round_computing),
+        round_bytes=tuple(counted.round_bytes),
+        memory_bytes=federation.memory_bytes(counted.widest),
         accuracy_per_tier=accuracy_per_tier(federation, accuracy),
         accuracy_per_class=tuple(float(value) for value in accuracy.per_class),
-        largest_submodel_accuracy=federation.evaluate_sub_model(params, counted.widest).accuracy if nested else None,
+        accuracy_on={name: federation.evaluate(params, counted.widest, test).accuracy for name, test in others},
     )
 
 

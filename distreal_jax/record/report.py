@@ -6,18 +6,19 @@ from pathlib import Path
 
 from distreal_jax.errors import InputError
 from distreal_jax.files import write_atomically
+from distreal_jax.record.device_model import DeviceModel
 from distreal_jax.record.method_result import MethodResult
 from distreal_jax.record.statistics import Interval
 from distreal_jax.record.summary import MethodSummary, TimeToTarget, summarise, usual_reference
 
 COLUMNS: dict[str, tuple[str, Callable[[MethodSummary], str]]] = {
+    "delivered": ("delivered", lambda summary: delivered(summary.delivered)),
     "final": ("final accuracy", lambda summary: level(summary.final)),
+    "full": ("full network's", lambda summary: level(summary.full)),
     "final_difference": ("against {reference}", lambda summary: _difference(summary, summary.final_difference)),
+    "final_p": ("p (Holm)", lambda summary: "–" if summary.final_p is None else p_value(summary.final_p)),
     "area": ("mean accuracy over time", lambda summary: level(summary.area)),
     "area_difference": ("mean accuracy over time, against {reference}", lambda s: _difference(s, s.area_difference)),
-    "seconds": ("simulated time to {target} (s)", lambda summary: _to_target(summary.seconds, "{:,.4g}".format)),
-    "rounds": ("rounds to {target}", lambda summary: _to_target(summary.rounds, "{:,.4g}".format)),
-    "macs": ("MACs to {target}", lambda summary: _to_target(summary.macs, quantity)),
     "macs_computed": ("MACs computed", lambda summary: quantity(summary.macs_computed)),
     "spent": ("spent", lambda summary: f"{summary.spent:.0%}"),
     "wasted": ("wasted", lambda summary: f"{summary.wasted:.0%}"),
@@ -25,41 +26,66 @@ COLUMNS: dict[str, tuple[str, Callable[[MethodSummary], str]]] = {
     "deadline_hits": ("cut by the deadline", lambda summary: f"{summary.deadline_hits:.0%}"),
     "bytes_up": ("up", lambda summary: quantity(summary.bytes_up) + "B"),
     "bytes_down": ("down", lambda summary: quantity(summary.bytes_down) + "B"),
+    "memory": ("peak memory", lambda summary: quantity(summary.memory_bytes) + "B"),
+    "joules_spent": ("energy", lambda summary: quantity(summary.joules) + "J"),
     "tiers": ("accuracy per tier", lambda s: ", ".join(f"{n} {v:.3f}" for n, v in s.accuracy_per_tier.items()) or "–"),
-    "largest_submodel": ("largest sub-model", lambda s: "–" if s.largest_submodel is None else level(s.largest_submodel)),
 }
 """Columns of `comparison_table`: name -> heading, and how a summary's cell is written."""
+
+TO_TARGET: dict[str, tuple[str, Callable[[float], str]]] = {
+    "seconds": ("simulated time to {target} (s)", "{:,.4g}".format),
+    "rounds": ("rounds to {target}", "{:,.4g}".format),
+    "macs": ("MACs to {target}", lambda value: quantity(value)),
+    "bytes": ("bytes to {target}", lambda value: quantity(value) + "B"),
+    "joules": ("energy to {target}", lambda value: quantity(value) + "J"),
+    "link_seconds": ("time to {target} with links (s)", "{:,.4g}".format),
+}
+"""Columns that there are one of for each target: axis of a summary's `to_target` -> heading, and how a number is written."""
+
+ACCURACY = ("delivered", "final", "final_difference", "final_p", "full", "seconds", "area")
+COST = ("delivered", "link_seconds", "bytes_up", "bytes_down", "memory", "joules_spent", "spent", "wasted", "idle")
 
 
 def comparison_table(
     results: Sequence[MethodResult],
     *,
-    columns: Sequence[str] = ("final", "final_difference", "seconds", "area", "spent", "wasted", "idle"),
+    columns: Sequence[str] = ACCURACY,
     reference: str | None = None,
-    target: float | None = None,
+    targets: Sequence[float] = (),
     smooth: int = 1,
+    device: DeviceModel = DeviceModel(),
 ) -> str:
     """A Markdown table, a row per method in the order given, with intervals over seeds.
 
     Args:
       results: At least one.
-      columns: Names from `COLUMNS`; those about the target are left out without one.
+      columns: Names from `COLUMNS`, and from `TO_TARGET`, which stand for a column for each target.
       reference: Whom the others are compared with; None: `usual_reference`.
-      target: Accuracy to reach.
+      targets: Accuracies to reach.
       smooth: As for `summarise`.
+      device: As for `summarise`.
 
     Raises:
       InputError: An unknown column, or as `summarise`.
     """
-    unknown = [name for name in columns if name not in COLUMNS]
+    unknown = [name for name in columns if name not in COLUMNS and name not in TO_TARGET]
     if unknown:
-        raise InputError(f"unknown column {unknown[0]!r}; choose from: {', '.join(COLUMNS)}")
-    shown = [name for name in columns if target is not None or "{target}" not in COLUMNS[name][0]]
+        raise InputError(f"unknown column {unknown[0]!r}; choose from: {', '.join((*COLUMNS, *TO_TARGET))}")
     reference = reference or usual_reference(results)
-    names = {"reference": reference, "target": "" if target is None else f"{target:.3g}"}
-    rows = [["method", *(COLUMNS[name][0].format(**names) for name in shown), "seeds"]]
-    for summary in summarise(results, reference=reference, target=target, smooth=smooth):
-        cells = [COLUMNS[name][1](summary) for name in shown]
+    headings: list[str] = []
+    for name in columns:
+        if name in COLUMNS:
+            headings.append(COLUMNS[name][0].format(reference=reference))
+        else:
+            headings += [TO_TARGET[name][0].format(target=f"{target:.3g}") for target in targets]
+    rows = [["method", *headings, "seeds"]]
+    for summary in summarise(results, reference=reference, targets=targets, smooth=smooth, device=device):
+        cells: list[str] = []
+        for name in columns:
+            if name in COLUMNS:
+                cells.append(COLUMNS[name][1](summary))
+            else:
+                cells += [_to_target(time, TO_TARGET[name][1]) for time in summary.to_target[name]]
         rows.append([f"`{summary.method}`", *cells, str(len(summary.seeds))])
     return markdown_table(rows)
 
@@ -100,17 +126,27 @@ def write_report(path: Path, title: str, *sections: Section) -> None:
 
 
 def level(interval: Interval) -> str:
-    """A level with the half width of its interval: `0.834 ± 0.006`; the mean alone with a single seed."""
+    """A level with the half width of its interval: `0.834 ± 0.006`; with the values of few seeds: `0.834 (0.830, 0.838)`."""
     if interval.low is None or interval.high is None:
-        return f"{interval.mean:.3f}"
+        return f"{interval.mean:.3f}{_points(interval, '.3f')}"
     return f"{interval.mean:.3f} ± {(interval.high - interval.low) / 2:.3f}"
 
 
 def signed(interval: Interval) -> str:
     """A difference with the ends of its interval: `+0.012 [+0.004, +0.020]`."""
     if interval.low is None or interval.high is None:
-        return f"{interval.mean:+.3f}"
+        return f"{interval.mean:+.3f}{_points(interval, '+.3f')}"
     return f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
+
+
+def delivered(share: float) -> str:
+    """The model that a method hands over: `full network`, or the MACs of a smaller one: `6.3% of its MACs`."""
+    return "full network" if share == 1 else f"{share:.1%} of its MACs"
+
+
+def p_value(p: float) -> str:
+    """A p-value: `0.013`, `< 0.001`."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def quantity(value: float) -> str:
@@ -126,8 +162,10 @@ def _difference(summary: MethodSummary, interval: Interval | None) -> str:
     return "–" if interval is None else signed(interval)
 
 
-def _to_target(time: TimeToTarget | None, number: Callable[[float], str]) -> str:
-    if time is None:
-        return "–"
+def _points(interval: Interval, form: str) -> str:
+    return f" ({', '.join(format(point, form) for point in interval.points)})" if interval.points else ""
+
+
+def _to_target(time: TimeToTarget, number: Callable[[float], str]) -> str:
     shown = f"> {number(time.horizon)}" if time.median is None else number(time.median)
     return shown if time.reached == time.runs else f"{shown} ({time.reached} of {time.runs})"

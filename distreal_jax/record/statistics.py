@@ -13,7 +13,7 @@ from scipy import special
 
 from distreal_jax.errors import InputError
 
-_BOOTSTRAP = 0x626F6F74  # role of the random stream: "boot"
+FEWEST_SEEDS = 4  # that have an interval, chosen by us: of three, one more narrows it by a third
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,65 +22,87 @@ class Interval:
 
     Attributes:
       mean: Mean over the seeds.
-      low: Lower end; None with a single seed, which says nothing about spread.
-      high: Upper end; None with a single seed.
+      low: Lower end; None below `FEWEST_SEEDS`, which say too little about spread.
+      high: Upper end; None where `low` is.
+      points: The values themselves where there is no interval, and more than one of them.
     """
 
     mean: float
     low: float | None
     high: float | None
+    points: tuple[float, ...] = ()
 
     @property
     def excludes_zero(self) -> bool:
-        """Zero lies outside: as a difference, it is more than chance. Never so with a single seed."""
+        """Zero lies outside. Never so below `FEWEST_SEEDS`."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
-def mean_interval(values: Sequence[float], *, seed: int = 0, resamples: int = 10_000, level: float = 0.95) -> Interval:
-    """Bootstrap interval of a mean, by the expanded percentiles of Hesterberg, The American Statistician 69(4), 2015.
+def mean_interval(values: Sequence[float], *, level: float = 0.95) -> Interval:
+    """Student's t interval of a mean; of paired differences it is the paired t interval.
 
-    Plain percentiles are too narrow for a handful of seeds. Widened as if for a t interval, an interval of nominally 95 %
-    held the true mean of normal values in 92 % of our simulations at five seeds and in 94 % at ten (plain: 84 % and 90 %).
-    At two and three seeds it is the range of the values, and holds the mean in 50 % and 75 %.
+    It holds the mean of normal values as often as it says, from few seeds on. Bootstrap intervals do not: expanded
+    percentiles held it in 92 % of simulations at five seeds, and the range of two values in 50 %.
 
     Args:
       values: One value per seed.
-      seed: Of the resampling; the same values and seed give the same interval.
-      resamples: How many (10,000, chosen by us: ends change by far less than the interval's width).
-      level: Nominal coverage, between 0 and 1.
+      level: Coverage, between 0 and 1.
+
+    Returns:
+      The mean and its interval; the mean and the values below `FEWEST_SEEDS`.
 
     Raises:
       InputError: No value, a value that is not finite, or a level outside (0, 1).
     """
-    # sorted, so that the interval does not depend on the order of the seeds
-    sample = np.sort(np.asarray(values, dtype=np.float64))
-    if sample.ndim != 1 or not sample.size or not np.isfinite(sample).all():
-        raise InputError(f"an interval needs finite values, at least one; got {list(values)}")
+    sample = _sample(values)
     if not 0 < level < 1:
         raise InputError(f"the level of an interval lies between 0 and 1; got {level}")
     mean = float(sample.mean())
-    if sample.size == 1:
-        return Interval(mean, None, None)
-    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, _BOOTSTRAP])))
-    means = sample[generator.integers(sample.size, size=(resamples, sample.size))].mean(axis=1)
-    quantile = special.stdtrit(sample.size - 1, (1 - level) / 2) * np.sqrt(sample.size / (sample.size - 1))
-    tail = special.ndtr(quantile)
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return Interval(mean, float(low), float(high))
+    if sample.size < FEWEST_SEEDS:
+        return Interval(mean, None, None, tuple(map(float, values)) if sample.size > 1 else ())
+    half = float(-special.stdtrit(sample.size - 1, (1 - level) / 2) * sample.std(ddof=1) / np.sqrt(sample.size))
+    return Interval(mean, mean - half, mean + half)
 
 
-def paired_bootstrap(
-    a: Sequence[float], b: Sequence[float], *, seed: int = 0, resamples: int = 10_000, level: float = 0.95
-) -> Interval:
+def paired_difference(a: Sequence[float], b: Sequence[float], *, level: float = 0.95) -> Interval:
     """Interval of the mean of `a - b`, paired by position: the same seed at the same place. See `mean_interval`.
 
     Raises:
       InputError: The two have different lengths, or as `mean_interval`.
     """
-    if len(a) != len(b):
-        raise InputError(f"a paired difference needs the same seeds on both sides; got {len(a)} and {len(b)} values")
-    difference = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
-    return mean_interval(difference.tolist(), seed=seed, resamples=resamples, level=level)
+    return mean_interval(_differences(a, b), level=level)
+
+
+def paired_p_value(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Two-sided p of the paired t test: how often chance alone gives a mean of `a - b` that is as far from zero.
+
+    Returns:
+      p, in [0, 1]; None below `FEWEST_SEEDS`. Differences that are all the same give 0, or 1 where they are all zero.
+
+    Raises:
+      InputError: As `paired_difference`.
+    """
+    sample = _sample(_differences(a, b))
+    if sample.size < FEWEST_SEEDS:
+        return None
+    error = sample.std(ddof=1) / np.sqrt(sample.size)
+    if error <= np.finfo(np.float64).eps * np.abs(sample).max(initial=0.0):
+        return 1.0 if not sample.any() else 0.0
+    return float(2 * special.stdtr(sample.size - 1, -abs(sample.mean()) / error))
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """p-values of several comparisons, adjusted so that one below 0.05 among them is chance in at most 5 % of tables.
+
+    (Holm, Scandinavian Journal of Statistics 6, 1979.) Where there is none, None, there is none after.
+    """
+    known = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    highest = 0.0
+    for rank, (p, index) in enumerate(known):
+        highest = max(highest, min(1.0, (len(known) - rank) * p))
+        adjusted[index] = highest
+    return adjusted
 
 
 def time_to_target(times: Sequence[float], accuracies: Sequence[float], target: float, smooth: int = 1) -> float | None:
@@ -165,3 +187,18 @@ def _curve(times: Sequence[float], values: Sequence[float]) -> tuple[np.ndarray,
     if not np.isfinite(times_array).all() or (np.diff(times_array) < 0).any():
         raise InputError("the times of a curve are finite and don't decrease; sort the evaluations by time")
     return times_array, values_array
+
+
+def _sample(values: Sequence[float]) -> np.ndarray:
+    # sorted, so that sums, and with them intervals, do not depend on the order of the seeds
+    sample = np.sort(np.asarray(values, dtype=np.float64))
+    if sample.ndim != 1 or not sample.size or not np.isfinite(sample).all():
+        raise InputError(f"an interval needs finite values, at least one; got {list(values)}")
+    return sample
+
+
+def _differences(a: Sequence[float], b: Sequence[float]) -> list[float]:
+    if len(a) != len(b):
+        raise InputError(f"a paired difference needs the same seeds on both sides; got {len(a)} and {len(b)} values")
+    differences: list[float] = (np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)).tolist()
+    return differences

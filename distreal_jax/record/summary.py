@@ -6,16 +6,31 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from distreal_jax.errors import InputError
+from distreal_jax.record.device_model import DeviceModel
 from distreal_jax.record.method_result import MethodResult
 from distreal_jax.record.statistics import (
     Interval,
     area_under_curve,
+    holm,
     mean_interval,
     median_time,
-    paired_bootstrap,
+    paired_difference,
+    paired_p_value,
     restricted_times,
     time_to_target,
 )
+
+AXES: dict[str, Callable[[MethodResult, DeviceModel], tuple[float, ...]]] = {
+    "seconds": lambda result, _: result.times,
+    "rounds": lambda result, _: result.rounds,
+    "macs": lambda result, _: result.macs,
+    "bytes": lambda result, _: tuple(up + down for up, down in zip(result.bytes_up, result.bytes_down, strict=True)),
+    "joules": lambda result, device: device.joules(result),
+    "link_seconds": lambda result, device: device.link_seconds(result),
+}
+"""What a run's evaluations are counted along, [evaluations]: simulated seconds up to each deadline, rounds, MACs of all
+devices, bytes up and down, energy, and seconds if a round ends when its last client has computed and sent."""
+_COMMON_AXES = ("seconds", "rounds")  # along which all methods are watched as long
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,14 +38,16 @@ class TimeToTarget:
     """How long a method took to the target accuracy, over seeds.
 
     Attributes:
+      target: The accuracy.
       median: None where it is longer than the horizon.
       horizon: How long the runs were watched.
       reached: How many runs got there within the horizon.
       runs: How many runs there are.
       difference: Method minus reference, paired over common seeds; runs that did not get there count with the horizon. None
-        for the reference itself, without a common seed, and for MACs, whose horizon is each method's own.
+        for the reference itself, without a common seed, and for axes whose horizon is each method's own.
     """
 
+    target: float
     median: float | None
     horizon: float
     reached: int
@@ -45,28 +62,33 @@ class MethodSummary:
     Attributes:
       method: Its name.
       seeds: Those it ran with.
-      final: Final accuracy.
+      delivered: MACs of the model that it delivers, as a share of the full network's; mean over seeds.
+      final: Final accuracy of that model.
+      full: Final accuracy of the full network.
       final_difference: Against the reference; None for the reference itself or without a common seed.
+      final_p: p of that difference, adjusted by Holm for all methods that are compared; None without an interval.
       area: Mean accuracy from time 0 to the end of the shortest run.
       area_difference: Against the reference.
-      seconds, rounds, macs: Simulated seconds, rounds and MACs to the target; None without a target.
+      to_target: Axis of `AXES` -> how long to each target.
       macs_computed: Useful or not, mean over seeds.
       spent, wasted, idle: Shares of the MACs on offer, which add up to 1.
       deadline_hits: Share of client rounds that the deadline cut short.
       bytes_up, bytes_down: Mean over seeds.
+      memory_bytes: Peak memory of a device, the largest over seeds.
+      joules: Of all devices, by the model; mean over seeds.
       accuracy_per_tier: Mean over seeds.
-      largest_submodel: Accuracy of the largest sub-model trained; None where the method doesn't nest models.
     """
 
     method: str
     seeds: tuple[int, ...]
+    delivered: float
     final: Interval
+    full: Interval
     final_difference: Interval | None
+    final_p: float | None
     area: Interval
     area_difference: Interval | None
-    seconds: TimeToTarget | None
-    rounds: TimeToTarget | None
-    macs: TimeToTarget | None
+    to_target: Mapping[str, tuple[TimeToTarget, ...]]
     macs_computed: float
     spent: float
     wasted: float
@@ -74,26 +96,35 @@ class MethodSummary:
     deadline_hits: float
     bytes_up: float
     bytes_down: float
+    memory_bytes: float
+    joules: float
     accuracy_per_tier: Mapping[str, float]
-    largest_submodel: Interval | None
 
 
 def summarise(
-    results: Sequence[MethodResult], *, reference: str | None = None, target: float | None = None, smooth: int = 1
+    results: Sequence[MethodResult],
+    *,
+    reference: str | None = None,
+    targets: Sequence[float] = (),
+    smooth: int = 1,
+    device: DeviceModel = DeviceModel(),
 ) -> list[MethodSummary]:
     """One summary per method, in the order in which the methods first appear.
 
     Args:
       results: At least one, in any order; each (method, seed) once.
       reference: The method that the others are compared with; may be absent. None: `usual_reference`.
-      target: Accuracy to reach; None: no times.
-      smooth: How many evaluations in a row are averaged before they are compared with the target.
+      targets: Accuracies to reach.
+      smooth: How many evaluations in a row are averaged before they are compared with a target.
+      device: The model of energy and of links.
 
     Raises:
       InputError: No result, or the same method and seed twice.
     """
-    runs = _Runs(results, reference or usual_reference(results))
-    return [_summary(runs, method, target, smooth) for method in runs.of]
+    runs = _Runs(results, reference or usual_reference(results), device)
+    summaries = [_summary(runs, method, targets, smooth) for method in runs.of]
+    adjusted = holm([summary.final_p for summary in summaries])
+    return [dataclasses.replace(summary, final_p=p) for summary, p in zip(summaries, adjusted, strict=True)]
 
 
 def usual_reference(results: Sequence[MethodResult]) -> str:
@@ -105,7 +136,7 @@ def usual_reference(results: Sequence[MethodResult]) -> str:
 class _Runs:
     """Results by method and seed, one of the methods being the reference of the others."""
 
-    def __init__(self, results: Sequence[MethodResult], reference: str) -> None:
+    def __init__(self, results: Sequence[MethodResult], reference: str, device: DeviceModel) -> None:
         if not results:
             raise InputError("there are no results to summarise; run at least one method with one seed")
         self.of: dict[str, dict[int, MethodResult]] = {}
@@ -113,28 +144,37 @@ class _Runs:
             if result.seed in self.of.setdefault(result.method, {}):
                 raise InputError(f"{result.method} with seed {result.seed} is there twice; keep one of the two results")
             self.of[result.method][result.seed] = result
-        self._all, self._reference = results, reference
+        self._all, self._reference, self.device = results, reference, device
+
+    def axis(self, result: MethodResult, axis: str) -> tuple[float, ...]:
+        """A result's evaluations along an axis of `AXES`."""
+        return AXES[axis](result, self.device)
 
     def horizon(self, method: str, axis: str) -> float:
         """How long a method was watched: all of them for the same time, but one that trains little for its own few MACs."""
-        watched = self.of[method].values() if axis == "macs" else self._all
-        return min(getattr(result, axis)[-1] for result in watched)
+        watched = self._all if axis in _COMMON_AXES else self.of[method].values()
+        return min(self.axis(result, axis)[-1] for result in watched)
 
-    def difference(self, method: str, value: Callable[[MethodResult], float]) -> Interval | None:
-        """Method minus reference, paired over the seeds of both; None for the reference, and without a common seed."""
+    def pairs(self, method: str, value: Callable[[MethodResult], float]) -> tuple[list[float], list[float]] | None:
+        """Of method and reference, for the seeds of both; None for the reference, and without a common seed."""
         ran, others = self.of[method], self.of.get(self._reference, {})
         common = sorted(set(ran) & set(others))
         if method == self._reference or not common:
             return None
-        return paired_bootstrap([value(ran[seed]) for seed in common], [value(others[seed]) for seed in common])
+        return [value(ran[seed]) for seed in common], [value(others[seed]) for seed in common]
+
+    def difference(self, method: str, value: Callable[[MethodResult], float]) -> Interval | None:
+        """Method minus reference, as `pairs`."""
+        pairs = self.pairs(method, value)
+        return None if pairs is None else paired_difference(*pairs)
 
 
-def _summary(runs: _Runs, method: str, target: float | None, smooth: int) -> MethodSummary:
+def _summary(runs: _Runs, method: str, targets: Sequence[float], smooth: int) -> MethodSummary:
     ran = list(runs.of[method].values())
     work = np.sum([(result.macs_spent, result.macs_wasted, result.macs_idle) for result in ran], axis=0)
     spent, wasted, idle = (work / max(work.sum(), 1.0)).tolist()
-    submodels = [r.largest_submodel_accuracy for r in ran if r.largest_submodel_accuracy is not None]
-    horizon = runs.horizon(method, "times")
+    finals = runs.pairs(method, lambda result: result.final)
+    horizon = runs.horizon(method, "seconds")
 
     def area(result: MethodResult) -> float:
         return area_under_curve(result.times, result.accuracies, horizon)
@@ -142,22 +182,24 @@ def _summary(runs: _Runs, method: str, target: float | None, smooth: int) -> Met
     return MethodSummary(
         method=method,
         seeds=tuple(sorted(runs.of[method])),
+        delivered=float(np.mean([result.delivered for result in ran])),
         final=mean_interval([result.final for result in ran]),
+        full=mean_interval([result.full for result in ran]),
         final_difference=runs.difference(method, lambda result: result.final),
+        final_p=None if finals is None else paired_p_value(*finals),
         area=mean_interval([area(result) for result in ran]),
         area_difference=runs.difference(method, area),
-        seconds=None if target is None else _time_to_target(runs, method, "times", target, smooth),
-        rounds=None if target is None else _time_to_target(runs, method, "rounds", target, smooth),
-        macs=None if target is None else _time_to_target(runs, method, "macs", target, smooth),
+        to_target={axis: tuple(_time_to_target(runs, method, axis, target, smooth) for target in targets) for axis in AXES},
         macs_computed=(work[0] + work[1]).item() / len(ran),
         spent=spent,
         wasted=wasted,
         idle=idle,
         deadline_hits=sum(r.deadline_hits for r in ran) / max(sum(r.client_rounds for r in ran), 1),
-        bytes_up=float(np.mean([result.bytes_up for result in ran])),
-        bytes_down=float(np.mean([result.bytes_down for result in ran])),
+        bytes_up=float(np.mean([result.bytes_up[-1] for result in ran])),
+        bytes_down=float(np.mean([result.bytes_down[-1] for result in ran])),
+        memory_bytes=max(result.memory_bytes for result in ran),
+        joules=float(np.mean([runs.axis(result, "joules")[-1] for result in ran])),
         accuracy_per_tier=_mean_per_tier(ran),
-        largest_submodel=mean_interval(submodels) if submodels else None,
     )
 
 
@@ -165,7 +207,7 @@ def _time_to_target(runs: _Runs, method: str, axis: str, target: float, smooth: 
     horizon = runs.horizon(method, axis)
 
     def time(result: MethodResult) -> float | None:
-        reached = time_to_target(getattr(result, axis), result.accuracies, target, smooth)
+        reached = time_to_target(runs.axis(result, axis), result.accuracies, target, smooth)
         return None if reached is None or reached > horizon else reached
 
     def restricted(result: MethodResult) -> float:
@@ -173,11 +215,12 @@ def _time_to_target(runs: _Runs, method: str, axis: str, target: float, smooth: 
 
     times = [time(result) for result in runs.of[method].values()]
     return TimeToTarget(
+        target=target,
         median=median_time(times),
         horizon=horizon,
         reached=sum(time is not None for time in times),
         runs=len(times),
-        difference=runs.difference(method, restricted) if axis != "macs" else None,
+        difference=runs.difference(method, restricted) if axis in _COMMON_AXES else None,
     )
 
 

@@ -1,5 +1,6 @@
 """A device's training step: masked (the reference) and compact (what is dropped is not computed)."""
 
+from distreal_jax.step.class_rows import class_axes
 from distreal_jax.step.examples import Batch, Examples
 from distreal_jax.step.forms import ConvolutionForm
 from distreal_jax.step.forward import forward, split_variables
@@ -16,6 +17,7 @@ __all__ = [
     "LocalStep",
     "MaskedNetwork",
     "Task",
+    "class_axes",
     "classification",
     "forward",
     "split_variables",

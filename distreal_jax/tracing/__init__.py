@@ -2,7 +2,14 @@
 
 from distreal_jax.tracing.blocks import inside_blocks
 from distreal_jax.tracing.calling import call_network
-from distreal_jax.tracing.filters import FilterRule, draw_filters, draw_masks, sample_filters
+from distreal_jax.tracing.filters import (
+    FilterRule,
+    draw_filters,
+    draw_masks,
+    ensemble_members,
+    member_filters,
+    sample_filters,
+)
 from distreal_jax.tracing.interception import intercept_calls, with_counts_of_sub_network
 from distreal_jax.tracing.network import FilterGroup, Kept, TracedNetwork
 from distreal_jax.tracing.trace import trace_network
@@ -15,8 +22,10 @@ __all__ = [
     "call_network",
     "draw_filters",
     "draw_masks",
+    "ensemble_members",
     "inside_blocks",
     "intercept_calls",
+    "member_filters",
     "sample_filters",
     "trace_network",
     "with_counts_of_sub_network",

@@ -1,4 +1,4 @@
-"""Which filters a sub-network keeps: a random set, the first ones, or a window that rolls."""
+"""Which filters a sub-network keeps: a random set, the first ones, a window that rolls, or an ensemble's member."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from distreal_jax.tracing.network import TracedNetwork
 
-FilterRule = Literal["random", "first", "rolling"]
+FilterRule = Literal["random", "first", "rolling", "ensemble"]
 
 
 def sample_filters(key: jax.Array, network: TracedNetwork, widths: Sequence[int]) -> tuple[jax.Array, ...]:
@@ -34,8 +34,9 @@ def draw_filters(
     """The filters that a sub-network keeps, as indices.
 
     Args:
-      rule: `random`: a uniform set; `first`: 0, 1, ...; `rolling`: a window that starts at `shift` and wraps around.
-      key: A PRNG key, used by `random` alone.
+      rule: `random`: a uniform set; `first`: 0, 1, ...; `rolling`: a window that starts at `shift` and wraps around;
+        `ensemble`: the filters of one of `ensemble_members`, drawn uniformly.
+      key: A PRNG key, used by `random` and `ensemble`.
       shift: The start of the rolling window.
       network: The traced network.
       widths: Filters to keep in each group.
@@ -43,7 +44,7 @@ def draw_filters(
     Returns:
       For each group int32 [widths[g]], in increasing order (`rolling`: in the window's order).
     """
-    order = _orders(rule, key, shift, network)
+    order = _orders(rule, key, shift, network, jnp.asarray(widths))
     return tuple(
         jnp.arange(width, dtype=jnp.int32)
         if width == len(first)
@@ -60,18 +61,33 @@ def draw_masks(
     """The same draw as `draw_filters`, as bool [filters] masks, for widths that are data (int [groups])."""
     return tuple(
         jnp.zeros(len(first), bool).at[first].set(jnp.arange(len(first)) < widths[group])
-        for group, first in enumerate(_orders(rule, key, shift, network))
+        for group, first in enumerate(_orders(rule, key, shift, network, widths))
     )
 
 
-def _orders(rule: FilterRule, key: jax.Array, shift: jax.Array | int, network: TracedNetwork) -> list[jax.Array]:
+def ensemble_members(network: TracedNetwork, widths: Sequence[int]) -> int:
+    """How many networks of so many filters lie side by side in the full one without a filter in common."""
+    return min(count // width for count, width in zip(network.full_widths, network.checked_widths(widths), strict=True))
+
+
+def member_filters(member: int, widths: Sequence[int]) -> tuple[jax.Array, ...]:
+    """The filters of a member of an ensemble: for each group int32 [widths[g]]."""
+    return tuple(jnp.arange(member * width, (member + 1) * width, dtype=jnp.int32) for width in widths)
+
+
+def _orders(
+    rule: FilterRule, key: jax.Array, shift: jax.Array | int, network: TracedNetwork, widths: jax.Array
+) -> list[jax.Array]:
     """For each group, its filters in the order in which they are kept: int32 [filters]."""
     orders = []
+    member: jax.Array | int = 0
+    if rule == "ensemble":
+        member = jax.random.randint(key, (), 0, jnp.min(jnp.asarray(network.full_widths) // widths))
     for index, count in enumerate(network.full_widths):
         if rule == "random":
             bits = jax.random.bits(jax.random.fold_in(key, index), (count,))
             orders.append(jnp.argsort(bits).astype(jnp.int32))
         else:
-            start = shift if rule == "rolling" else 0
+            start = shift if rule == "rolling" else member * widths[index]
             orders.append((jnp.arange(count, dtype=jnp.int32) + start) % count)
     return orders

@@ -7,7 +7,7 @@ as many, so that accuracies are those of its beginning. Mild load, 4 seeds, of w
 rate for all layers: when it ran, no table of ResNet-20 had been searched.
 
 Expected (final accuracy, means of two seeds, too few for an interval; 13 min on 2 CPU cores, 2026-11-23): full resources
-0.230, partial work 0.230, partial_batch 0.224, small network 0.202, DISTREAL with one rate 0.183. Withdrawn as a
+0.230, partial work 0.230, adaptive_batch 0.224, small network 0.202, DISTREAL with one rate 0.183. Withdrawn as a
 comparison: two seeds, one learning rate, and the beginning of a training alone.
 """
 
@@ -19,7 +19,7 @@ from experiments.compare import Options, main
 
 CONFIG = Options(
     seeds="0-3",
-    methods="distreal_uniform,small_network,partial_work,partial_batch,full_resources",
+    methods="distreal_uniform,small_network,partial_work,adaptive_batch,full_resources",
     world=WorldSettings("cifar10", model="resnet20", devices=20, availability="redrawn:0.1,1,3"),
     training=TrainingSettings(rounds=30, devices_per_round=5, steps=5, batch_size=10),
     record=RecordSettings(eval_every=15),

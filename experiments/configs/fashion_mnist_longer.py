@@ -15,7 +15,7 @@ from experiments.compare import Options, main
 
 CONFIG = Options(
     seeds="0-4",
-    methods="distreal,distreal_uniform,small_network,partial_work,partial_batch,full_resources",
+    methods="distreal,distreal_uniform,small_network,partial_work,adaptive_batch,full_resources",
     world=WorldSettings("fashion_mnist", model="small_cnn", availability="redrawn:0.02,0.2,3"),
     training=TrainingSettings(rounds=200),
     record=RecordSettings(eval_every=10),

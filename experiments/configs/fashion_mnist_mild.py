@@ -5,7 +5,7 @@
 Fashion-MNIST, Dirichlet 0.3, 100 devices, 10 a round, availability uniform in [0.1, 1] and redrawn three times a round, the
 strongest methods, 5 seeds.
 
-Expected (final accuracy, 95 % over seeds): full resources 0.841 ± 0.006, partial_batch 0.828 ± 0.008, partial work
+Expected (final accuracy, 95 % over seeds): full resources 0.841 ± 0.006, adaptive_batch 0.828 ± 0.008, partial work
 0.816 ± 0.009, DISTREAL with one rate for all layers 0.809 ± 0.010, DISTREAL 0.808 ± 0.013, small network 0.801 ± 0.013,
 HeteroFL 0.676 ± 0.080. 10 min on 2 CPU cores, 2026-11-23.
 """
@@ -18,7 +18,7 @@ from experiments.compare import Options, main
 
 CONFIG = Options(
     seeds="0-4",
-    methods="distreal,distreal_uniform,small_network,heterofl,partial_work,partial_batch,full_resources",
+    methods="distreal,distreal_uniform,small_network,heterofl,partial_work,adaptive_batch,full_resources",
     world=WorldSettings("fashion_mnist", model="small_cnn", availability="redrawn:0.1,1,3"),
     training=TrainingSettings(rounds=60),
     record=RecordSettings(eval_every=6),

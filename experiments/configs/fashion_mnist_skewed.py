@@ -4,7 +4,7 @@
 
 Fashion-MNIST, Dirichlet 0.1, harsh load, the strongest methods, 5 seeds.
 
-Expected (final accuracy, 95 % over seeds): full resources 0.795 ± 0.021, partial_batch 0.756 ± 0.024, small network
+Expected (final accuracy, 95 % over seeds): full resources 0.795 ± 0.021, adaptive_batch 0.756 ± 0.024, small network
 0.692 ± 0.030, partial work 0.657 ± 0.018, one rate for all layers 0.620 ± 0.043, DISTREAL 0.603 ± 0.033, FedRolex
 0.598 ± 0.032. So they do not: DISTREAL falls behind partial work. 6 min on 2 CPU cores, 2026-11-23.
 """
@@ -17,7 +17,7 @@ from experiments.compare import Options, main
 
 CONFIG = Options(
     seeds="0-4",
-    methods="distreal,distreal_uniform,small_network,fedrolex,partial_work,partial_batch,full_resources",
+    methods="distreal,distreal_uniform,small_network,fedrolex,partial_work,adaptive_batch,full_resources",
     world=WorldSettings("fashion_mnist", model="small_cnn", partition="dirichlet:0.1", availability="redrawn:0.02,0.2,3"),
     training=TrainingSettings(rounds=60),
     record=RecordSettings(eval_every=4),

@@ -1,12 +1,17 @@
-"""The pictures of methods under the same load: accuracy, what became of resources, fairness, and who is best where."""
+"""The pictures of methods under the same load: accuracy over time and cost, what became of resources, fairness, the map."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from distreal_jax.record.device_model import DeviceModel
+from distreal_jax.record.method_result import MethodResult
 from distreal_jax.record.pictures.look import GREY, check_lengths, in_percent, label_ends, picture, style_of, styles_of
-from distreal_jax.record.statistics import final_accuracy
+from distreal_jax.record.statistics import FEWEST_SEEDS, final_accuracy
+from distreal_jax.record.summary import AXES
+
+_TIER_MARKERS = ("v", "o", "^")  # weakest, middle, strongest
 
 
 def accuracy_picture(
@@ -14,16 +19,16 @@ def accuracy_picture(
     curves: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]]],
     x_label: str = "simulated time (s)",
     title: str = "Accuracy under the same load",
-    target: float | None = None,
+    targets: Sequence[float] = (),
 ) -> None:
-    """Accuracy over time: a line for the mean over seeds, a band from the worst seed to the best.
+    """Accuracy over time: a line for the mean over seeds, a band from the worst seed to the best, or a line for each of few.
 
     Args:
       path: The PNG file.
       curves: Method -> for each seed its times and accuracies, each [evaluations].
       x_label: What time is counted in.
       title: Of the picture.
-      target: Accuracy drawn as a horizontal line.
+      targets: Accuracies drawn as horizontal lines.
     """
     check_lengths("comparison", list(curves))
     seeds = max(len(runs) for runs in curves.values())
@@ -33,21 +38,24 @@ def accuracy_picture(
             for times, accuracies in runs:
                 check_lengths(method, times, accuracies)
             check_lengths(method, runs)
-            horizon = min(times[-1] for times, _ in runs)
-            grid = np.unique(np.concatenate([np.asarray(times, dtype=np.float64) for times, _ in runs]))
-            grid = grid[grid <= horizon]
-            values = np.stack([np.interp(grid, times, accuracies) for times, accuracies in runs])
+            grid, values = _mean_curve(runs)
             style, mean = styles[method], values.mean(axis=0)
             marks = {"marker": style.marker, "markevery": max(len(grid) // 8, 1)}
             axes.plot(grid, mean, color=style.colour, linestyle=style.line, **marks)  # type: ignore[arg-type]
-            axes.fill_between(grid, values.min(axis=0), values.max(axis=0), color=style.colour, alpha=0.18, linewidth=0)
-            final = np.mean([final_accuracy(accuracies) for _, accuracies in runs])
-            ends.append((method, float(grid[-1]), float(mean[-1]), f" {final:.3f}"))
-        over = f"Line: mean over {seeds} seeds; band: worst to best seed. " if seeds > 1 else "One seed. "
-        axes.set(title=title, xlabel=x_label, ylabel="test accuracy of the model")
-        figure.supxlabel(f"{over}Number: mean of the last three evaluations.", x=0.01, ha="left", fontsize=9, color=GREY)
+            if len(runs) >= FEWEST_SEEDS:
+                axes.fill_between(grid, values.min(axis=0), values.max(axis=0), color=style.colour, alpha=0.18, linewidth=0)
+            elif len(runs) > 1:
+                axes.plot(grid, values.T, color=style.colour, alpha=0.35, linewidth=0.7)
+            final = float(np.mean([final_accuracy(accuracies) for _, accuracies in runs]))
+            # A name stands where its number says, so that names are in the order of their numbers.
+            ends.append((method, float(grid[-1]), float(mean[-1]), final, f" {final:.3f}"))
+        spread = "band: worst to best seed" if seeds >= FEWEST_SEEDS else "thin lines: each seed"
+        over = f"Line: mean over {seeds} seeds; {spread}. " if seeds > 1 else "One seed. "
+        axes.set(title=title, xlabel=x_label, ylabel="test accuracy of the delivered model")
+        words = f"{over}Number, and order of names: mean of the last three evaluations."
+        figure.supxlabel(words, x=0.01, ha="left", fontsize=9, color=GREY)
         axes.margins(x=0.01)
-        if target is not None:
+        for target in targets:
             axes.axhline(target, color=GREY, linewidth=1, linestyle=":")
             axes.annotate(f"target {target:g}", (0.01, target), xycoords=("axes fraction", "data"), va="bottom", color=GREY)
         axes.grid(True, axis="y")
@@ -100,7 +108,7 @@ def fairness_picture(
     tier_names: Sequence[str],
     title: str = "Accuracy on the data of each device tier",
 ) -> None:
-    """How well the model serves weak and strong devices.
+    """How well the model serves weak and strong devices: a row for each method, a point for each tier.
 
     Args:
       path: The PNG file.
@@ -109,19 +117,65 @@ def fairness_picture(
       title: Of the picture.
     """
     check_lengths("comparison", list(accuracies))
-    with picture(path, 7.6, 4.4) as figure:
-        axes, ends, styles = figure.subplots(), [], styles_of(accuracies)
-        places = np.arange(len(tier_names))
-        for method, values in accuracies.items():
+    with picture(path, 7.6, 1.7 + 0.36 * len(accuracies)) as figure:
+        axes, styles = figure.subplots(), styles_of(accuracies)
+        places = np.arange(len(accuracies))[::-1]
+        for place, (method, values) in zip(places, accuracies.items(), strict=True):
             check_lengths(method, values, tier_names)
-            style = styles[method]
-            axes.plot(places, values, color=style.colour, marker=style.marker, linestyle=style.line)
-            ends.append((method, float(places[-1]), float(values[-1]), ""))
-        axes.set_xticks(places, tier_names)
-        axes.set(title=title, xlabel="device tier, weakest first", ylabel="test accuracy of the model")
-        axes.margins(x=0.04)
-        axes.grid(True, axis="y")
-        label_ends(axes, ends)
+            axes.plot([min(values), max(values)], [place, place], color=styles[method].colour, linewidth=1, alpha=0.4)
+            for tier, value in enumerate(values):
+                face = styles[method].colour if tier % 2 == 0 else "white"
+                marker = _TIER_MARKERS[tier % len(_TIER_MARKERS)]
+                axes.plot([value], [place], marker=marker, color=styles[method].colour, markerfacecolor=face, linestyle="")
+        for tier, name in enumerate(tier_names):
+            face = GREY if tier % 2 == 0 else "white"
+            marker = _TIER_MARKERS[tier % len(_TIER_MARKERS)]
+            axes.plot([], [], marker=marker, color=GREY, markerfacecolor=face, linestyle="", label=name)
+        axes.set_yticks(places, [styles[method].label for method in accuracies])
+        axes.set(xlabel="test accuracy of the delivered model", ylim=(-0.6, len(accuracies) - 0.4))
+        axes.grid(True, axis="x")
+        axes.tick_params(axis="y", length=0)
+        axes.set_title(title, pad=30)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(tier_names), borderaxespad=0.3, borderpad=0)
+
+
+def costs_picture(path: Path, runs: Mapping[str, Sequence[MethodResult]], device: DeviceModel) -> None:
+    """Accuracy over what it costs: MACs, bytes, energy, time with links, each the mean over seeds, and peak memory.
+
+    Args:
+      path: The PNG file.
+      runs: Method -> its results, one for each seed.
+      device: The model of energy and of links.
+    """
+    check_lengths("comparison", list(runs))
+    panels = (
+        ("macs", "MACs of all devices", 1.0),
+        ("bytes", "GB up and down", 1e-9),
+        ("joules", "energy (kJ, by the model)", 1e-3),
+        ("link_seconds", f"time with links of {device.megabits_per_second:g} Mbit/s (s)", 1.0),
+    )
+    with picture(path, 10.6, 6.4) as figure:
+        grid, styles = figure.subplots(2, 3).ravel(), styles_of(runs)
+        for axes, (axis, label, unit) in zip(grid, panels, strict=False):
+            for method, results in runs.items():
+                along, values = _mean_curve([(AXES[axis](result, device), result.accuracies) for result in results])
+                style = styles[method]
+                axes.plot(unit * along, values.mean(axis=0), color=style.colour, linestyle=style.line)
+                axes.plot(unit * along[-1:], values.mean(axis=0)[-1:], color=style.colour, marker=style.marker or "_")
+            axes.set_xscale("log")
+            axes.set(xlabel=label, ylabel="test accuracy")
+            axes.grid(True, axis="y")
+        for method, results in runs.items():
+            style, memory = styles[method], max(result.memory_bytes for result in results)
+            final = float(np.mean([result.final for result in results]))
+            drawn = {"color": style.colour, "marker": style.marker or "_", "linestyle": ""}
+            grid[4].plot([1e-6 * memory], [final], **drawn)
+            grid[5].plot([], [], **(drawn | {"linestyle": style.line}), label=style.label)
+        grid[4].set(xlabel="peak memory of a device (MB)", ylabel="final accuracy")
+        grid[4].grid(True, axis="y")
+        grid[5].axis("off")
+        grid[5].legend(loc="center left", fontsize=9)
+        figure.suptitle("Accuracy of the delivered model over what it costs", x=0.01, ha="left", weight="bold")
 
 
 def map_picture(
@@ -130,44 +184,54 @@ def map_picture(
     x_values: Sequence[float],
     y_values: Sequence[float],
     winners: Sequence[Sequence[str]],
+    best: Sequence[Sequence[float]],
     margins: Sequence[Sequence[float]],
-    title: str = "Who is best where, and DISTREAL's margin over partial work",
+    title: str = "DISTREAL's margin over partial work",
     margin_label: str = "DISTREAL minus partial work\n(points of accuracy)",
 ) -> None:
-    """The map of methods: mean availability by rate of change.
+    """The map of methods, mean availability by rate of change: which is best, and apart from it the margin between two.
 
     Args:
       path: The PNG file.
       x_values: Mean availability, [columns].
       y_values: Changes of availability a round, [rows].
       winners: Method with the best final accuracy in each cell, [rows, columns]; empty: none.
+      best: That accuracy, 0 to 1, [rows, columns].
       margins: Difference of two methods' accuracies, 0 to 1, [rows, columns]; NaN: not run.
-      title: Of the picture.
-      margin_label: What the colour means.
+      title: Of the margin.
+      margin_label: What its colour means.
     """
-    check_lengths("map", y_values, winners, margins)
-    check_lengths("map's first row", x_values, winners[0], margins[0])
+    check_lengths("map", y_values, winners, best, margins)
+    check_lengths("map's first row", x_values, winners[0], best[0], margins[0])
     grid = 100 * np.asarray(margins, dtype=np.float64)
     limit = max(float(np.nanmax(np.abs(grid), initial=0.0)), 1e-9)
-    with picture(path, 2.6 + 1.35 * len(x_values), 1.7 + 0.72 * len(y_values)) as figure:
-        axes = figure.subplots()
-        image = axes.imshow(grid, cmap="PuOr_r", vmin=-limit, vmax=limit, origin="lower", aspect="auto")
+    with picture(path, 3.6 + 2.2 * len(x_values), 2.0 + 0.72 * len(y_values)) as figure:
+        left, right = figure.subplots(1, 2)
+        left.imshow(np.zeros_like(grid), cmap="Greys", vmin=0, vmax=1, origin="lower", aspect="auto")
+        image = right.imshow(grid, cmap="PuOr_r", vmin=-limit, vmax=limit, origin="lower", aspect="auto")
         for (row, column), margin in np.ndenumerate(grid):
+            if winners[row][column]:
+                style = style_of(winners[row][column])
+                box = {"facecolor": style.colour, "alpha": 0.15, "edgecolor": "none", "pad": 4.0}
+                words = style.label.replace(", ", ",\n") + f"\n{best[row][column]:.3f}"
+                left.text(column, row, words, ha="center", va="center", fontsize=9, bbox=box)
             if np.isfinite(margin):
-                winner = style_of(winners[row][column]).label.replace(", ", ",\n") if winners[row][column] else "–"
                 colour = "white" if abs(margin) > 0.65 * limit else "black"
-                axes.text(
-                    column,
-                    row,
-                    winner + f"\n{margin:+.1f}".replace("-", "−"),
-                    ha="center",
-                    va="center",
-                    fontsize=9,
-                    color=colour,
-                )
-        axes.set_xticks(range(len(x_values)), [f"{value:g}" for value in x_values])
-        axes.set_yticks(range(len(y_values)), [f"{value:g}" for value in y_values])
-        axes.set(title=title, xlabel="mean availability", ylabel="changes of availability a round")
-        axes.spines[:].set_visible(False)
-        axes.tick_params(length=0)
-        figure.colorbar(image, label=margin_label)
+                words = f"{margin:+.1f}".replace("-", "−")
+                right.text(column, row, words, ha="center", va="center", fontsize=9, color=colour)
+        for axes, heading in ((left, "Best method and its accuracy"), (right, title)):
+            axes.set_xticks(range(len(x_values)), [f"{value:g}" for value in x_values])
+            axes.set_yticks(range(len(y_values)), [f"{value:g}" for value in y_values])
+            axes.set(title=heading, xlabel="mean availability")
+            axes.spines[:].set_visible(False)
+            axes.tick_params(length=0)
+        left.set_ylabel("changes of availability a round")
+        figure.colorbar(image, ax=right, label=margin_label)
+
+
+def _mean_curve(runs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> tuple[np.ndarray, np.ndarray]:
+    """Points [points] up to the end of the shortest run, and each run's value there, [seeds, points]."""
+    horizon = min(times[-1] for times, _ in runs)
+    grid = np.unique(np.concatenate([np.asarray(times, dtype=np.float64) for times, _ in runs]))
+    grid = grid[grid <= horizon]
+    return grid, np.stack([np.interp(grid, times, values) for times, values in runs])

@@ -66,9 +66,10 @@ _STYLES = {
     "fjord": Style("FjORD", "#56B4E9", "D"),
     "fedrolex": Style("FedRolex", "#332288", "P"),
     "small_network": Style("small network", "#999933", "X"),
+    "small_ensemble": Style("ensemble of small networks", "#DDAA33", "d"),
     "drop_stragglers": Style("stragglers dropped", "#882255", "<"),
     "partial_work": Style("partial work", "#009E73", ">"),
-    "partial_batch": Style("partial batch", "#B2182B", "*"),
+    "adaptive_batch": Style("adaptive batch", "#B2182B", "*"),
     "full_resources": Style("full resources", "#000000", "", "--"),
 }
 _OTHER_COLOURS = ("#117733", "#AA4499", "#661100", "#44AA99", "#6699CC", "#888888")
@@ -117,15 +118,20 @@ def in_percent(axes: Axes, axis: str) -> None:
     getattr(axes, f"{axis}axis").set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
 
 
-def label_ends(axes: Axes, ends: Sequence[tuple[str, float, float, str]]) -> None:
-    """Names each line (method, x, y of its end, words after its name) to the right, moved apart where they would overlap."""
+def label_ends(axes: Axes, ends: Sequence[tuple[str, float, float, float, str]]) -> None:
+    """Names lines to the right, moved apart where names would overlap.
+
+    Args:
+      axes: Where the lines are.
+      ends: Of each line: method, x and y of its end, the y at which its name belongs, and words after the name.
+    """
     axes.figure.draw_without_rendering()  # type: ignore[union-attr]
     left, right = axes.get_xlim()
     bottom, top = axes.get_ylim()
     points = axes.get_window_extent().height * 72 / axes.figure.dpi
     spacing = 13.5 / points * (top - bottom)  # a line of 9.5 points and its leading
-    order = sorted(range(len(ends)), key=lambda index: ends[index][2])
-    places = np.array([ends[index][2] for index in order])
+    order = sorted(range(len(ends)), key=lambda index: ends[index][3])
+    places = np.array([ends[index][3] for index in order])
     for _ in range(500):
         gaps = np.diff(places)
         close = np.flatnonzero(gaps < 0.999 * spacing)
@@ -138,7 +144,7 @@ def label_ends(axes: Axes, ends: Sequence[tuple[str, float, float, str]]) -> Non
         places -= max(places[-1] - top, 0.0)
     styles = styles_of(method for method, *_ in ends)
     for index, place in zip(order, places, strict=True):
-        method, x, y, words = ends[index]
+        method, x, y, _, words = ends[index]
         style = styles[method]
         mark_x = right + 0.05 * (right - left)
         axes.plot([x, mark_x], [y, place], color=style.colour, linewidth=0.7, clip_on=False)
