@@ -180,6 +180,8 @@ RESULT = MethodResult(
     seed=0,
     times=(60.0, 120.0),
     accuracies=(0.5, 0.6),
+    full_accuracies=(0.4, 0.5),
+    delivered=0.25,
     rounds=(1.0, 2.0),
     macs=(1e6, 2e6),
     macs_spent=1e6,
@@ -188,10 +190,14 @@ RESULT = MethodResult(
     client_rounds=6,
     deadline_hits=2,
     clients_left_out=0,
-    bytes_up=1e6,
-    bytes_down=2e6,
+    bytes_up=(1e6, 2e6),
+    bytes_down=(2e6, 4e6),
+    round_computing=(1.0, 0.5),
+    round_bytes=(1e6, 1e6),
+    memory_bytes=1e6,
     accuracy_per_tier={"weakest third": 0.5, "strongest third": float("nan")},
     accuracy_per_class=(0.5, float("nan")),
+    accuracy_on={"test": 0.6},
 )
 
 

@@ -73,16 +73,18 @@ class MethodResult:
                 f"the result of {self.method} with seed {self.seed} needs {', '.join(curves)} of each"
                 f" evaluation, at least one; got lists of {sorted(lengths)}"
             )
-        for name in ("times", "rounds", "macs"):
+        for name in ("times", "rounds", "macs", "bytes_up", "bytes_down"):
             values = getattr(self, name)
             if not values[0] >= 0 or any(not before <= after for before, after in itertools.pairwise(values)):
                 self._refuse(name, "numbers of at least 0 that don't decrease")
-        optional = [] if self.largest_submodel_accuracy is None else [self.largest_submodel_accuracy]
-        shares = [*self.accuracy_per_tier.values(), *self.accuracy_per_class, *optional]
-        if not all(0 <= share <= 1 for share in self.accuracies) or not all(0 <= s <= 1 or math.isnan(s) for s in shares):
+        shares = [*self.accuracy_per_tier.values(), *self.accuracy_per_class, *self.accuracy_on.values()]
+        curves_of_shares = (*self.accuracies, *self.full_accuracies)
+        if not all(0 <= share <= 1 for share in curves_of_shares) or not all(0 <= s <= 1 or math.isnan(s) for s in shares):
             self._refuse("accuracies", "shares from 0 to 1")
+        if not len(self.round_computing) == len(self.round_bytes) == self.rounds[-1]:
+            self._refuse("round_computing", "one number for each round")
         counts = ("macs_spent", "macs_wasted", "macs_idle", "client_rounds", "deadline_hits", "clients_left_out")
-        for name in (*counts, "bytes_up", "bytes_down"):
+        for name in (*counts, "memory_bytes", "delivered"):
             if not 0 <= getattr(self, name) < math.inf:
                 self._refuse(name, "a number of at least 0")
 
