@@ -422,7 +422,7 @@ def test_an_entry_is_dominated_by_what_costs_no_more_and_learns_as_fast(world: W
     measured = carry_over.Measured(condition, [], costs, progress, [0, 1, 4], [2, 3, 4])
     assert measured.dominated() == (1, 1)
     assert carry_over.Measured(condition, [], costs, progress + 2 * noisy, [0, 1, 4], [2, 3, 4]).dominated() == (2, 2)
-    swaying = np.array([[steady], [steady + 2 * noisy], [steady - 0.1 * noisy]])
+    swaying = np.array([[steady], [steady + 2 * noisy], [steady - 0.1 * noisy], [steady + 0.6 * noisy]])
     assert carry_over.Measured(condition, [], costs, swaying, [0, 1, 4], [2, 3, 4]).dominated() == (2, 1)
 
 
