@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from distreal_jax.step import in_full_precision
+
 
 class Sums(NamedTuple):
     """Weighted sums over clients so far."""
@@ -38,8 +40,8 @@ class Server(NamedTuple):
 
 def no_clients(params: Any, *, covered: bool) -> Sums:
     """The sums before any client is added."""
-    zeros = jax.tree.map(jnp.zeros_like, params)
-    zero = jnp.zeros(())
+    zeros = jax.tree.map(jnp.zeros_like, in_full_precision(params))
+    zero = jnp.zeros((), jnp.float32)
     return Sums(zeros, zeros if covered else zero, zero, zero, zero, zero)
 
 
@@ -64,6 +66,7 @@ def sums_of(
       coverage: For the covered mean, leaves [block, ...] of 0 and 1: the elements that each client trained.
       lengths: For the normalised mean, [block], local steps that each client's change amounts to.
     """
+    trained, params, coverage = in_full_precision((trained, params, coverage))
     changes = jax.tree.map(lambda after, before: after - before[None], trained, params)
     finite = jnp.isfinite(losses)
     if coverage is not None:  # a row of the classifier is trained, but not counted, where its class is absent
@@ -105,7 +108,7 @@ def server_step(server: Server, sums: Sums, optimizer: optax.GradientTransformat
     else:
         change = jax.tree.map(mean, sums.changes, sums.weights)
     pseudo_gradient = jax.tree.map(jnp.negative, change)
-    updates, opt_state = optimizer.update(pseudo_gradient, server.opt_state, server.params)
+    updates, opt_state = optimizer.update(pseudo_gradient, server.opt_state, in_full_precision(server.params))
     after = Server(optax.apply_updates(server.params, updates), opt_state)
     stepped: Server = jax.tree.map(lambda new, old: jnp.where(sums.clients > 0, new, old), after, server)
     return stepped

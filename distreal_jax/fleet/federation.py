@@ -305,7 +305,7 @@ class Federation:
         return (evaluator or self.world.evaluator)(params, model.widths, model.members)
 
     def bytes_moved(self, plan: RoundPlan) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """(up, down) of each client, [clients]: float32, sub-networks where the server can tell which a device may train."""
+        """(up, down) of each client, [clients]: parameters in their own type, sub-networks where the server can tell."""
         method = self.method
         drawn_by_device = method.decided == "step" or (method.filters, method.drawn) == ("random", "step")
         sent = self._bytes_of_entries[[-1] * len(plan.clients) if drawn_by_device else plan.caps]
@@ -324,4 +324,4 @@ class Federation:
         """float64 [entries + 1], the size of each entry's parameters and, last, of the full model's."""
         network = self.world.network
         shapes = [network.shapes(self.world.params, widths) for widths in (*self.widths, network.full_widths)]
-        return np.array([4.0 * sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in shapes])
+        return np.array([sum(float(leaf.size * leaf.dtype.itemsize) for leaf in jax.tree.leaves(tree)) for tree in shapes])

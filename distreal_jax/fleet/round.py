@@ -16,7 +16,7 @@ from distreal_jax.errors import InputError
 from distreal_jax.fleet.aggregation import Server, Sums, no_clients, server_step, sums_of
 from distreal_jax.fleet.work import ClientWork, Grouping, Items, in_blocks, items_of
 from distreal_jax.methods import Method
-from distreal_jax.step import Examples, Learner, LocalStep
+from distreal_jax.step import Examples, Learner, LocalStep, in_full_precision
 from distreal_jax.tracing import draw_filters, draw_masks
 
 Execution = Literal["masked", "compact"]
@@ -100,7 +100,7 @@ class Round:
 
     def start(self, params: Any) -> Server:
         """The server's state before the first round, on every device that trains, where rounds leave it as well."""
-        return self.on_every_device(Server(params, self.optimizer.init(params)))
+        return self.on_every_device(Server(params, self.optimizer.init(in_full_precision(params))))
 
     def on_every_device(self, tree: Any) -> Any:
         """The tree on every device that trains: what lies on one alone is copied again in each round."""
@@ -191,7 +191,7 @@ class Round:
             return (learners, losses.at[item.slots].add(loss, mode="drop")), None
 
         start = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (block, *leaf.shape)), self.step.start(params))
-        (trained, losses), _ = jax.lax.scan(run_item, (start, jnp.zeros(block)), items)
+        (trained, losses), _ = jax.lax.scan(run_item, (start, jnp.zeros(block, jnp.float32)), items)
         steps_done = (work.entries >= 0).sum(axis=1)
         return sums_of(
             params,
@@ -208,7 +208,7 @@ class Round:
     ) -> tuple[Learner, jax.Array]:
         """Runs the program that is asked for, or none for -1: the learners and the losses after it."""
         learners, *others = arguments
-        losses = jnp.zeros(self.grouping.chunk)
+        losses = jnp.zeros(self.grouping.chunk, jnp.float32)
         if self.grouping.block > 1:
             idle = lambda learners, *_: (learners, losses)  # noqa: E731
             return jax.lax.switch(which + 1, [idle, *programs], *arguments)

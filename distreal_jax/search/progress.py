@@ -28,7 +28,7 @@ from distreal_jax.errors import InputError, check_settings
 from distreal_jax.search.proxy_data import ProxyData
 from distreal_jax.search.space import Widths
 from distreal_jax.search.training_sizes import by_size
-from distreal_jax.step import CLASSIFICATION, ConvolutionForm, Examples, LocalStep, Task, forward
+from distreal_jax.step import CLASSIFICATION, ConvolutionForm, Examples, LocalStep, Task, forward, in_full_precision
 from distreal_jax.tracing import TracedNetwork, draw_filters, draw_masks
 
 ProgressUnit = Literal["batch", "mac"]
@@ -287,8 +287,8 @@ class Progress:
 
             clients = data.members(jax.random.fold_in(round_key, _ROLES), settings.devices)
             members = jax.random.split(round_key, settings.devices), clients
-            total, _ = jax.lax.scan(add_device, jax.tree.map(jnp.zeros_like, params), members)
-            return jax.tree.map(lambda leaf: leaf / settings.devices, total), None
+            total, _ = jax.lax.scan(add_device, jax.tree.map(jnp.zeros_like, in_full_precision(params)), members)
+            return jax.tree.map(lambda leaf, like: (leaf / settings.devices).astype(like.dtype), total, params), None
 
         def from_snapshot(snapshot: Any, snapshot_key: jax.Array) -> Any:
             return jax.lax.scan(federated_round, snapshot, jax.random.split(snapshot_key, settings.rounds))[0]

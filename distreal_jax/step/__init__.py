@@ -3,7 +3,7 @@
 from distreal_jax.step.class_rows import class_axes
 from distreal_jax.step.examples import Batch, Examples
 from distreal_jax.step.forms import ConvolutionForm
-from distreal_jax.step.forward import forward, split_variables
+from distreal_jax.step.forward import forward, in_full_precision, split_variables
 from distreal_jax.step.local import Learner, LocalStep
 from distreal_jax.step.masked import MaskedNetwork
 from distreal_jax.step.task import CLASSIFICATION, Task, classification
@@ -20,5 +20,6 @@ __all__ = [
     "class_axes",
     "classification",
     "forward",
+    "in_full_precision",
     "split_variables",
 ]

@@ -17,7 +17,7 @@ import optax
 from distreal_jax.errors import InputError
 from distreal_jax.step.examples import Batch
 from distreal_jax.step.forms import ConvolutionForm
-from distreal_jax.step.forward import forward
+from distreal_jax.step.forward import forward, in_full_precision
 from distreal_jax.step.task import CLASSIFICATION, Task
 from distreal_jax.tracing import Kept, TracedNetwork
 from distreal_jax.tracing.layout import boolean_masks
@@ -59,7 +59,7 @@ class LocalStep:
         Raises:
           InputError: The optimiser's state doesn't follow the shapes of the parameters, so a sub-network has no share of it.
         """
-        learner = Learner(params, self.optimizer.init(params))
+        learner = Learner(params, self._first_state(params))
         self._check_state(params)
         return learner
 
@@ -138,10 +138,13 @@ class LocalStep:
         updated, loss = run(narrowed, small, self.network.take(anchor, within) if self.proximal else None)
         return self.network.put(learner, updated, within), loss
 
+    def _first_state(self, params: Any) -> Any:
+        return self.optimizer.init(in_full_precision(params))
+
     def _check_state(self, params: Any) -> None:
         kept = [jnp.arange(1) for _ in self.network.full_widths]
-        taken = jax.eval_shape(lambda params: self.network.take(self.optimizer.init(params), kept), params)
-        fresh = jax.eval_shape(lambda params: self.optimizer.init(self.network.take(params, kept)), params)
+        taken = jax.eval_shape(lambda params: self.network.take(self._first_state(params), kept), params)
+        fresh = jax.eval_shape(lambda params: self._first_state(self.network.take(params, kept)), params)
         if jax.tree.map(jnp.shape, taken) != jax.tree.map(jnp.shape, fresh):
             raise InputError(
                 "the devices' optimiser keeps state of other shapes than the parameters', such as Adafactor's factors, which"
@@ -173,14 +176,15 @@ class LocalStep:
                 statistics_masks=None if masks is None else self.network.statistics_masks(masks),
                 key=key,
             )
-            return self.task.losses(outputs, batch).mean()
+            return in_full_precision(self.task.losses(outputs, batch)).mean()
 
         loss, gradients = jax.value_and_grad(loss_of)(learner.params)
+        params, gradients = in_full_precision((learner.params, gradients))
         if self.proximal:
             gradients = jax.tree.map(
-                lambda gradient, now, then: gradient + self.proximal * (now - then), gradients, learner.params, anchor
+                lambda gradient, now, then: gradient + self.proximal * (now - then), gradients, params, anchor
             )
         if masks is not None:
             gradients = self.network.mask(gradients, masks)
-        updates, opt_state = self.optimizer.update(gradients, learner.opt_state, learner.params)
-        return Learner(optax.apply_updates(learner.params, updates), opt_state), loss
+        updates, opt_state = self.optimizer.update(gradients, learner.opt_state, params)
+        return Learner(optax.apply_updates(learner.params, updates), opt_state), loss.astype(jnp.float32)

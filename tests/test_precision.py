@@ -1,0 +1,91 @@
+"""Networks that compute, or keep parameters, in half precision or in double: sums are in float32 at least."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from distreal_jax.data.datasets import synthetic_dataset
+from distreal_jax.fleet.aggregation import Server, no_clients, server_step, sums_of
+from distreal_jax.fleet.federation import Federation, TrainingSettings
+from distreal_jax.fleet.world import World, WorldSettings
+from distreal_jax.methods import method_named
+from distreal_jax.table import DropoutTable
+
+DATA = synthetic_dataset(num_examples=60, image_shape=(4, 4, 1), num_classes=3, seed=0)
+TRAINING = TrainingSettings(devices_per_round=2, steps=2, batch_size=4, momentum=0.9, server_optimizer="momentum")
+
+
+class Network(nnx.Module):
+    def __init__(self, dtype: Any, param_dtype: Any) -> None:
+        how: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": nnx.Rngs(0)}
+        self.conv, self.classifier = nnx.Conv(1, 4, (2, 2), **how), nnx.Linear(4, 3, **how)
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        return self.classifier(nnx.relu(self.conv(images)).mean(axis=(1, 2)))
+
+
+def trained(dtype: Any, param_dtype: Any, execution: Any) -> tuple[Federation, Server, Server]:
+    """The federation, its server at the start and after two rounds."""
+    world = World.make(WorldSettings(partition="iid", devices=4), 0, dataset=DATA, model=Network(dtype, param_dtype))
+    table = DropoutTable.uniform(world.network, [0, 0.5])
+    federation = Federation(world, method_named("distreal"), table, TRAINING, execution)
+    server = federation.start()
+    first = jax.device_get(server)
+    for index in range(2):
+        server, _ = federation.run_round(server, federation.plan(index)[1], index)
+    return federation, first, server
+
+
+def as_float32(tree: Any) -> np.ndarray:
+    return np.concatenate([np.asarray(leaf, np.float32).ravel() for leaf in jax.tree.leaves(tree)])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "param_dtype", "rounding"),
+    [("bfloat16", "float32", 1e-2), ("bfloat16", "bfloat16", 1e-2), ("float16", "float16", 1e-3)],
+)
+def test_half_precision_trains_masked_as_compact_and_keeps_its_types(dtype: Any, param_dtype: Any, rounding: float) -> None:
+    after = {}
+    for execution in ("masked", "compact"):
+        federation, first, server = trained(dtype, param_dtype, execution)
+        assert jax.tree.map(lambda leaf: leaf.dtype, server) == jax.tree.map(lambda leaf: leaf.dtype, first)
+        assert federation.round.compilations() == 1
+        assert {leaf.dtype for leaf in jax.tree.leaves(server.params)} == {jnp.dtype(param_dtype)}
+        assert {leaf.dtype for leaf in jax.tree.leaves(server.opt_state)} == {jnp.dtype("float32")}
+        assert (as_float32(server.params) != as_float32(first.params)).any()
+        after[execution] = as_float32(server.params)
+    np.testing.assert_allclose(after["compact"], after["masked"], atol=rounding)
+    assert np.isfinite(federation.evaluate(server.params).loss)
+    _, moved = federation.bytes_moved(federation.plan(0)[0])
+    assert (moved == 35 * jnp.dtype(param_dtype).itemsize).all()  # 2 x 2 x 4 + 4 and 4 x 3 + 3 parameters
+
+
+@pytest.mark.parametrize("param_dtype", ["float32", "float64", "bfloat16"])
+def test_a_federation_runs_where_jax_computes_in_64_bits(param_dtype: Any) -> None:
+    with jax.enable_x64(True):
+        _, _, server = trained(None, param_dtype, "compact")
+        assert {leaf.dtype for leaf in jax.tree.leaves(server.params)} == {jnp.dtype(param_dtype)}
+        assert np.isfinite(as_float32(server.params)).all()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("covered", [False, True])
+def test_clients_are_summed_in_float32(dtype: Any, covered: bool) -> None:
+    """512 clients that each add 1/8 to 1 have a mean of 9/8, which is exact in any type; half precision loses the sum."""
+    params = {"w": jnp.ones(1, dtype)}
+    block = {"w": jnp.full((256, 1), 1.125, dtype)}
+    add = functools.partial(
+        sums_of, params, block, jnp.ones(256, bool), jnp.full(256, 300.0), jnp.zeros(256),
+        coverage=jax.tree.map(jnp.ones_like, block) if covered else None,
+    )  # fmt: skip
+    sums = no_clients(params, covered=covered) + add() + add()
+    assert sums.changes["w"] == 512 * 300 / 8
+    optimizer = optax.sgd(1.0)
+    after = server_step(Server(params, optimizer.init(params)), sums, optimizer)
+    assert after.params["w"] == 1.125 and after.params["w"].dtype == jnp.dtype(dtype)
