@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from distreal_jax.document import Fields, read_document, write_document
 from distreal_jax.errors import InputError
+from distreal_jax.files import user_path
 
 _KIND = "distreal_jax dropout table"
 _SCHEMA = 2  # 1 had no batch_share
@@ -22,7 +23,7 @@ def table_file(source: str | Path) -> Path | Traversable:
       InputError: No table of that name; those there are are listed.
     """
     if isinstance(source, Path) or "/" in source or source.endswith(".json"):
-        return Path(source)
+        return user_path(source)
     tables = _shipped_tables()
     file = tables.joinpath(f"{source}.json")
     if not file.is_file():

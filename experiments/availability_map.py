@@ -8,12 +8,14 @@ redrawn so many times a round on average: at a mean of 1 nothing changes.
 """
 
 import dataclasses
+import itertools
 import signal
 from collections.abc import Sequence
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
 
+from distreal_jax.availability import make_availability
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import (
     OutputSettings,
@@ -88,6 +90,9 @@ def numbers(text: str, what: str, highest: float) -> list[float]:
         values = []
     if not values or not all(0 < value <= highest for value in values):
         raise InputError(f"{what} {text!r}: expected numbers above 0 and at most {highest:g}, separated by commas")
+    names = [f"{value:g}" for value in values]
+    if len(set(names)) < len(names):
+        raise InputError(f"{what} {text!r}: two are the same to six digits, in which cells are named; leave one out")
     return values
 
 
@@ -99,6 +104,8 @@ def main(options: Options) -> None:
         raise InputError(f"a map of {options.methods!r} has nothing to compare; give at least two methods")
     world = World.make(options.world, seeds[0])
     table = table_of(options.table or options.world.model, world)
+    for rate, mean in itertools.product(rates, means):
+        make_availability(load_of(mean, rate), seed=0, num_devices=1)  # bad input ends here, before anything is written
     widths, growing = [list(entry.widths) for entry in table.entries], ("means", "rates", "methods", "seeds")
     with open_folder(options.output, "map", options, may_change=growing, table=widths) as folder:
         cells = []

@@ -13,12 +13,11 @@ ratios from one run.
 
 import dataclasses
 import json
-import resource
 import signal
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
@@ -33,14 +32,18 @@ from distreal_jax.availability import make_availability
 from distreal_jax.data.datasets import synthetic_dataset
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import run_command
+from distreal_jax.experiment.surroundings import peak_memory_mib
 from distreal_jax.fleet import ClientWork, Execution, Grouping, Round, client_work, default_grouping
 from distreal_jax.methods import METHODS
 from distreal_jax.networks import make_network
 from distreal_jax.plan import plan_round
 from distreal_jax.record import provenance
+from distreal_jax.settings import STEPS, Within
 from distreal_jax.step import ConvolutionForm, Examples, LocalStep, split_variables
 from distreal_jax.table import DropoutTable
 from distreal_jax.tracing import TracedNetwork, trace_network
+
+MANY = Within(0, 10**6)  # chosen by us
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +71,9 @@ class Options:
 
     workload: Literal["A", "B", "resnet20", "densenet40"] = "A"
     """What is trained."""
-    keep: float = 1.0
+    keep: Annotated[float, Within(0, 1, above=True)] = 1.0
     """Fraction of each group's filters, dense units included, that all clients train."""
-    examples: int = 0
+    examples: Annotated[int, Within(0, 10**5)] = 0
     """Examples of each mini-batch that clients train, a divisor of its size; 0: all."""
     plan: bool = False
     """A DISTREAL round under load instead: 12 entries, availability uniform in [0.05, 1], redrawn 3 times a round."""
@@ -78,13 +81,13 @@ class Options:
     """compact: what is dropped is not computed; masked: full shapes."""
     convolution: ConvolutionForm = "patches"
     """patches: patches times matrix; library: XLA's convolution."""
-    clients: int = 0
+    clients: Annotated[int, MANY] = 0
     """Clients of a round; 0: the workload's."""
-    block: int = 0
+    block: Annotated[int, MANY] = 0
     """Clients whose weights are held at once; 0: the platform's default."""
-    chunk: int = 0
+    chunk: Annotated[int, MANY] = 0
     """Clients that are vmapped; 0: the platform's default."""
-    rounds: int = 7
+    rounds: Annotated[int, STEPS] = 7
     """Rounds that are timed, after one that compiles and one that warms up."""
     compare_full: bool = False
     """Time the full network as well, by turns with what is asked for."""
@@ -179,9 +182,7 @@ class OurRounds:
 
 def main(options: Options) -> None:
     """Times rounds and prints the JSON line."""
-    if not 0 < options.keep <= 1:
-        raise InputError(f"keep is {options.keep}; give a fraction above 0 and at most 1")
-    if options.examples < 0 or (options.examples and WORKLOADS[options.workload].batch_size % options.examples):
+    if options.examples and WORKLOADS[options.workload].batch_size % options.examples:
         raise InputError(
             f"examples is {options.examples}; give a divisor of the mini-batch's {WORKLOADS[options.workload].batch_size}"
         )
@@ -228,7 +229,7 @@ def main(options: Options) -> None:
                 "share_of_peak": round(achieved / peak, 3),
                 "compile_seconds": round(compile_seconds, 2),
                 "compilations": ours.program.compilations(),
-                "peak_memory_mib": peak_memory_mib(),
+                "peak_memory_mib": peak_mib(),
                 **{f"{name}_steps_per_second": spread(rates[name]) for name in others},
                 **{
                     f"over_{name}": spread([o / t for o, t in zip(rates["ours"], rates[name], strict=True)])
@@ -263,11 +264,11 @@ def matmul_peak(shards: int) -> float:
     return shards * 2e-9 * size**3 / min(times)
 
 
-def peak_memory_mib() -> int:
+def peak_mib() -> int | None:
     """Peak memory of the accelerator, or of the process on a CPU, in MiB."""
     statistics_of_device = jax.devices()[0].memory_stats() or {}
     peak = statistics_of_device.get("peak_bytes_in_use")
-    return int(peak / 2**20) if peak else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return int(peak / 2**20) if peak else peak_memory_mib()
 
 
 def pytorch_loops(options: Options, workload: Workload, network: TracedNetwork) -> dict[str, Callable[[int], float]]:

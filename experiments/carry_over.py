@@ -19,7 +19,7 @@ import dataclasses
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
@@ -55,6 +55,7 @@ from distreal_jax.search.design import uniform_beside
 from distreal_jax.search.front import area_below
 from distreal_jax.search.progress import ProgressSettings
 from distreal_jax.search.space import Widths
+from distreal_jax.settings import COUNT, STEPS
 
 HEADINGS = "measured,area below the table,below one rate,difference,order of entries,of all at equal cost,dominated,clearly"
 
@@ -67,9 +68,9 @@ class Options:
     """Dropout table: a file, or the name of a shipped one; without it the shipped one of the network."""
     other_dataset: str | None = None
     """Another data set, in the same folder; without it that condition is left out."""
-    later: int = 300
+    later: Annotated[int, COUNT] = 300
     """Mini-batches of ordinary training before the later start."""
-    repeats: int = 4
+    repeats: Annotated[int, STEPS] = 4
     """Measurements of each vector, with each seed."""
     seeds: str = "1-3"
     """Seeds, such as 0,1,2 or 0-4, other than that of the table's search."""
@@ -77,11 +78,6 @@ class Options:
     training: Plain[TrainingSettings] = TrainingSettings()
     progress: ProgressSettings = ProgressSettings(held_out=500)
     output: Plain[OutputSettings] = OutputSettings()
-
-    def __post_init__(self) -> None:
-        for name in ("later", "repeats"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; give at least 1")
 
 
 @dataclasses.dataclass(frozen=True)

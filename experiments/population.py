@@ -9,9 +9,9 @@ train at once, not with the devices.
 
 import dataclasses
 import json
-import resource
 import signal
 import time
+from typing import Annotated
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
@@ -20,22 +20,24 @@ import jax
 
 from distreal_jax.data.datasets import synthetic_dataset
 from distreal_jax.experiment import run_command
+from distreal_jax.experiment.surroundings import peak_memory_mib
 from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS
+from distreal_jax.settings import COUNT, STEPS
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     """Time rounds of a large population on this machine."""
 
-    devices: int = 1_000_000
+    devices: Annotated[int, COUNT] = 1_000_000
     """Devices in the population."""
-    clients: int = 1000
+    clients: Annotated[int, COUNT] = 1000
     """Clients of a round."""
-    steps: int = 5
+    steps: Annotated[int, STEPS] = 5
     """Mini-batches of 10 that a device with all resources manages in a round."""
-    rounds: int = 3
+    rounds: Annotated[int, STEPS] = 3
     """Rounds that are timed, after one that compiles."""
 
 
@@ -68,7 +70,7 @@ def main(options: Options) -> None:
                 "seconds_to_train": [round(seconds, 2) for seconds in training_seconds[1:]],
                 "seconds_of_the_first_round": round(training_seconds[0], 1),
                 "compilations": federation.round.compilations(),
-                "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+                "peak_memory_mib": peak_memory_mib(),
                 "device": f"{len(jax.devices())} x {jax.devices()[0].device_kind}",
             }
         )

@@ -14,6 +14,7 @@ import dataclasses
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
@@ -45,6 +46,7 @@ from distreal_jax.record.statistics import Interval
 from distreal_jax.search import SearchSpace
 from distreal_jax.search.design import DesignedVector, designed_vectors, shape_name, shapes_of
 from distreal_jax.search.progress import ProgressSettings
+from distreal_jax.settings import Within, check_settings
 from distreal_jax.table import DropoutTable
 
 STATISTICS = {
@@ -65,14 +67,14 @@ class Options:
     shapes: str = "1,0,-1"
     """Shapes at each cost, separated by commas: tilts from 1 (wide in the first layers) to -1 (wide in the last), and
     `inside` (filters inside blocks alone are dropped)."""
-    levels: int = 4
+    levels: Annotated[int, Within(2, 1000)] = 4
     """Costs, spread evenly over the logarithm."""
-    lowest: float = 0.06
+    lowest: Annotated[float, Within(0, 1, above=True)] = 0.06
     """The lowest cost, relative to the full network's."""
-    highest: float = 0.6
+    highest: Annotated[float, Within(0, 1, above=True)] = 0.6
     """The highest cost: near the full network's there is room for one shape alone."""
-    repeats: int = 4
-    """Measurements by each proxy."""
+    repeats: Annotated[int, Within(2, 10**5)] = 4
+    """Measurements by each proxy; with fewer than two, nothing is known of how they agree."""
     seeds: str = "0-2"
     """Seeds of the federations, such as 0,1,2 or 0-4; the first is the proxies' as well."""
     execution: Execution = "compact"
@@ -84,16 +86,15 @@ class Options:
     output: Plain[OutputSettings] = OutputSettings()
 
     def __post_init__(self) -> None:
-        if len(shapes_of(parsed_list(self.shapes, "shapes"))) < 2 or self.levels < 2:
-            raise InputError(f"shapes {self.shapes!r} at {self.levels} levels of cost; give at least 2 of both")
+        check_settings(self)
+        if len(shapes_of(parsed_list(self.shapes, "shapes"))) < 2:
+            raise InputError(f"shapes {self.shapes!r}; give at least 2")
         if not 0 < self.lowest < self.highest <= 1:
             raise InputError(
                 f"costs from {self.lowest:g} to {self.highest:g}; give fractions above 0 and up to 1, ascending"
             )
         if self.progress.devices < 2:
             raise InputError("progress devices is 1: that is the proxy to compare with; give at least 2")
-        if self.repeats < 2:
-            raise InputError(f"repeats is {self.repeats}; give at least 2, or nothing is known of how they agree")
         if self.world.availability != "constant:1":
             raise InputError(
                 f"availability {self.world.availability!r} would cut the training of dear vectors short, which the proxy "

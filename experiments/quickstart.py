@@ -8,6 +8,7 @@ On scikit-learn's digits, which need no network. Expected: about 3 minutes on 2 
 import dataclasses
 import signal
 from pathlib import Path
+from typing import Annotated
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
@@ -20,6 +21,7 @@ from distreal_jax.record import write_report
 from distreal_jax.record.recorded_run import RecordSettings
 from distreal_jax.search import SearchSettings
 from distreal_jax.search.progress import ProgressSettings
+from distreal_jax.settings import SEED
 
 METHODS = ("distreal", "distreal_uniform", "heterofl", "small_network", "partial_work", "adaptive_batch", "full_resources")
 
@@ -28,7 +30,7 @@ METHODS = ("distreal", "distreal_uniform", "heterofl", "small_network", "partial
 class Options:
     """Search a table on digits, then train seven methods on 40 devices whose load changes inside rounds."""
 
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Of everything."""
     world: Plain[WorldSettings] = WorldSettings(devices=40, availability="redrawn:0.1,1,3")
     training: Plain[TrainingSettings] = TrainingSettings(rounds=60)

@@ -9,6 +9,7 @@ table.
 
 import dataclasses
 import signal
+from typing import Annotated
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
@@ -29,6 +30,7 @@ from distreal_jax.record.run_folder import RESULTS_KIND
 from distreal_jax.search import SearchSettings
 from distreal_jax.search.evaluation import check_most_entries
 from distreal_jax.search.progress import ProgressSettings
+from distreal_jax.settings import STEPS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Options:
     progress: ProgressSettings = ProgressSettings()
     search: SearchSettings = SearchSettings()
     output: Plain[OutputSettings] = OutputSettings()
-    entries: int = 12
+    entries: Annotated[int, STEPS] = 12
     """Most entries of the table; a device compiles one training step for each."""
     dry_run: bool = False
     """Print what would be measured, what it costs and about how long it takes, and write nothing."""

@@ -10,13 +10,13 @@ beside them given tables, such as a searched one. Finished parts are not run aga
 
 import dataclasses
 import signal
+from typing import Annotated
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
 
 import numpy as np
 
-from distreal_jax.errors import InputError
 from distreal_jax.experiment import (
     OutputSettings,
     Plain,
@@ -35,6 +35,7 @@ from distreal_jax.record import write_report
 from distreal_jax.record.recorded_run import RecordSettings
 from distreal_jax.search import SearchSpace
 from distreal_jax.search.design import designed_table, shape_name, shapes_of
+from distreal_jax.settings import Within
 from distreal_jax.table import DropoutTable
 
 MAX_RATE = 0.99  # chosen by us
@@ -47,9 +48,9 @@ class Options:
     shapes: str = "0,0.5,1,-0.5"
     """Shapes, separated by commas: tilts from 1 (wide in the first layers) to -1 (wide in the last), and `inside` (filters
     inside blocks alone are dropped). The others are compared with the first."""
-    entries: int = 12
+    entries: Annotated[int, Within(2, 1000)] = 12
     """Of each table, fewer where the network has no more; their costs are spread evenly over the logarithm, up to 1."""
-    lowest: float = 0.01
+    lowest: Annotated[float, Within(0, 1, above=True, below=True)] = 0.01
     """Cost of the cheapest entry, relative to the full network's."""
     tables: str = ""
     """More tables, separated by commas: files, or names of shipped ones. The report calls them table1, table2 and so on."""
@@ -61,10 +62,6 @@ class Options:
     training: Plain[TrainingSettings] = TrainingSettings(rounds=60)
     record: Plain[RecordSettings] = RecordSettings(eval_every=4)
     output: Plain[OutputSettings] = OutputSettings()
-
-    def __post_init__(self) -> None:
-        if self.entries < 2 or not 0 < self.lowest < 1:
-            raise InputError(f"{self.entries} entries from {self.lowest:g}; give at least 2, from a cost between 0 and 1")
 
 
 def main(options: Options) -> None:

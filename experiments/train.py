@@ -8,6 +8,7 @@ that is shipped (such as small_cnn). A run that is stopped and started again goe
 
 import dataclasses
 import signal
+from typing import Annotated
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
@@ -20,6 +21,7 @@ from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import method_named
 from distreal_jax.record.recorded_run import RecordSettings
 from distreal_jax.record.run_folder import RESULTS_KIND
+from distreal_jax.settings import SEED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Options:
     method: str = "distreal"
     table: str | None = None
     """Dropout table: a file, or the name of a shipped one."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Of data split, devices, first weights and load."""
     execution: Execution = "compact"
     """compact: what is dropped is not computed; masked: the reference, one program for all entries."""

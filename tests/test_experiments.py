@@ -265,7 +265,7 @@ BAD_INPUT = {
     "edited table": ("compare", "--table {edited}", "make the table again with experiments/search.py"),
     "rates outside [0, 1)": ("search", "--search.max-rate 1.0", "max_rate"),
     "search of nothing": ("search", "--search.population 0", "population"),
-    "measurement of nothing": ("quickstart", "--progress.steps 0", "progress steps is 0; give at least 1"),
+    "measurement of nothing": ("quickstart", "--progress.steps 0", "progress steps is 0; give a whole number of at least 1"),
     "clients without data": ("train", "--method partial_work --devices 2000", "use fewer clients"),
     "unknown partition": ("train", "--method partial_work --partition pathological", "choose from: iid, dirichlet"),
     "partition of no number": ("quickstart", "--partition dirichlet:few", "choose from: iid, dirichlet:ALPHA, natural"),
@@ -281,8 +281,29 @@ BAD_INPUT = {
     "no accuracy to reach": ("compare", "--targets 50", "are not all above 0 and at most 1; give some such as"),
     "a link of no speed": ("compare", "--device.megabits-per-second 0", "megabits-per-second is 0"),
     "the old name of a method": ("train", "--method partial_batch", "is called 'adaptive_batch' now"),
-    "no round": ("compare", "--rounds 0", "rounds is 0; give a number above 0"),
-    "no evaluation": ("train", "--method partial_work --eval-every 0", "eval-every is 0; give a number above 0"),
+    "no round": ("compare", "--rounds 0", "rounds is 0; give a whole number of at least 1"),
+    "no evaluation": ("train", "--method partial_work --eval-every 0", "eval-every is 0; give a whole number of at least 1"),
+    "more steps than can be counted": ("train", "--steps 100000000000000000000", "steps is a number of more than 20 digits"),
+    "a mini-batch beyond the data": ("train", "--method partial_work --batch-size 1443", "of 1442 training examples"),
+    "a mini-batch beyond all data": ("train", "--batch-size 1000000000", "batch-size is 1,000,000,000; give"),
+    "a round beyond memory": ("train", "--method partial_work --steps 100000 --batch-size 1000", "give fewer steps"),
+    "rounds without end": ("train", "--round-seconds inf", "round-seconds is inf; give a finite number"),
+    "a step size that float32 doesn't hold": ("compare", "--learning-rate 1e308", "learning-rate is 1e+308; give"),
+    "a step size of no number": ("compare", "--server-learning-rate nan", "server-learning-rate is nan; give"),
+    "a seed that no key takes": ("train", "--seed 4294967296", "seed is 4,294,967,296; give a whole number"),
+    "a number that is none": ("train", "--rounds many", "--rounds can't be read"),
+    "a choice that isn't there": ("compare", "--server-optimizer yogi", "invalid choice 'yogi'"),
+    "an option that isn't there": ("train", "--roundz 3", "unrecognized options: --roundz, 3; --help lists"),
+    "an option without its value": ("search", "--progress.steps", "missing value for argument '--progress.steps'"),
+    "cells of one name": ("availability_map", "--table {table} --means 0.3,0.30000000001", "the same to six digits"),
+    "a load that is below every device's": (
+        "availability_map",
+        "--table {table} --dataset digits --model digits_cnn --means 1e-12",
+        "at least 1e-09",
+    ),
+    "a benchmark of no rounds": ("benchmark", "--rounds 0", "rounds is 0; give a whole number"),
+    "a population that trains nothing": ("population", "--rounds 0", "rounds is 0; give a whole number"),
+    "a home that nobody knows": ("train", "--method partial_work --data-dir ~nobody-of-this-name/x", "without ~"),
     "measurement of no seconds": ("profile_device", "--table {table} --repetitions 0", "repetitions is 0"),
     "seconds of rates that nobody measured": ("train", "--method heterofl --cost seconds:pi", "no seconds were measured"),
     "a load above 1": ("availability_map", "--table {table} --means 0.5,1.5", "at most 1, separated by commas"),
@@ -311,7 +332,8 @@ def test_bad_input_ends_in_one_line_before_anything_is_written(
 ) -> None:
     out = tmp_path / "out"
     filled = [option.format(out=out, **bad_tables) for option in options.split()]
-    status, printed, error = command(script, *filled, "--out", str(out))
+    elsewhere = [] if script in ("benchmark", "population") else ["--out", str(out)]
+    status, printed, error = command(script, *filled, *elsewhere)
     assert (status, printed) == (2, "")
     assert error.startswith("error: ") and error.count("\n") == 1 and error.endswith("\n"), error
     assert said in error

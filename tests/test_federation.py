@@ -330,12 +330,17 @@ def test_tables_hold_what_their_method_may_choose_from(world: World) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"rounds": 0}, "rounds is 0; give a number above 0"),
+        ({"rounds": 0}, "rounds is 0; give a whole number of at least 1"),
         ({"learning_rate": float("nan")}, "learning-rate is nan"),
         ({"batch_size": -1}, "batch-size is -1"),
-        ({"momentum": 1.0}, "momentum is 1.0; give a number below 1"),
-        ({"weight_decay": -0.1}, "weight-decay is -0.1; give a number of at least 0"),
-        ({"fedprox_mu": -1.0}, "fedprox-mu is -1.0; give a number of at least 0"),
+        ({"momentum": 1.0}, "momentum is 1; give a finite number of at least 0 and below 1"),
+        ({"weight_decay": -0.1}, "weight-decay is -0.1; give a finite number of at least 0"),
+        ({"server_optimizer": "yogi"}, "server-optimizer is yogi; give one of: sgd, momentum, adam"),
+        ({"client_weights": "banana"}, "client-weights is banana; give one of: examples, equal"),
+        ({"rescale": 1}, "rescale is 1; give True or False"),
+        ({"steps": 2.0}, "steps is 2; give a whole number"),
+        ({"rounds": True}, "rounds is True; give a whole number"),
+        ({"fedprox_mu": -1.0}, "fedprox-mu is -1; give a finite number of at least 0"),
     ],
 )
 def test_training_settings_that_make_no_sense_are_refused(settings: dict[str, Any], said: str) -> None:
@@ -364,6 +369,11 @@ def test_memory_by_shapes_is_near_xla_s_own_analysis_of_a_compiled_step(share: i
     measured = memory.argument_size_in_bytes + memory.temp_size_in_bytes
     assert 0.5 < measured / federation.memory_bytes(0) < 3
     assert federation.memory_bytes(-1) == 0
+
+
+def test_a_mini_batch_beyond_the_data_is_refused(world: World) -> None:
+    with pytest.raises(InputError, match=r"a mini-batch of 5000 of .* training examples; give a smaller one"):
+        federation_of("distreal", world, dataclasses.replace(TRAINING, batch_size=5000))
 
 
 def test_more_devices_a_round_than_there_are_is_refused(world: World) -> None:

@@ -275,12 +275,12 @@ def test_a_measurement_is_described_by_its_settings() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"steps": 0}, "progress steps is 0; give at least 1"),
-        ({"held_out": 0}, "progress held_out is 0; give at least 1"),
-        ({"shrink": 0}, "progress shrink is 0; give at least 1"),
+        ({"steps": 0}, "progress steps is 0; give a whole number of at least 1"),
+        ({"held_out": 0}, "progress held_out is 0; give a whole number of at least 1"),
+        ({"shrink": 0}, "progress shrink is 0; give a whole number of at least 1"),
         ({"snapshots": ()}, "snapshots are (); give at least one number"),
-        ({"snapshots": (-1,)}, "snapshots are (-1,)"),
-        ({"unit": "second"}, "unknown progress unit 'second'; choose from: batch, mac"),
+        ({"snapshots": (-1,)}, "progress snapshots is (-1,); give a list, each a whole number of at least 0"),
+        ({"unit": "second"}, "progress unit is second; give one of: batch, mac"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], said: str) -> None:

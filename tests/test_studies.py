@@ -234,7 +234,7 @@ def test_block_inner_groups_are_those_of_no_stream_and_no_concatenation(world: W
 
 def test_a_search_begins_with_vectors_of_one_rate_also_inside_blocks_alone_and_scales_them() -> None:
     network = trace_network(BlockNetwork(), jax.ShapeDtypeStruct((1, 2, 2, 1), jnp.float32))
-    settings = SearchSettings(population=4, generations=4, max_rate=0.8, crossover_probability=0, mutation_eta=1e9)
+    settings = SearchSettings(population=4, generations=4, max_rate=0.8, crossover_probability=0, mutation_eta=1e6)
     found = [entry.widths for entry in search(network, lambda widths, _: widths.sum(axis=1) / 100, settings).evaluated]
     space = SearchSpace(network, 0.8)
     of_one_rate = {space.widths(row) for row in uniform_rates(space, 1000)}
@@ -549,21 +549,21 @@ def test_help_names_the_studys_options(script: str, command: Callable[..., tuple
 BAD_INPUT = {
     "a seed beside the seeds": ("search_study", "--search.seed 1", "the searches' seeds are --seeds"),
     "no seed": ("search_study", "--seeds one", "give seeds such as 0,1,2 or 0-4"),
-    "one shape": ("proxy_study", "--shapes 0", "shapes '0' at 4 levels of cost; give at least 2 of both"),
+    "one shape": ("proxy_study", "--shapes 0", "shapes '0'; give at least 2"),
     "a shape twice": ("proxy_study", "--shapes 0,1,-0", "shape '-0' comes twice; name each shape once"),
-    "one cost": ("proxy_study", "--levels 1", "at 1 levels of cost; give at least 2"),
+    "one cost": ("proxy_study", "--levels 1", "levels is 1; give a whole number of at least 2"),
     "no blocks to shape": ("proxy_study", "--shapes 0,inside", "the network has no filters inside blocks"),
     "a load": ("proxy_study", "--availability redrawn:0.1,1,3", "leave it at constant:1"),
     "one device against one": ("proxy_study", "--progress.devices 1", "give at least 2"),
-    "one measurement": ("proxy_study", "--repeats 1", "repeats is 1; give at least 2"),
+    "one measurement": ("proxy_study", "--repeats 1", "repeats is 1; give a whole number of at least 2"),
     "costs out of order": ("proxy_study", "--lowest 0.6 --highest 0.2", "costs from 0.6 to 0.2"),
     "no table": ("carry_over", "", "digits_cnn"),
     "the seed of the search": ("carry_over", "--table {table} --seeds 5-8", "the table was searched with seed 7"),
     "no tilt": ("table_shapes", "--shapes 0,steep", "shape 'steep' is neither inside nor a tilt"),
     "no blocks": ("table_shapes", "--shapes 0,inside", "the network has no filters inside blocks"),
-    "one entry": ("table_shapes", "--entries 1", "1 entries from 0.01; give at least 2"),
+    "one entry": ("table_shapes", "--entries 1", "entries is 1; give a whole number of at least 2"),
     "no such table": ("table_shapes", "--tables nowhere.json", "nowhere.json"),
-    "no later": ("carry_over", "--table {table} --later 0", "later is 0; give at least 1"),
+    "no later": ("carry_over", "--table {table} --later 0", "later is 0; give a whole number of at least 1"),
 }
 
 

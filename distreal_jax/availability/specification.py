@@ -10,9 +10,14 @@ from distreal_jax.availability.recorded import Recorded
 from distreal_jax.availability.segments import Availability
 from distreal_jax.availability.trace_files import number_of, read_trace
 from distreal_jax.errors import InputError
+from distreal_jax.files import user_path
+from distreal_jax.settings import SECONDS, Within
 
+LOWEST_AVAILABILITY = 1e-9  # chosen by us: nobody waits so long for a mini-batch
+LEAST_SHARE, LARGEST_SHARE = 1e-9, 1e9  # of tiers, chosen by us; their sum has to be finite
 LOWEST_RATE, HIGHEST_RATE = 1e-6, 1000.0  # changes in a round; chosen by us: counters and memory stay small
 MOST_DEVICES = 2**32  # a device is one counter word of the random draws
+FLOORS = Within(LOWEST_AVAILABILITY, 1)
 FLOOR = 0.01  # chosen by us; the lowest availability of the PlanetLab machines is the same
 PLANETLAB_PERIOD_SECONDS = 300.0  # of the measurements of March and April 2011
 PLANETLAB_ROUND_SECONDS = 900.0  # chosen by us: three samples in a round
@@ -69,7 +74,7 @@ def make_availability(spec: str, *, seed: int, num_devices: int, data_dir: str |
     if name not in KINDS:
         raise InputError(f"unknown availability {spec!r}; give one like: {'; '.join(kind.usage for kind in KINDS.values())}")
     settings = tuple(setting.strip() for setting in rest.split(",")) if colon else ()
-    return KINDS[name].build(Request(spec, settings, seed, num_devices, None if data_dir is None else Path(data_dir)))
+    return KINDS[name].build(Request(spec, settings, seed, num_devices, None if data_dir is None else user_path(data_dir)))
 
 
 def _constant(request: Request) -> Availability:
@@ -82,9 +87,10 @@ def _constant(request: Request) -> Availability:
 def _tiers(request: Request) -> Availability:
     levels, _, weights = zip(*(setting.partition("@") for setting in request.settings or ("",)), strict=True)
     shares = tuple(number_of(weight or "1", f"a tier's share in {request.text!r}") for weight in weights)
-    if any(weights) != all(weights) or min(shares) <= 0:
+    if any(weights) != all(weights) or not all(LEAST_SHARE <= share <= LARGEST_SHARE for share in shares):
         raise InputError(
-            f"availability {request.text!r}: expected a positive share for every tier or for none, as in tiers:1@0.2,0.1@0.8"
+            f"availability {request.text!r}: expected a positive share, {LEAST_SHARE:g} to {LARGEST_SHARE:g}, for every "
+            "tier or for none, as in tiers:1@0.2,0.1@0.8"
         )
     return Tiers(request.seed, request.num_devices, _levels(request, levels), shares)
 
@@ -106,14 +112,14 @@ def _trace(request: Request) -> Availability:
     options = _options(request, request.settings[1:], ("round_seconds", "period_seconds", "floor"))
     if not request.settings or not request.settings[0] or "round_seconds" not in options:
         raise _misused(request)
-    trace = read_trace(Path(request.settings[0]), _floor(request, options), options.get("period_seconds"))
+    trace = read_trace(user_path(request.settings[0]), options.get("floor", FLOOR), options.get("period_seconds"))
     return Recorded(request.seed, trace, options["round_seconds"])
 
 
 def _planetlab(request: Request) -> Availability:
     options = _options(request, request.settings, ("round_seconds", "floor"))
     path = device_traces.trace_file("planetlab_cpu_2011.npz", request.data_dir)
-    trace = read_trace(path, _floor(request, options), PLANETLAB_PERIOD_SECONDS)
+    trace = read_trace(path, options.get("floor", FLOOR), PLANETLAB_PERIOD_SECONDS)
     return Recorded(request.seed, trace, options.get("round_seconds", PLANETLAB_ROUND_SECONDS))
 
 
@@ -151,9 +157,10 @@ def _misused(request: Request) -> InputError:
 def _levels(request: Request, settings: Sequence[str]) -> tuple[float, ...]:
     levels = tuple(number_of(setting, f"an availability in {request.text!r}") for setting in settings)
     for level in levels:
-        if not 0 < level <= 1:
+        if not LOWEST_AVAILABILITY <= level <= 1:
             raise InputError(
-                f"availability {level:g} in {request.text!r} is outside (0, 1]; give a fraction of the full speed"
+                f"availability {level:g} in {request.text!r} is outside (0, 1]; give a fraction of the full speed, at least "
+                f"{LOWEST_AVAILABILITY:g}"
             )
     return levels
 
@@ -184,13 +191,7 @@ def _options(request: Request, settings: Sequence[str], names: Sequence[str]) ->
                 f" valid are {', '.join(names)}, each as name=number"
             )
         options[name] = number_of(value, f"{name} in {request.text!r}")
-        if options[name] <= 0:
-            raise InputError(f"{name} in {request.text!r} is {options[name]:g}, expected a positive number")
+        within = FLOORS if name == "floor" else SECONDS
+        if options[name] not in within:
+            raise InputError(f"{name} in {request.text!r} is {options[name]:g}, expected a number {within}")
     return options
-
-
-def _floor(request: Request, options: dict[str, float]) -> float:
-    floor = options.get("floor", FLOOR)
-    if floor > 1:
-        raise InputError(f"floor {floor:g} in {request.text!r} is outside (0, 1]; give the lowest availability")
-    return floor

@@ -17,6 +17,7 @@ from distreal_jax.data.arrays import as_array, as_classes, as_images, as_tree, p
 from distreal_jax.data.handwritten import digits, mnist_writers
 from distreal_jax.data.prepared import PreparedSet, quietly
 from distreal_jax.errors import InputError
+from distreal_jax.files import user_path
 from distreal_jax.step import Examples, Task, classification
 
 
@@ -119,7 +120,7 @@ def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
       InputError: An unknown name, a missing folder or file, a set that can't be fetched, or one that is no classification of
         images of one size.
     """
-    folder = None if data_dir is None else Path(data_dir).expanduser()
+    folder = None if data_dir is None else user_path(data_dir)
     if name == "digits":
         return Dataset.from_arrays(name, 10, digits())
     if folder is not None and not folder.is_dir():

@@ -4,14 +4,15 @@ A partition is two flat arrays, so that one over a million clients costs no more
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from distreal_jax.errors import InputError
+from distreal_jax.settings import Within
 
+ALPHAS = Within(1e-6, 1e6)  # chosen by us: one class a client, and no difference between clients
 PARTITIONS = ("iid", "dirichlet", "natural")
 
 Examples = npt.NDArray[np.int32]
@@ -167,8 +168,8 @@ def make_partition(
     if kind == "iid":
         sizes = len(labels) // num_clients + (np.arange(num_clients) < len(labels) % num_clients)
         return Partition(generator.permutation(len(labels)).astype(np.int32), _offsets(sizes))
-    if not (alpha > 0 and math.isfinite(alpha)):
-        raise InputError(f"alpha {alpha} of the Dirichlet partition; expected a number above 0, such as 0.1")
+    if alpha not in ALPHAS:
+        raise InputError(f"alpha {alpha} of the Dirichlet partition; expected a number {ALPHAS}, such as 0.1")
     owners = _dirichlet_owners(labels, num_clients, alpha, generator)
     return _held_by(_filled_up(owners, num_clients, min_examples, generator), num_clients)
 

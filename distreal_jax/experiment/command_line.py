@@ -2,8 +2,9 @@
 
 import contextlib
 import dataclasses
+import io
+import itertools
 import os
-import platform
 import re
 import reprlib
 import shlex
@@ -15,13 +16,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
-import jax
 import tyro
 
 from distreal_jax.errors import InputError
-from distreal_jax.fleet.world import SEEDS
+from distreal_jax.experiment.surroundings import keep_streams_usable, prepare_jax
+from distreal_jax.files import user_path
 from distreal_jax.record.interruption import STOPPING
 from distreal_jax.record.run_folder import RunFolder
+from distreal_jax.settings import SEEDS, check_settings
 
 Options = TypeVar("Options")
 Settings = TypeVar("Settings")
@@ -63,11 +65,11 @@ def run_command(main: Callable[[Options], None], options: type[Options] | Option
       main: The experiment.
       options: A dataclass, or an instance of one whose values are the defaults (a config).
     """
+    keep_streams_usable()
     try:
         with _interrupted_by_signals(), _while_somebody_reads():
-            use_every_core()
-            keep_compiled_programs()
-            given = tyro.cli(options, config=PARSING) if isinstance(options, type) else _overridden(options)
+            given = parsed(options)
+            prepare_jax()
             main(given)
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
@@ -115,41 +117,57 @@ def _while_somebody_reads() -> Iterator[None]:
             sys.stdout.flush()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where the interpreter flushes it at the end
-            sys.exit(128 + signal.SIGPIPE)
+            sys.exit(128 + 13)  # SIGPIPE, which Windows doesn't have
         raise
 
 
-def _overridden(config: Options) -> Options:
-    return tyro.cli(type(config), default=config, config=PARSING)
+def parsed(options: type[Options] | Options) -> Options:
+    """The options that the command line gives, checked, with `~` in paths as the home folder.
+
+    Raises:
+      InputError: The command line can't be read, or a value is out of its range.
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            if isinstance(options, type):
+                given = tyro.cli(options, config=PARSING)
+            else:
+                given = tyro.cli(type(options), default=options, config=PARSING)
+    except SystemExit as left:
+        if not left.code:
+            raise
+        raise InputError(_in_one_line(said.getvalue())) from None
+    check_settings(given)
+    return _with_user_paths(given)
+
+
+def _in_one_line(box: str) -> str:
+    """What the parser says in a box of several lines: its first part, and the option that it takes another one for."""
+    # Below its title come parts with rules between them, which are nothing without the characters of boxes.
+    lines = [line.strip("│|╭╮╰╯─ ") for line in box.splitlines()][1:]
+    parts = [list(part) for is_rule, part in itertools.groupby(lines, lambda line: set(line) <= {"-"}) if not is_rule]
+    said = " ".join(" ".join(parts[0] if parts else ["the command line can't be read"]).split()).rstrip(".")
+    meant = next((line.split()[0] for part in parts[1:] for line in part if line.startswith("--")), None)
+    said = re.sub(r"^Error parsing (\S+):", r"\1 can't be read:", said)
+    short = said if len(said) <= 300 else f"{said[:300]}…"
+    what = "options that are there" if meant is None or meant in said else f"options that are there, such as {meant}"
+    return f"{short[:1].lower()}{short[1:]}; --help lists the {what}"
+
+
+def _with_user_paths(options: Options) -> Options:
+    changed: dict[str, Any] = {}
+    for field in dataclasses.fields(options):  # type: ignore[arg-type]
+        value = getattr(options, field.name)
+        if isinstance(value, Path):
+            changed[field.name] = user_path(value)
+        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+            changed[field.name] = _with_user_paths(value)
+    return dataclasses.replace(options, **changed) if changed else options  # type: ignore[type-var]
 
 
 def _stop(number: int, _: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt(number)
-
-
-def use_every_core() -> None:
-    """Makes each CPU core a device of its own, with one thread, where nothing else is asked for.
-
-    Clients are shared out over devices: two clients on one thread each are faster than one on two threads. It has to be
-    called before JAX is used for the first time; an accelerator is not affected.
-    """
-    if "XLA_FLAGS" not in os.environ:
-        os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
-
-
-def keep_compiled_programs() -> None:
-    """Keeps compiled programs on disk, where nothing else is asked for: a repetition or another seed starts at once.
-
-    They lie in ~/.cache/distreal_jax/HOST (or under XDG_CACHE_HOME), a folder for each host: machines that share a home may
-    have other processors. JAX_COMPILATION_CACHE_DIR names another place, and JAX_ENABLE_COMPILATION_CACHE=false keeps none.
-    """
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
-        return
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distreal_jax" / platform.node()
-    with contextlib.suppress(OSError):  # without a home to write to, programs are compiled anew
-        folder.mkdir(parents=True, exist_ok=True)
-        jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 def open_folder(

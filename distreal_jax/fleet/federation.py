@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ import optax
 
 from distreal_jax.availability.history import expected_of_fleet
 from distreal_jax.data.sampling import batch_indices, sample_clients
-from distreal_jax.errors import InputError, check_settings
+from distreal_jax.errors import InputError
 from distreal_jax.fleet.aggregation import Server
 from distreal_jax.fleet.evaluation import Evaluator, Scores
 from distreal_jax.fleet.round import Execution, Round, RoundResult, default_grouping
@@ -20,12 +20,14 @@ from distreal_jax.fleet.work import ClientWork, Grouping, client_work
 from distreal_jax.fleet.world import World
 from distreal_jax.methods import Method
 from distreal_jax.plan import RoundPlan, plan_round
+from distreal_jax.settings import COUNT, FACTOR, STEP_SIZE, STEPS, Within, check_settings
 from distreal_jax.step import ConvolutionForm, Examples, LocalStep, class_axes
 from distreal_jax.step.memory import training_bytes
 from distreal_jax.step.outputs import batch_shapes
 from distreal_jax.table import DropoutTable
 from distreal_jax.tracing import ensemble_members
 
+MOST_EXAMPLES = 2**28  # that the clients of a round train on, chosen by us: 1 GiB of indices
 HALVING_RATES = (0.0, 1 / 2, 3 / 4, 7 / 8, 15 / 16)  # HeteroFL's levels {1, 1/2, 1/4, 1/8, 1/16}
 UNIFORM_RATES = tuple(1 - level / 12 for level in range(1, 13))  # chosen by us: as many entries as a searched table has
 
@@ -51,29 +53,23 @@ class TrainingSettings:
       fedprox_mu: Weight of FedProx's proximal term; the default, chosen by us, is in the middle of the paper's grid.
     """
 
-    rounds: int = 50
-    devices_per_round: int = 10
-    steps: int = 10
-    batch_size: int = 20
-    learning_rate: float = 0.1
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    clip_norm: float = 5.0
+    rounds: Annotated[int, COUNT] = 50
+    devices_per_round: Annotated[int, COUNT] = 10
+    steps: Annotated[int, STEPS] = 10
+    batch_size: Annotated[int, STEPS] = 20
+    learning_rate: Annotated[float, STEP_SIZE] = 0.1
+    momentum: Annotated[float, Within(0, 1, below=True)] = 0.0
+    weight_decay: Annotated[float, FACTOR] = 0.0
+    clip_norm: Annotated[float, FACTOR] = 5.0
     server_optimizer: Literal["sgd", "momentum", "adam"] = "sgd"
-    server_learning_rate: float = 1.0
+    server_learning_rate: Annotated[float, STEP_SIZE] = 1.0
     client_weights: Literal["examples", "equal"] = "examples"
     # On digits under redrawn:0.05,0.5,3, 3 seeds: distreal 0.961 with and 0.953 without, distreal_uniform 0.955 and 0.935.
     rescale: bool = True
-    fedprox_mu: float = 0.1
+    fedprox_mu: Annotated[float, FACTOR] = 0.1
 
     def __post_init__(self) -> None:
-        check_settings(
-            self,
-            ("rounds devices_per_round steps batch_size", lambda value: value > 0, "a number above 0"),
-            ("learning_rate server_learning_rate", lambda value: value > 0, "a number above 0"),
-            ("momentum weight_decay clip_norm fedprox_mu", lambda value: value >= 0, "a number of at least 0"),
-            ("momentum", lambda value: value < 1, "a number below 1, such as 0.9"),
-        )
+        check_settings(self)
 
     def local_optimizer(self) -> optax.GradientTransformation:
         """The devices' optimiser."""
@@ -178,6 +174,12 @@ class Federation:
                 f"{self.method.name} trains by the classes that a device has, and the task has no classes; turn that off: "
                 f'"{self.method.name}[{",".join(f"{name}=false" for name in by_classes)}]"'
             )
+        training, examples = self.training, self.world.train.num_examples
+        if training.batch_size > examples:
+            raise InputError(f"a mini-batch of {training.batch_size} of {examples} training examples; give a smaller one")
+        of_round = training.devices_per_round * training.steps * training.batch_size
+        if of_round > MOST_EXAMPLES:
+            raise InputError(f"a round of {of_round:,} examples, more than {MOST_EXAMPLES:,}; give fewer steps or devices")
 
     @functools.cached_property
     def round(self) -> Round:

@@ -8,7 +8,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +18,10 @@ from jax.sharding import SingleDeviceSharding
 from tqdm import tqdm
 
 from distreal_jax.data.sampling import batch_indices
-from distreal_jax.errors import InputError, check_settings
+from distreal_jax.errors import InputError
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.round import RoundKeys
+from distreal_jax.settings import STEPS, Within, check_settings
 from distreal_jax.step import Examples, Learner
 from distreal_jax.table import DropoutTable
 from distreal_jax.tracing import draw_filters
@@ -38,15 +39,11 @@ class ProfileSettings:
         takes to start a program.
     """
 
-    repetitions: int = 20
-    sample_seconds: float = 0.1
+    repetitions: Annotated[int, STEPS] = 20
+    sample_seconds: Annotated[float, Within(1e-9, 1e4)] = 0.1
 
     def __post_init__(self) -> None:
-        check_settings(
-            self,
-            ("repetitions", lambda value: value >= 1, "at least 1"),
-            ("sample_seconds", lambda value: 0 < value < math.inf, "a time above 0, such as 0.1"),
-        )
+        check_settings(self)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -11,16 +11,17 @@ import numpy as np
 from flax import nnx
 
 from distreal_jax.availability import Availability, make_availability
+from distreal_jax.availability.specification import MOST_DEVICES
 from distreal_jax.data.datasets import Dataset, load_dataset
 from distreal_jax.data.partition import Partition, make_partition
 from distreal_jax.errors import InputError
 from distreal_jax.fleet.evaluation import STATISTICS_EXAMPLES, Evaluator
 from distreal_jax.networks import make_network
+from distreal_jax.settings import SEEDS, Within, check_settings
 from distreal_jax.step import Examples, Task, split_variables
 from distreal_jax.step.outputs import batch_shapes, check_outputs
 from distreal_jax.tracing import TracedNetwork, trace_network
 
-SEEDS = 2**32  # JAX's keys take no more bits: a seed of 2**32 would be that of 0
 PARTITIONS = ("iid", "dirichlet:ALPHA", "natural")
 
 
@@ -44,9 +45,12 @@ class WorldSettings:
     data_dir: Path | None = None
     model: str = "digits_cnn"
     partition: str = "dirichlet:0.3"
-    devices: int = 100
+    devices: Annotated[int, Within(0, MOST_DEVICES)] = 100
     availability: str = "redrawn:0.1,1,3"
     cost: str = "macs"
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,11 +4,12 @@ Figures of a model, not measurements: they rank methods by what they compute and
 """
 
 import dataclasses
+from typing import Annotated
 
 import numpy as np
 
-from distreal_jax.errors import check_settings
 from distreal_jax.record.method_result import MethodResult
+from distreal_jax.settings import Within, check_settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,18 +23,13 @@ class DeviceModel:
       megabits_per_second: Of a device's link, both ways; chosen by us.
     """
 
-    picojoules_per_mac: float = 100.0
-    microjoules_per_byte_up: float = 2.26
-    microjoules_per_byte_down: float = 1.1
-    megabits_per_second: float = 10.0
+    picojoules_per_mac: Annotated[float, Within(0, 1e12)] = 100.0
+    microjoules_per_byte_up: Annotated[float, Within(0, 1e12)] = 2.26
+    microjoules_per_byte_down: Annotated[float, Within(0, 1e12)] = 1.1
+    megabits_per_second: Annotated[float, Within(1e-6, 1e9)] = 10.0
 
     def __post_init__(self) -> None:
-        names = "picojoules_per_mac microjoules_per_byte_up microjoules_per_byte_down"
-        check_settings(
-            self,
-            (names, lambda value: value >= 0, "a number of at least 0"),
-            ("megabits_per_second", lambda value: value > 0, "a number above 0"),
-        )
+        check_settings(self)
 
     def joules(self, result: MethodResult) -> tuple[float, ...]:
         """Energy of all devices up to each evaluation, [evaluations]."""

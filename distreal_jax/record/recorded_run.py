@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from distreal_jax.availability.segments import Floats, Integers
-from distreal_jax.errors import InputError, check_settings
+from distreal_jax.errors import InputError
 from distreal_jax.fleet.evaluation import Scores
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.round import RoundResult
@@ -22,6 +22,7 @@ from distreal_jax.record.json_values import json_value
 from distreal_jax.record.method_result import MethodResult
 from distreal_jax.record.run_folder import RunFolder
 from distreal_jax.record.tracking import Tracker
+from distreal_jax.settings import COUNT, SECONDS, check_settings
 
 RESULT = "result.json"
 _RESULT_KIND = "distreal_jax result"
@@ -39,12 +40,12 @@ class RecordSettings:
       round_seconds: Simulated seconds of a round; chosen by us, a unit of the time axis and nothing else.
     """
 
-    eval_every: int = 5
-    checkpoint_every: int = 1
-    round_seconds: float = 60.0
+    eval_every: Annotated[int, COUNT] = 5
+    checkpoint_every: Annotated[int, COUNT] = 1
+    round_seconds: Annotated[float, SECONDS] = 60.0
 
     def __post_init__(self) -> None:
-        check_settings(self, ("eval_every checkpoint_every round_seconds", lambda value: value > 0, "a number above 0"))
+        check_settings(self)
 
 
 @dataclasses.dataclass

@@ -53,7 +53,7 @@ def shapes_of(texts: Sequence[str]) -> list[Shape]:
             shape = float("nan")
         if shape != "inside" and not -1 <= shape <= 1:
             raise InputError(f"shape {text!r} is neither inside nor a tilt from -1 to 1; give such as 0,0.5,1")
-        if shape in shapes:
+        if shape_name(shape) in map(shape_name, shapes):
             raise InputError(f"shape {text!r} comes twice; name each shape once")
         shapes.append(shape)
     return shapes

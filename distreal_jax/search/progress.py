@@ -14,7 +14,7 @@ candidates, which most of a front are, cost less.
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,10 +24,11 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 
 from distreal_jax.data.partition import Partition
-from distreal_jax.errors import InputError, check_settings
+from distreal_jax.errors import InputError
 from distreal_jax.search.proxy_data import ProxyData
 from distreal_jax.search.space import Widths
 from distreal_jax.search.training_sizes import by_size
+from distreal_jax.settings import STEPS, Within, check_settings
 from distreal_jax.step import CLASSIFICATION, ConvolutionForm, Examples, LocalStep, Task, forward, in_full_precision
 from distreal_jax.tracing import TracedNetwork, draw_filters, draw_masks
 
@@ -60,28 +61,21 @@ class ProgressSettings:
         (reduced resolution: Zhou et al., EcoNAS, CVPR 2020). Costs in a table are those of whole images.
     """
 
-    rounds: int = 4
-    devices: int = 6
-    steps: int = 5
-    batch_size: int = 10
-    snapshots: tuple[int, ...] = (0,)
-    held_out: int = 1000
+    rounds: Annotated[int, STEPS] = 4
+    devices: Annotated[int, STEPS] = 6
+    steps: Annotated[int, STEPS] = 5
+    batch_size: Annotated[int, STEPS] = 10
+    snapshots: tuple[Annotated[int, Within(0, 10**7)], ...] = (0,)
+    held_out: Annotated[int, Within(1, 10**9)] = 1000
     unit: ProgressUnit = "batch"
-    vmapped: int = 0
-    sizes: int = 0
-    shrink: int = 1
+    vmapped: Annotated[int, Within(0, 10**5)] = 0
+    sizes: Annotated[int, Within(0, 1000)] = 0
+    shrink: Annotated[int, Within(1, 1000)] = 1
 
     def __post_init__(self) -> None:
-        check_settings(
-            self,
-            ("rounds devices steps batch_size held_out shrink", lambda value: value >= 1, "at least 1"),
-            ("vmapped sizes", lambda value: value >= 0, "at least 0"),
-            message="progress {name} is {value}; give {expected}",
-        )
-        if not self.snapshots or min(self.snapshots) < 0:
+        check_settings(self, message="progress {name} is {value}; give {expected}")
+        if not self.snapshots:
             raise InputError(f"snapshots are {self.snapshots}; give at least one number of mini-batches, such as 0")
-        if self.unit not in get_args(ProgressUnit):
-            raise InputError(f"unknown progress unit {self.unit!r}; choose from: {', '.join(get_args(ProgressUnit))}")
 
 
 class Progress:
@@ -125,6 +119,11 @@ class Progress:
         self._step = LocalStep(network, optimizer, others, convolution=convolution, rescale=rescale, task=task)
         self._settings, self._key = settings, jax.random.key(seed)
         everybodys = ProxyData.split(self._shrunk(train, params), settings.held_out, seed)
+        if settings.batch_size > len(everybodys.trained_on):
+            raise InputError(
+                f"progress batch_size is {settings.batch_size}, and {len(everybodys.trained_on)} training examples are not"
+                " held out; give a smaller one"
+            )
         self._data = everybodys if partition is None else everybodys.shared_out(partition, settings.devices)
         self._snapshots = self._trained_snapshots(params, everybodys)
         self._programs = functools.cache(self._program)

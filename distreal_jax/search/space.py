@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import numpy.typing as npt
 
-from distreal_jax.errors import InputError, check_settings
+from distreal_jax.errors import InputError
+from distreal_jax.settings import SEED, Within, check_settings
 from distreal_jax.table_entry import kept_filters
 
 if TYPE_CHECKING:
@@ -35,28 +36,23 @@ class SearchSettings:
       seed: Of every random choice of the search.
     """
 
-    population: int = 64  # chosen by us, with the generations: about 2,000 short trainings
-    generations: int = 30
-    max_rate: float = 0.95  # chosen by us: for devices with a fiftieth of what the full network takes
-    crossover_eta: float = 20.0
-    mutation_eta: float = 20.0
-    crossover_probability: float = 0.9
-    repeats: int = 1
-    final_repeats: int = 4  # chosen by us: the fewest that give a standard error worth stating
-    seed: int = 0
+    population: Annotated[int, Within(4, 10**5)] = 64  # chosen by us, with the generations: about 2,000 short trainings
+    generations: Annotated[int, Within(1, 10**5)] = 30
+    max_rate: Annotated[float, Within(0, 1, above=True, below=True)] = (
+        0.95  # chosen by us: for devices with a fiftieth of what the full network takes
+    )
+    crossover_eta: Annotated[float, Within(0, 1e6)] = 20.0
+    mutation_eta: Annotated[float, Within(0, 1e6)] = 20.0
+    crossover_probability: Annotated[float, Within(0, 1)] = 0.9
+    repeats: Annotated[int, Within(1, 1000)] = 1
+    # At least 2, or there is no standard error.
+    final_repeats: Annotated[int, Within(2, 1000)] = 4  # chosen by us: the fewest that give a standard error worth stating
+    seed: Annotated[int, SEED] = 0
 
     def __post_init__(self) -> None:
-        check_settings(
-            self,
-            ("population", lambda value: value >= 4 and value % 4 == 0, "a multiple of 4"),
-            ("generations repeats", lambda value: value >= 1, "at least 1"),
-            ("max_rate", lambda value: 0 < value < 1, "a rate above 0 and below 1"),
-            ("crossover_eta mutation_eta", lambda value: 0 <= value < np.inf, "a finite number of at least 0"),
-            ("crossover_probability", lambda value: 0 <= value <= 1, "from 0 to 1"),
-            ("final_repeats", lambda value: value >= 2, "at least 2, or there is no standard error"),
-            ("seed", lambda value: value >= 0, "at least 0"),
-            message="the search's {name} is {value}, expected {expected}",
-        )
+        check_settings(self, message="the search's {name} is {value}, expected {expected}")
+        if self.population % 4:
+            raise InputError(f"the search's population is {self.population}, expected a multiple of 4")
 
 
 class SearchSpace:

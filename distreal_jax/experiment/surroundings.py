@@ -1,0 +1,166 @@
+"""The machine that isn't yours: what a script does about its streams, its home, its cores and JAX before it begins."""
+
+import atexit
+import contextlib
+import errno
+import io
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from distreal_jax.errors import InputError
+
+_UNKNOWN_FLAG = "Unknown flag"
+_checked_flags = set[str]()
+
+
+def keep_streams_usable() -> None:
+    """What can't be printed is left out: streams that are closed, full, or can't write a character end no run.
+
+    A pipe that nobody reads any more still raises `BrokenPipeError`.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The next file that is opened would get the number, and in it whatever is printed.
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+    sys.stdout, sys.stderr = _usable(sys.stdout), _usable(sys.stderr)
+
+
+class _Forgiving(io.FileIO):
+    """A file that forgets what its device refuses, such as a full disk or a terminal that is gone."""
+
+    def write(self, content: Any) -> int:
+        try:
+            return super().write(content)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise
+            return len(memoryview(content))
+
+
+def _usable(stream: Any) -> Any:
+    if stream is None:
+        return open(os.devnull, "w", encoding="utf-8")  # for as long as the process lives
+    buffer = getattr(stream, "buffer", None)
+    device = getattr(buffer, "raw", buffer)  # unbuffered, a stream has no buffer between
+    if not isinstance(device, io.FileIO) or isinstance(device, _Forgiving):
+        return stream  # of a notebook or a test, which look after it themselves
+    raw = _Forgiving(stream.fileno(), "wb", closefd=False)
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=stream.encoding,
+        errors="replace",
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
+def prepare_jax() -> None:
+    """Makes JAX ready: every core in use, compiled programs kept, single precision, and a platform that is there.
+
+    It has to be called before JAX is used for the first time.
+
+    Raises:
+      InputError: XLA_FLAGS or JAX_PLATFORMS ask for what is not there.
+    """
+    _check_flags()
+    use_every_core()
+    keep_compiled_programs()
+    if jax.config.read("jax_enable_x64"):
+        sys.stderr.write("JAX_ENABLE_X64 is left aside: all that is trained here is of single precision\n")
+        jax.config.update("jax_enable_x64", False)
+    asked = os.environ.get("JAX_PLATFORMS", "")
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        reason = next(iter(str(error).splitlines()), "") or "no such device, or no plugin for it"
+        raise InputError(
+            f"JAX can't use the platform {asked!r} ({reason}); unset JAX_PLATFORMS, or install JAX for it"
+            if asked
+            else f"JAX finds no device to run on ({reason}); set JAX_PLATFORMS=cpu"
+        ) from error
+
+
+def peak_memory_mib() -> int | None:
+    """The most memory that this process has had, in MiB; None where the system doesn't say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def use_every_core() -> None:
+    """Makes each CPU core a device of its own, with one thread, where nothing else is asked for.
+
+    Clients are shared out over devices: two clients on one thread each are faster than one on two threads. An accelerator
+    is not affected.
+    """
+    if "XLA_FLAGS" not in os.environ:
+        os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+        jax.config.update("jax_num_cpu_devices", usable_cores())
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS and Windows keep no process from a core
+
+
+def keep_compiled_programs() -> None:
+    """Keeps compiled programs on disk, where nothing else is asked for: a repetition or another seed starts at once.
+
+    They lie in ~/.cache/distreal_jax/HOST (or under XDG_CACHE_HOME), a folder for each host: machines that share a home may
+    have other processors. JAX_COMPILATION_CACHE_DIR names another place, and JAX_ENABLE_COMPILATION_CACHE=false keeps none.
+    Without a home, or where it can't be written, programs are compiled anew.
+    """
+    # A full disk would be said for every program; it costs time, and nothing else.
+    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache entry")
+    try:
+        home = Path.home()
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "distreal_jax" / platform.node()
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
+        _borrow_a_home(everything=isinstance(error, RuntimeError))
+        return
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def _borrow_a_home(*, everything: bool) -> None:
+    """A folder until the process ends, for the caches of libraries that know no life without them, such as W&B's."""
+    with contextlib.suppress(OSError):
+        borrowed = tempfile.mkdtemp(prefix="distreal_jax-")
+        atexit.register(shutil.rmtree, borrowed, ignore_errors=True)
+        for name in ("XDG_CACHE_HOME", "HOME") if everything else ("XDG_CACHE_HOME",):
+            os.environ[name] = borrowed
+
+
+def _check_flags() -> None:
+    """Refuses flags that XLA doesn't know, of which it would die; so a process of its own is asked."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if not flags or flags in _checked_flags:
+        return
+    _checked_flags.add(flags)
+    ask = [sys.executable, "-c", "from jaxlib import xla_client; xla_client.CompileOptions()"]
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        asked = subprocess.run(ask, capture_output=True, text=True, errors="replace", timeout=60, check=False)
+        said = [line for line in asked.stderr.splitlines() if _UNKNOWN_FLAG in line]
+        if asked.returncode != 0 and said:
+            reason = said[0][said[0].index(_UNKNOWN_FLAG) :]
+            raise InputError(f"XLA_FLAGS is {flags!r} ({reason}); correct it, or unset it")

@@ -1,0 +1,29 @@
+"""What comes before large libraries are loaded: a word where they would crash, and none where they only complain."""
+
+import logging
+import sys
+
+LEAST_GIB = 3.0  # of address space, measured for the smallest run on two cores: with 2 XLA's compiler aborts
+
+
+def prepare_loading() -> None:
+    """Ends the program in one line and with status 2 where `ulimit -v` leaves too little address space to load JAX.
+
+    What is refused address space ends in SIGSEGV or SIGABRT otherwise, often while it is loaded.
+    """
+    # Without a home that can be written it keeps its cache elsewhere, and says so at length.
+    logging.getLogger("matplotlib").addFilter(_is_no_complaint)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < LEAST_GIB * 2**30:
+        sys.stderr.write(
+            f"error: ulimit -v leaves {limit / 2**30:.2g} GiB of address space, and JAX needs {LEAST_GIB:g}; raise it\n"
+        )
+        raise SystemExit(2)
+
+
+def _is_no_complaint(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(("Matplotlib created a temporary cache directory", "mkdir -p failed for path"))
