@@ -19,7 +19,7 @@ from distreal_jax.fleet.evaluation import STATISTICS_EXAMPLES, Evaluator
 from distreal_jax.networks import make_network
 from distreal_jax.settings import SEEDS, Within, check_settings
 from distreal_jax.step import Examples, Task, split_variables
-from distreal_jax.step.outputs import batch_shapes, check_outputs
+from distreal_jax.step.outputs import batch_shapes, check_outputs, check_tokens
 from distreal_jax.tracing import TracedNetwork, trace_network
 
 PARTITIONS = ("iid", "dirichlet:ALPHA", "natural")
@@ -114,6 +114,7 @@ class World:
         network = trace_network(model, batch_shapes(train, 1).inputs)
         params, others = split_variables(model)
         check_outputs(network, params, others, dataset.task, batch_shapes(train, 2))
+        check_tokens(network, params, others, (train, test))
         statistics = np.random.default_rng(0).permutation(train.num_examples)[:STATISTICS_EXAMPLES]
         evaluator = Evaluator(network, others, test, train, statistics, dataset.task)
         return cls(dataset, partition, availability, network, params, others, train, evaluator, seed, settings.cost)

@@ -1,16 +1,19 @@
 """Before anything is trained a network is tried on shapes: whether both modes run and the task takes its outputs."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
 from distreal_jax.errors import InputError
 from distreal_jax.step.examples import Batch, Examples
 from distreal_jax.step.forward import forward
 from distreal_jax.step.task import Task
 from distreal_jax.tracing import TracedNetwork
+from distreal_jax.tracing.interception import Call
 
 
 def batch_shapes(examples: Examples, size: int) -> Batch:
@@ -49,3 +52,54 @@ def check_outputs(network: TracedNetwork, params: Any, others: Any, task: Task, 
                 "array, and see that both modes run"
             ) from error
         task.check(outputs, batch.targets)
+
+
+def check_tokens(network: TracedNetwork, params: Any, others: Any, splits: Sequence[Examples]) -> None:
+    """That every token of the examples has an embedding: JAX would give NaN, or another one's, without a word.
+
+    The examples with the smallest and the largest integer of each input are looked up, in the layers that are `nnx.Embed`.
+
+    Args:
+      network: The traced network.
+      params: Its parameters.
+      others: Its other variables.
+      splits: Training and test examples.
+
+    Raises:
+      InputError: One has not.
+    """
+    model = nnx.merge(network.graphdef, params, others)
+    if not any(isinstance(module, nnx.Embed) for _, module in nnx.iter_modules(model)):
+        return
+    asked: list[tuple[str, int, int, int]] = []
+
+    def noting(path: str, module: nnx.Module, call: Call) -> Call:
+        if not isinstance(module, nnx.Embed):
+            return call
+
+        def noted(tokens: jax.Array, *args: Any, **kwargs: Any) -> Any:
+            def note(least: Any, most: Any) -> None:
+                asked.append((path, module.num_embeddings, int(least), int(most)))
+
+            jax.debug.callback(note, tokens.min(), tokens.max())
+            return call(tokens, *args, **kwargs)
+
+        return noted
+
+    @jax.jit
+    def look_up(params: Any, others: Any, inputs: Any) -> None:
+        forward(network, params, others, inputs, train=False, convolution="library", around=noting)
+
+    for examples in splits:
+        whole = [leaf for leaf in jax.tree.leaves(examples.inputs) if jnp.issubdtype(leaf.dtype, jnp.integer)]
+        per_example = [leaf.reshape(len(leaf), -1) for leaf in whole]
+        ends = [end for leaf in per_example for end in (leaf.min(axis=1).argmin(), leaf.max(axis=1).argmax())]
+        if ends:
+            look_up(params, others, examples.batch(jnp.stack(ends)).inputs)
+    jax.effects_barrier()
+    for path, embeddings, least, most in asked:
+        if not 0 <= least <= most < embeddings:
+            raise InputError(
+                f"tokens {least} to {most} are looked up in layer {path!r}, which has embeddings 0 to {embeddings - 1}; "
+                "give it as many as there are tokens, or number the tokens so"
+            )
