@@ -91,6 +91,8 @@ def as_images(name: str, what: str, given: Any) -> Array:
       InputError: They are no images.
     """
     array = as_array(name, what, given)
+    if np.issubdtype(array.dtype, np.integer) and array.size and 0 <= array.min() <= array.max() <= 255:
+        array = array.astype(np.uint8)  # bytes in another type
     images = array if array.dtype == np.uint8 else as_numbers(name, what, array)
     images = images[..., None] if images.ndim == 3 else images
     if images.ndim != 4 or 0 in images.shape[1:]:
