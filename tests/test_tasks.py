@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,11 +16,14 @@ from flax import nnx
 
 from distreal_jax.data import Dataset
 from distreal_jax.errors import InputError
+from distreal_jax.experiment import OutputSettings, compare
 from distreal_jax.experiment.proxy import proxy_in
 from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import method_named
-from distreal_jax.record.recorded_run import accuracy_per_tier
+from distreal_jax.record.method_result import MethodResult
+from distreal_jax.record.recorded_run import RecordSettings, accuracy_per_tier
+from distreal_jax.record.run_folder import RunFolder
 from distreal_jax.search.progress import ProgressSettings
 from distreal_jax.step import CLASSIFICATION, Task, classification
 from distreal_jax.step.task import score_of
@@ -153,6 +158,32 @@ def test_what_goes_by_classes_is_refused_where_a_task_has_none(method: str, said
         World.make(settings, 0, dataset=world_of("vectors").dataset, model=Network(dense))
     with pytest.raises(InputError, match=r"network 'digits_cnn' classifies images, .* give a network of yours"):
         World.make(WorldSettings(partition="iid", devices=4), 0, dataset=world_of("vectors").dataset)
+
+
+def test_methods_are_compared_by_the_tasks_score_under_its_name(tmp_path: Path) -> None:
+    def world(seed: int) -> World:
+        return dataclasses.replace(world_of("vectors"), seed=seed)
+
+    with RunFolder.at(tmp_path / "compared", {}) as folder:
+        compared = compare(
+            [method_named("full_resources")],
+            [3],
+            WorldSettings(),
+            dataclasses.replace(TRAINING, rounds=2),
+            record=RecordSettings(eval_every=1),
+            output=OutputSettings(),
+            folder=folder,
+            searched=lambda *_: DropoutTable.full(world(3).network),
+            make_world=world,
+        )
+    (result,) = compared.results
+    assert result.score_name == "R squared" and result.seed == 3
+    assert result.accuracies[-1] < 0  # worse than the mean
+    assert result.accuracy_per_tier == {} and result.accuracy_per_class == ()
+    assert "final R squared" in compared.section.text and "accuracy" not in compared.section.text
+    assert MethodResult.from_json(json.loads(json.dumps(result.to_json()))) == result
+    with pytest.raises(InputError, match="accuracies has other values than finite numbers"):
+        dataclasses.replace(result, accuracies=(0.0, float("nan")))
 
 
 def returns(function: Callable[[jax.Array], Any]) -> nnx.Module:

@@ -1,6 +1,7 @@
 """Methods compared in pairs: every method meets the same data, devices, first weights and load of a seed."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -53,6 +54,7 @@ def compare(
     targets: Sequence[float] | None = None,
     device: DeviceModel = DeviceModel(),
     first: World | None = None,
+    make_world: Callable[[int], World] | None = None,
 ) -> Comparison:
     """Runs every method with every seed, or what is left of them, and draws the comparison into the folder.
 
@@ -69,12 +71,15 @@ def compare(
       targets: Accuracies that methods are timed to; None: `SHARES_OF_BEST` of the best final accuracy.
       device: The model of energy and of links.
       first: The world of the first seed if it is made already.
+      make_world: Makes the world of a seed, where settings can't name it: data, a task or a network of one's own.
 
     Raises:
       InputError: Any of it is no good.
     """
     results = []
-    every = federations(methods, seeds, world_settings, training, searched=searched, execution=execution, first=first)
+    every = federations(
+        methods, seeds, world_settings, training, searched=searched, execution=execution, first=first, make_world=make_world
+    )
     for federation in every:
         name = f"{federation.method.name}-seed{federation.world.seed}"
         with RunFolder.at(folder.path / name, _settings_of(federation, folder)) as own:
@@ -92,13 +97,16 @@ def federations(
     searched: Callable[[World, Method], DropoutTable],
     execution: Execution = "compact",
     first: World | None = None,
+    make_world: Callable[[int], World] | None = None,
 ) -> Iterator[Federation]:
     """Every method in the world of every seed; arguments as for `compare`."""
     if training.rounds < 1 or not methods:
         raise InputError("nothing to compare; give at least one method and one round")
-    dataset = first.dataset if first else load_dataset(world_settings.dataset, world_settings.data_dir)
+    if make_world is None:
+        dataset = first.dataset if first else load_dataset(world_settings.dataset, world_settings.data_dir)
+        make_world = functools.partial(World.make, world_settings, dataset=dataset)
     for seed in seeds:
-        world = first if first and first.seed == seed else World.make(world_settings, seed, dataset)
+        world = first if first and first.seed == seed else make_world(seed)
         tables = {m.name: table_for(m, world, searched(world, m) if m.rates == "table" else None, training) for m in methods}
         for method in methods:
             yield Federation(world, method, tables[method.name], training, execution)
@@ -110,7 +118,9 @@ def run_method(federation: Federation, record: RecordSettings, output: OutputSet
     tracker = open_tracker(output.wandb, project=output.wandb_project, name=name, config=folder.settings, folder=folder.path)
     with tracker:
         result = recorded_run(federation, folder, record, tracker=tracker)
-        accuracy_picture(folder.path / "accuracy.png", {result.method: [(result.times, result.accuracies)]})
+        accuracy_picture(
+            folder.path / "accuracy.png", {result.method: [(result.times, result.accuracies)]}, score=result.score_name
+        )
         tracker.log_image("accuracy", folder.path / "accuracy.png")
     return result
 
@@ -141,7 +151,7 @@ def draw(
     """Writes `results.json` and the pictures of a comparison; returns its section of a report."""
     if targets is None:
         best = max(result.final for result in results)
-        targets = sorted({round(share * best, 2) for share in SHARES_OF_BEST})
+        targets = sorted({round(share * best, 2) for share in SHARES_OF_BEST}) if best > 0 else []
     by_method: dict[str, list[MethodResult]] = {}
     for result in results:
         by_method.setdefault(result.method, []).append(result)
@@ -160,22 +170,25 @@ def draw(
         folder.path / "accuracy.png",
         {method: [(run.times, run.accuracies) for run in runs] for method, runs in by_method.items()},
         targets=targets,
+        score=results[0].score_name,
     )
     costs_picture(folder.path / "costs.png", by_method, device)
     utilisation_picture(
         folder.path / "utilisation.png",
         {s.method: (s.spent, s.wasted, s.idle) for s in summaries},
     )
-    fairness_picture(
-        folder.path / "fairness.png",
-        {s.method: [s.accuracy_per_tier[name] for name in TIERS if name in s.accuracy_per_tier] for s in summaries},
-        [name for name in TIERS if name in summaries[0].accuracy_per_tier],
-    )
+    score = results[0].score_name
     pictures = {
-        "accuracy.png": "Test accuracy over simulated time",
-        "costs.png": "Accuracy over what it costs: MACs, bytes, energy, time with links, memory",
+        "accuracy.png": f"Test {score} over simulated time",
+        "costs.png": f"Test {score} over what it costs: MACs, bytes, energy, time with links, memory",
         "utilisation.png": "What became of the devices' resources",
-        "fairness.png": "Accuracy on the data of weak and strong devices",
     }
+    tiers = [name for name in TIERS if name in summaries[0].accuracy_per_tier]
+    if tiers:  # a task without classes has none
+        per_tier = {
+            s.method: [s.accuracy_per_tier[name] for name in tiers if name in s.accuracy_per_tier] for s in summaries
+        }
+        fairness_picture(folder.path / "fairness.png", per_tier, tiers)
+        pictures["fairness.png"] = "Accuracy on the data of weak and strong devices"
     tables = [comparison_table(results, columns=names, targets=targets, device=device) for names in (ACCURACY, COST)]
     return Section("Methods under the same load", "\n".join(tables), pictures)

@@ -20,7 +20,8 @@ class MethodResult:
       method: Its name, as on the command line.
       seed: Of data split, clients, initial weights and load.
       times: Simulated seconds at the evaluations, [evaluations], not decreasing.
-      accuracies: Test accuracy of the model that the method delivers, at those times, [evaluations], 0 to 1.
+      accuracies: Test accuracy of the model that the method delivers, at those times, [evaluations], 0 to 1; or what another
+        task is scored by.
       full_accuracies: That of the full network, [evaluations].
       delivered: MACs of the delivered model at the end, as a share of the full network's.
       rounds: Rounds done at those times, [evaluations].
@@ -40,6 +41,7 @@ class MethodResult:
         holds only classes without test examples.
       accuracy_per_class: Accuracy of each class, [classes]; NaN for one without test examples.
       accuracy_on: Name of another test set -> accuracy of the delivered model on it at the end.
+      score_name: What the task calls its score.
     """
 
     method: str
@@ -64,6 +66,7 @@ class MethodResult:
     accuracy_per_tier: Mapping[str, float] = dataclasses.field(default_factory=dict)
     accuracy_per_class: tuple[float, ...] = ()
     accuracy_on: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    score_name: str = "accuracy"
 
     def __post_init__(self) -> None:
         curves = ("times", "accuracies", "full_accuracies", "rounds", "macs", "bytes_up", "bytes_down")
@@ -78,9 +81,11 @@ class MethodResult:
             if not values[0] >= 0 or any(not before <= after for before, after in itertools.pairwise(values)):
                 self._refuse(name, "numbers of at least 0 that don't decrease")
         shares = [*self.accuracy_per_tier.values(), *self.accuracy_per_class, *self.accuracy_on.values()]
-        curves_of_shares = (*self.accuracies, *self.full_accuracies)
-        if not all(0 <= share <= 1 for share in curves_of_shares) or not all(0 <= s <= 1 or math.isnan(s) for s in shares):
+        scores = [*self.accuracies, *self.full_accuracies, *(share for share in shares if not math.isnan(share))]
+        if self.score_name == "accuracy" and not all(0 <= score <= 1 for score in scores):
             self._refuse("accuracies", "shares from 0 to 1")
+        if not all(map(math.isfinite, scores)):
+            self._refuse("accuracies", "finite numbers")
         if not len(self.round_computing) == len(self.round_bytes) == self.rounds[-1]:
             self._refuse("round_computing", "one number for each round")
         counts = ("macs_spent", "macs_wasted", "macs_idle", "client_rounds", "deadline_hits", "clients_left_out")
@@ -143,6 +148,7 @@ class MethodResult:
             accuracy_per_tier=fields.named_numbers("accuracy_per_tier"),
             accuracy_per_class=fields.numbers("accuracy_per_class"),
             accuracy_on=fields.named_numbers("accuracy_on"),
+            score_name=fields.text("score_name"),
         )
         fields.finish()
         return result
@@ -158,7 +164,7 @@ def _with_nan(content: Any) -> Any:
         restored["accuracy_per_class"] = [_nan_for_none(accuracy) for accuracy in per_class]
     if isinstance(per_tier, Mapping):
         restored["accuracy_per_tier"] = {tier: _nan_for_none(accuracy) for tier, accuracy in per_tier.items()}
-    return {**content, **restored}
+    return {"score_name": "accuracy", **content, **restored}  # written before there were other tasks
 
 
 def _nan_for_none(value: Any) -> Any:

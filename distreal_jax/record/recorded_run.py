@@ -227,18 +227,24 @@ def _evaluated(
     params: Any,
 ) -> dict[str, Any]:
     """Adds an evaluation to what is counted; the line of metrics that it is. Rounds since the last one are fetched here."""
+    delivered = federation.delivered(counted.widest).share
+    full = accuracy.score if delivered == 1 else federation.world.evaluator(params).score
+    if not (math.isfinite(accuracy.score) and math.isfinite(full)):
+        raise InputError(
+            f"the {federation.world.task.score_name} of {federation.method.name} is not finite after round {done}: training "
+            "diverged; lower the learning rate, or give clip_norm"
+        )
     fetched = jax.device_get(pending)
     averaged = sum(float(result.clients) for result in fetched)
     left_out = sum(int(result.left_out) for result in fetched)
     counted.left_out += left_out
-    delivered = federation.delivered(counted.widest).share
     record: dict[str, Any] = {
         "round": done,
         "simulated_seconds": done * settings.round_seconds,
         "method": federation.method.name,
         "seed": federation.world.seed,
-        "accuracy": accuracy.accuracy,
-        "full_accuracy": accuracy.accuracy if delivered == 1 else federation.world.evaluator(params).accuracy,
+        "accuracy": accuracy.score,
+        "full_accuracy": full,
         "delivered": delivered,
         "test_loss": accuracy.loss,
         "train_loss": sum(float(r.loss) * float(r.clients) for r in fetched) / averaged if averaged else None,
@@ -281,6 +287,7 @@ def _result(federation: Federation, params: Any, counted: Counted, accuracy: Sco
         accuracy_per_tier=accuracy_per_tier(federation, accuracy),
         accuracy_per_class=tuple(float(value) for value in accuracy.per_class),
         accuracy_on={name: federation.evaluate(params, counted.widest, test).accuracy for name, test in others},
+        score_name=federation.world.task.score_name,
     )
 
 

@@ -75,7 +75,8 @@ def comparison_table(
     headings: list[str] = []
     for name in columns:
         if name in COLUMNS:
-            headings.append(COLUMNS[name][0].format(reference=reference))
+            heading = COLUMNS[name][0].replace("accuracy", results[0].score_name) if results else COLUMNS[name][0]
+            headings.append(heading.format(reference=reference))
         else:
             headings += [TO_TARGET[name][0].format(target=f"{target:.3g}") for target in targets]
     rows = [["method", *headings, "seeds"]]

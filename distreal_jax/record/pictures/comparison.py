@@ -18,8 +18,9 @@ def accuracy_picture(
     path: Path,
     curves: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]]],
     x_label: str = "simulated time (s)",
-    title: str = "Accuracy under the same load",
+    title: str = "Methods under the same load",
     targets: Sequence[float] = (),
+    score: str = "accuracy",
 ) -> None:
     """Accuracy over time: a line for the mean over seeds, a band from the worst seed to the best, or a line for each of few.
 
@@ -29,6 +30,7 @@ def accuracy_picture(
       x_label: What time is counted in.
       title: Of the picture.
       targets: Accuracies drawn as horizontal lines.
+      score: What the task calls its score, for an axis.
     """
     check_lengths("comparison", list(curves))
     seeds = max(len(runs) for runs in curves.values())
@@ -51,7 +53,7 @@ def accuracy_picture(
             ends.append((method, float(grid[-1]), float(mean[-1]), final, f" {final:.3f}"))
         spread = "band: worst to best seed" if seeds >= FEWEST_SEEDS else "thin lines: each seed"
         over = f"Line: mean over {seeds} seeds; {spread}. " if seeds > 1 else "One seed. "
-        axes.set(title=title, xlabel=x_label, ylabel="test accuracy of the delivered model")
+        axes.set(title=title, xlabel=x_label, ylabel=f"test {score} of the delivered model")
         words = f"{over}Number, and order of names: mean of the last three evaluations."
         figure.supxlabel(words, x=0.01, ha="left", fontsize=9, color=GREY)
         axes.margins(x=0.01)
@@ -148,6 +150,7 @@ def costs_picture(path: Path, runs: Mapping[str, Sequence[MethodResult]], device
       device: The model of energy and of links.
     """
     check_lengths("comparison", list(runs))
+    score = next(iter(runs.values()))[0].score_name
     panels = (
         ("macs", "MACs of all devices", 1.0),
         ("bytes", "GB up and down", 1e-9),
@@ -163,7 +166,7 @@ def costs_picture(path: Path, runs: Mapping[str, Sequence[MethodResult]], device
                 axes.plot(unit * along, values.mean(axis=0), color=style.colour, linestyle=style.line)
                 axes.plot(unit * along[-1:], values.mean(axis=0)[-1:], color=style.colour, marker=style.marker or "_")
             axes.set_xscale("log")
-            axes.set(xlabel=label, ylabel="test accuracy")
+            axes.set(xlabel=label, ylabel=f"test {score}")
             axes.grid(True, axis="y")
         for method, results in runs.items():
             style, memory = styles[method], max(result.memory_bytes for result in results)
@@ -171,11 +174,11 @@ def costs_picture(path: Path, runs: Mapping[str, Sequence[MethodResult]], device
             drawn = {"color": style.colour, "marker": style.marker or "_", "linestyle": ""}
             grid[4].plot([1e-6 * memory], [final], **drawn)
             grid[5].plot([], [], **(drawn | {"linestyle": style.line}), label=style.label)
-        grid[4].set(xlabel="peak memory of a device (MB)", ylabel="final accuracy")
+        grid[4].set(xlabel="peak memory of a device (MB)", ylabel=f"final {score}")
         grid[4].grid(True, axis="y")
         grid[5].axis("off")
         grid[5].legend(loc="center left", fontsize=9)
-        figure.suptitle("Accuracy of the delivered model over what it costs", x=0.01, ha="left", weight="bold")
+        figure.suptitle(f"Test {score} of the delivered model over what it costs", x=0.01, ha="left", weight="bold")
 
 
 def map_picture(
