@@ -117,6 +117,11 @@ class Fields:
         value = self._take(name)
         return value if isinstance(value, str) else self._refuse(name, value, "a text")
 
+    def text_or_none(self, name: str) -> str | None:
+        """A string, or None where the document says null."""
+        value = self._take(name)
+        return value if value is None or isinstance(value, str) else self._refuse(name, value, "a text or null")
+
     def whole(self, name: str, least: int) -> int:
         """A whole number of at least `least`."""
         value = self._take(name)

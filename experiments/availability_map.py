@@ -20,6 +20,7 @@ from distreal_jax.errors import InputError
 from distreal_jax.experiment import (
     OutputSettings,
     Plain,
+    PlainFlags,
     compare,
     open_folder,
     parsed_list,
@@ -54,7 +55,7 @@ class Options:
     """compact: what is dropped is not computed; masked: the reference, one program for all entries."""
     world: Plain[WorldSettings] = WorldSettings("fashion_mnist", model="small_cnn")
     training: Plain[TrainingSettings] = TrainingSettings(rounds=60)
-    record: Plain[RecordSettings] = RecordSettings(eval_every=10)
+    record: PlainFlags[RecordSettings] = RecordSettings(eval_every=10)
     output: Plain[OutputSettings] = OutputSettings()
 
 

@@ -19,6 +19,7 @@ from distreal_jax.errors import InputError
 from distreal_jax.experiment import (
     OutputSettings,
     Plain,
+    PlainFlags,
     compare,
     dry_run,
     federations,
@@ -66,7 +67,7 @@ class Options:
     """compact: what is dropped is not computed; masked: the reference, one program for all entries."""
     world: Plain[WorldSettings] = WorldSettings()
     training: Plain[TrainingSettings] = TrainingSettings()
-    record: Plain[RecordSettings] = RecordSettings()
+    record: PlainFlags[RecordSettings] = RecordSettings()
     output: Plain[OutputSettings] = OutputSettings()
     dry_run: bool = False
     """Print what would be done, what it costs and about how long it takes, and write nothing."""

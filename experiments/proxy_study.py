@@ -24,7 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from distreal_jax.errors import InputError
-from distreal_jax.experiment import OutputSettings, Plain, open_folder, parsed_list, parsed_seeds, run_command
+from distreal_jax.experiment import OutputSettings, Plain, PlainFlags, open_folder, parsed_list, parsed_seeds, run_command
 from distreal_jax.experiment.proxy import MEASURED_KIND, measured_often, proxy_in
 from distreal_jax.fleet.federation import Federation, TrainingSettings
 from distreal_jax.fleet.round import Execution
@@ -82,7 +82,7 @@ class Options:
     world: Plain[WorldSettings] = WorldSettings(availability="constant:1")
     training: Plain[TrainingSettings] = TrainingSettings(rounds=24)
     progress: ProgressSettings = ProgressSettings(held_out=500)
-    record: Plain[RecordSettings] = RecordSettings(eval_every=2)
+    record: PlainFlags[RecordSettings] = RecordSettings(eval_every=2)
     output: Plain[OutputSettings] = OutputSettings()
 
     def __post_init__(self) -> None:

@@ -13,7 +13,16 @@ from typing import Annotated
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
 
-from distreal_jax.experiment import OutputSettings, Plain, compare, open_folder, run_command, search_table, table_section
+from distreal_jax.experiment import (
+    OutputSettings,
+    Plain,
+    PlainFlags,
+    compare,
+    open_folder,
+    run_command,
+    search_table,
+    table_section,
+)
 from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import methods_named
@@ -36,7 +45,7 @@ class Options:
     training: Plain[TrainingSettings] = TrainingSettings(rounds=60)
     search: SearchSettings = SearchSettings(population=24, generations=8)
     progress: ProgressSettings = ProgressSettings(rounds=2, devices=8, held_out=300, sizes=1)
-    record: Plain[RecordSettings] = RecordSettings(eval_every=3)
+    record: PlainFlags[RecordSettings] = RecordSettings(eval_every=3)
     output: Plain[OutputSettings] = OutputSettings(out=Path("runs/quickstart"))
 
 

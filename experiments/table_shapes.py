@@ -20,6 +20,7 @@ import numpy as np
 from distreal_jax.experiment import (
     OutputSettings,
     Plain,
+    PlainFlags,
     compare,
     open_folder,
     parsed_list,
@@ -60,7 +61,7 @@ class Options:
     """compact: what is dropped is not computed; masked: the reference, one program for all entries."""
     world: Plain[WorldSettings] = WorldSettings(availability="redrawn:0.02,0.2,3")
     training: Plain[TrainingSettings] = TrainingSettings(rounds=60)
-    record: Plain[RecordSettings] = RecordSettings(eval_every=4)
+    record: PlainFlags[RecordSettings] = RecordSettings(eval_every=4)
     output: Plain[OutputSettings] = OutputSettings()
 
 

@@ -13,7 +13,16 @@ from typing import Annotated
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
 
-from distreal_jax.experiment import OutputSettings, Plain, dry_run, open_folder, run_command, run_method, table_of
+from distreal_jax.experiment import (
+    OutputSettings,
+    Plain,
+    PlainFlags,
+    dry_run,
+    open_folder,
+    run_command,
+    run_method,
+    table_of,
+)
 from distreal_jax.experiment.comparison import table_settings
 from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
 from distreal_jax.fleet.round import Execution
@@ -43,7 +52,7 @@ class Options:
     """compact: what is dropped is not computed; masked: the reference, one program for all entries."""
     world: Plain[WorldSettings] = WorldSettings()
     training: Plain[TrainingSettings] = TrainingSettings()
-    record: Plain[RecordSettings] = RecordSettings()
+    record: PlainFlags[RecordSettings] = RecordSettings()
     output: Plain[OutputSettings] = OutputSettings()
     dry_run: bool = False
     """Print what would be done, what it costs and about how long it takes, and write nothing."""

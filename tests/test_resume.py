@@ -1,8 +1,10 @@
 """What is killed, stopped, damaged or out of room goes on and ends as if nothing had been: real processes, then files."""
 
+import dataclasses
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -298,6 +300,32 @@ def test_metrics_of_a_finished_run_that_nothing_is_left_of_are_said_to_be_lost(
     (run / "metrics.jsonl").unlink()
     recorded(federation, run)
     assert "no checkpoint is left" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "rounds", "said"),
+    [
+        ({"learning_rate": 1e30}, 4, "uploads were not finite|loss is not finite"),
+        ({"learning_rate": 100.0}, 4, "that of guessing 2.3"),
+        ({"learning_rate": 100.0}, 1, "that of guessing 2.3"),
+        ({}, 4, None),
+    ],
+)
+def test_divergence_is_said_once_and_can_end_a_run(
+    federation: Federation, tmp_path: Path, settings: dict[str, float], rounds: int, said: str | None, capsys: Any
+) -> None:
+    training = dataclasses.replace(federation.training, clip_norm=0.0 if settings else 5.0, **settings)
+    federation = dataclasses.replace(federation, training=training)
+    watched = RecordSettings(eval_every=1, stop_on_divergence=rounds == 1)
+    for again in (False, True):
+        with RunFolder.at(tmp_path, {"rounds": 4}) as folder:
+            result = recorded_run(federation, folder, watched)
+        error = capsys.readouterr().err
+        assert len(result.rounds) == rounds and (result.divergence is None) == (said is None)
+        if said is None or again:
+            assert error == ""
+        else:
+            assert error.count("\n") == 1 and re.search(said, error) and error.strip() == result.divergence
 
 
 GENERATOR = np.random.default_rng(0)

@@ -3,6 +3,7 @@
 from distreal_jax.experiment.command_line import (
     OutputSettings,
     Plain,
+    PlainFlags,
     open_folder,
     parsed_list,
     parsed_seeds,
@@ -18,6 +19,7 @@ __all__ = [
     "Comparison",
     "OutputSettings",
     "Plain",
+    "PlainFlags",
     "TableSearch",
     "compare",
     "dry_run",

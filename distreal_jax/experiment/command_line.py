@@ -33,6 +33,9 @@ Plain = Annotated[Settings, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
 A choice between true and false takes its value, as in `--rescale True`, which is how `wandb agent` writes it.
 """
 
+PlainFlags = Annotated[Settings, tyro.conf.arg(name="")]
+"""The same for settings whose choices between true and false are flags, as in `--stop-on-divergence`."""
+
 PARSING = (tyro.conf.FlagCreatePairsOff,)
 """How command lines are parsed: a flag such as `--dry-run` has no opposite."""
 

@@ -83,7 +83,7 @@ def compare(
     for federation in every:
         name = f"{federation.method.name}-seed{federation.world.seed}"
         with RunFolder.at(folder.path / name, _settings_of(federation, folder)) as own:
-            results.append(run_method(federation, record, output, own))
+            results.append(run_method(federation, record, output, own, alone=len(methods) * len(seeds) == 1))
         jax.clear_caches()  # the steps of this method's entries: memory, not time, of the next one
     return Comparison(tuple(results), draw(results, folder, targets, device))
 
@@ -112,10 +112,18 @@ def federations(
             yield Federation(world, method, tables[method.name], training, execution)
 
 
-def run_method(federation: Federation, record: RecordSettings, output: OutputSettings, folder: RunFolder) -> MethodResult:
-    """Runs one method in its folder, or what is left of it, with Weights & Biases beside it."""
-    name = f"{federation.method.name}-seed{federation.world.seed}"
-    tracker = open_tracker(output.wandb, project=output.wandb_project, name=name, config=folder.settings, folder=folder.path)
+def run_method(
+    federation: Federation, record: RecordSettings, output: OutputSettings, folder: RunFolder, *, alone: bool = True
+) -> MethodResult:
+    """Runs one method in its folder, or what is left of it, with Weights & Biases beside it; `alone` as `open_tracker`."""
+    tracker = open_tracker(
+        output.wandb,
+        project=output.wandb_project,
+        name=f"{federation.method.name}-seed{federation.world.seed}",
+        config=folder.settings,
+        folder=folder.path,
+        alone=alone,
+    )
     with tracker:
         result = recorded_run(federation, folder, record, tracker=tracker)
         accuracy_picture(
@@ -191,4 +199,5 @@ def draw(
         fairness_picture(folder.path / "fairness.png", per_tier, tiers)
         pictures["fairness.png"] = "Accuracy on the data of weak and strong devices"
     tables = [comparison_table(results, columns=names, targets=targets, device=device) for names in (ACCURACY, COST)]
-    return Section("Methods under the same load", "\n".join(tables), pictures)
+    diverged = [f"**{result.divergence}**\n" for result in results if result.divergence is not None]
+    return Section("Methods under the same load", "\n".join([*diverged, *tables]), pictures)

@@ -40,6 +40,7 @@ class MethodResult:
       accuracy_per_tier: Name of the device tier, weakest first -> accuracy on the data of its devices; NaN for a tier that
         holds only classes without test examples.
       accuracy_per_class: Accuracy of each class, [classes]; NaN for one without test examples.
+      divergence: What showed that the run had diverged; None: nothing did. One that was stopped for it has fewer rounds.
       accuracy_on: Name of another test set -> accuracy of the delivered model on it at the end.
       score_name: What the task calls its score.
     """
@@ -67,6 +68,7 @@ class MethodResult:
     accuracy_per_class: tuple[float, ...] = ()
     accuracy_on: Mapping[str, float] = dataclasses.field(default_factory=dict)
     score_name: str = "accuracy"
+    divergence: str | None = None
 
     def __post_init__(self) -> None:
         curves = ("times", "accuracies", "full_accuracies", "rounds", "macs", "bytes_up", "bytes_down")
@@ -149,6 +151,7 @@ class MethodResult:
             accuracy_per_class=fields.numbers("accuracy_per_class"),
             accuracy_on=fields.named_numbers("accuracy_on"),
             score_name=fields.text("score_name"),
+            divergence=fields.text_or_none("divergence"),
         )
         fields.finish()
         return result

@@ -17,6 +17,7 @@ from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.round import RoundResult
 from distreal_jax.plan import RoundPlan
 from distreal_jax.record.checkpoint import Checkpoints
+from distreal_jax.record.divergence import divergence
 from distreal_jax.record.interruption import uninterrupted
 from distreal_jax.record.json_values import json_value
 from distreal_jax.record.method_result import MethodResult
@@ -38,11 +39,13 @@ class RecordSettings:
       eval_every: Rounds between evaluations.
       checkpoint_every: Evaluations between checkpoints.
       round_seconds: Simulated seconds of a round; chosen by us, a unit of the time axis and nothing else.
+      stop_on_divergence: End a run that has diverged at the evaluation that shows it; what is said of it is the same.
     """
 
     eval_every: Annotated[int, COUNT] = 5
     checkpoint_every: Annotated[int, COUNT] = 1
     round_seconds: Annotated[float, SECONDS] = 60.0
+    stop_on_divergence: bool = False
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -53,6 +56,7 @@ class Counted:
     """What is summed up over rounds, on the host; JSON values.
 
     Attributes:
+      divergence: What shows that the run has diverged; None: nothing so far.
       records: The lines of metrics so far.
       spent: MACs in mini-batches that are done and uploaded.
       wasted: MACs in work that the deadline cut, or that was not uploaded.
@@ -68,6 +72,7 @@ class Counted:
       round_bytes: The most bytes that one client of each round received and sent.
     """
 
+    divergence: str | None = None
     records: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     spent: float = 0.0
     wasted: float = 0.0
@@ -139,7 +144,7 @@ def recorded_run(
     tracker = tracker or Tracker(None)
     rounds = federation.training.rounds
     checkpoints = Checkpoints(folder.path, folder.identity)
-    finished = _finished(federation, folder)
+    finished = _finished(federation, folder, settings)
     if finished is not None:
         _restore_finished(folder, name, checkpoints.counted(), finished)
         return finished
@@ -149,6 +154,7 @@ def recorded_run(
     if latest is not None:
         begin, server, counted = latest.rounds, latest.state, Counted(**latest.counted)
     folder.restore_metrics(name, counted.records)
+    told = counted.divergence is not None
     accuracy: Scores | None = None
     progress = tqdm(
         total=rounds,
@@ -160,6 +166,8 @@ def recorded_run(
     pending: list[RoundResult] = []
     with progress:
         for index in range(begin, rounds):
+            if counted.divergence is not None and settings.stop_on_divergence:
+                break
             plan, work = federation.plan(index)
             server, result = federation.run_round(server, work, index)
             pending.append(result)
@@ -169,11 +177,16 @@ def recorded_run(
                 accuracy = federation.evaluate(server.params, counted.widest)
                 record = _evaluated(counted, federation, settings, done, pending, accuracy, server.params)
                 pending.clear()
+                stops = record["diverged"] and settings.stop_on_divergence
                 with uninterrupted():
                     folder.append_metrics(name, record)
-                    if (done // settings.eval_every) % settings.checkpoint_every == 0 or done == rounds:
+                    if (done // settings.eval_every) % settings.checkpoint_every == 0 or done == rounds or stops:
                         checkpoints.save(done, server, dataclasses.asdict(counted))
                 tracker.log(record, done)
+                if counted.divergence is not None and not told:
+                    told = True
+                    tracker.note("divergence", counted.divergence)
+                    tqdm.write(counted.divergence, file=sys.stderr)  # above a bar that is on the screen
                 progress.set_postfix(accuracy=f"{accuracy.accuracy:.3f}", refresh=False)
             progress.update()
     accuracy = accuracy or federation.evaluate(server.params, counted.widest)
@@ -182,7 +195,7 @@ def recorded_run(
     return outcome
 
 
-def _finished(federation: Federation, folder: RunFolder) -> MethodResult | None:
+def _finished(federation: Federation, folder: RunFolder, settings: RecordSettings) -> MethodResult | None:
     """The result that the folder has already, if it can be believed to be this run's."""
     stored = folder.read_part(RESULT, _RESULT_KIND)
     if stored is None:
@@ -195,7 +208,8 @@ def _finished(federation: Federation, folder: RunFolder) -> MethodResult | None:
     if result.rounds[-1] < federation.training.rounds and "rounds" in folder.may_change:
         return None  # it is to have more rounds
     asked = (federation.method.name, federation.world.seed, float(federation.training.rounds))
-    if (result.method, result.seed, result.rounds[-1]) != asked:
+    stopped = settings.stop_on_divergence and result.divergence is not None
+    if (result.method, result.seed, asked[2] if stopped else result.rounds[-1]) != asked:
         reason = f"is of {result.method} with seed {result.seed} and {result.rounds[-1]:g} rounds, not of this run"
         folder.refuse_part(RESULT, f"{folder.path / RESULT} {reason}")
         return None
@@ -227,7 +241,6 @@ def _evaluated(
     params: Any,
 ) -> dict[str, Any]:
     """Adds an evaluation to what is counted; the line of metrics that it is. Rounds since the last one are fetched here."""
-    delivered = federation.delivered(counted.widest).share
     full = accuracy.score if delivered == 1 else federation.world.evaluator(params).score
     if not (math.isfinite(accuracy.score) and math.isfinite(full)):
         raise InputError(
@@ -238,6 +251,9 @@ def _evaluated(
     averaged = sum(float(result.clients) for result in fetched)
     left_out = sum(int(result.left_out) for result in fetched)
     counted.left_out += left_out
+    if counted.divergence is None:
+        counted.divergence = divergence(federation, params, done=done, loss=accuracy.loss, left_out=left_out)
+    delivered = federation.delivered(counted.widest).share
     record: dict[str, Any] = {
         "round": done,
         "simulated_seconds": done * settings.round_seconds,
@@ -250,6 +266,7 @@ def _evaluated(
         "train_loss": sum(float(r.loss) * float(r.clients) for r in fetched) / averaged if averaged else None,
         "clients_averaged": averaged,
         "clients_left_out": left_out,
+        "diverged": counted.divergence is not None,
         "macs_spent": counted.spent,
         "macs_wasted": counted.wasted,
         "macs_idle": counted.idle,
@@ -286,6 +303,7 @@ def _result(federation: Federation, params: Any, counted: Counted, accuracy: Sco
         memory_bytes=federation.memory_bytes(counted.widest),
         accuracy_per_tier=accuracy_per_tier(federation, accuracy),
         accuracy_per_class=tuple(float(value) for value in accuracy.per_class),
+        divergence=counted.divergence,
         accuracy_on={name: federation.evaluate(params, counted.widest, test).accuracy for name, test in others},
         score_name=federation.world.task.score_name,
     )

@@ -152,7 +152,9 @@ class _Runs:
 
     def horizon(self, method: str, axis: str) -> float:
         """How long a method was watched: all of them for the same time, but one that trains little for its own few MACs."""
-        watched = self._all if axis in _COMMON_AXES else self.of[method].values()
+        every = list(self._all if axis in _COMMON_AXES else self.of[method].values())
+        # One that was stopped as it had diverged stays as bad as it was.
+        watched = [result for result in every if result.divergence is None] or every
         return min(self.axis(result, axis)[-1] for result in watched)
 
     def pairs(self, method: str, value: Callable[[MethodResult], float]) -> tuple[list[float], list[float]] | None:

@@ -30,6 +30,7 @@ INIT_SECONDS = 20.0
 FINISH_SECONDS = 60.0
 
 _RUN_ID = "wandb_run_id"
+_RUN_ID_VARIABLE = "WANDB_RUN_ID"
 
 # Set when the service could not be used: the next runs of this process (a comparison has many) neither wait nor say so.
 _GAVE_UP = threading.Event()
@@ -42,6 +43,7 @@ def open_tracker(
     name: str,
     config: Mapping[str, Any],
     folder: Path,
+    alone: bool = True,
     init_seconds: float = INIT_SECONDS,
     finish_seconds: float = FINISH_SECONDS,
 ) -> "Tracker":
@@ -57,6 +59,8 @@ def open_tracker(
       name: What the run is called in it.
       config: The run's settings.
       folder: The run folder.
+      alone: False: this is one of several runs of a command, so that an id in the environment (`WANDB_RUN_ID`) can't be
+        theirs; it names their group.
       init_seconds: How long to wait for the service at the start.
       finish_seconds: How long to wait for it at the end; what was not sent by then stays in the folder.
 
@@ -76,6 +80,7 @@ def open_tracker(
         name=name,
         config=config,
         folder=folder,
+        group=None if alone else os.environ.get(_RUN_ID_VARIABLE),
         init_seconds=init_seconds,
         finish_seconds=finish_seconds,
     )
@@ -118,6 +123,10 @@ class Tracker:
         """
         self._attempt(lambda run: run.log(dict(metrics), step=step))
 
+    def note(self, key: str, text: str) -> None:
+        """Keeps a text in the summary of the run."""
+        self._attempt(lambda run: run.summary.update({key: text}))
+
     def log_image(self, key: str, path: Path, step: int | None = None) -> None:
         """Logs a picture file."""
 
@@ -145,6 +154,9 @@ class Tracker:
     def finish(self, exit_code: int = 0) -> None:
         """Sends what is left, for a bounded time. Later calls do nothing."""
         self._attempt(lambda run: run.finish(exit_code=exit_code))
+        if self._run is not None and self._told:
+            # Where W&B's own process has died, it would say so at length when the program ends.
+            _stop_service()
         self._run = None
 
     def __enter__(self) -> Self:
@@ -171,6 +183,7 @@ def _start(
     name: str,
     config: Mapping[str, Any],
     folder: Path,
+    group: str | None,
     init_seconds: float,
     finish_seconds: float,
 ) -> "wandb.Run":
@@ -194,17 +207,18 @@ def _start(
         name=name,
         config=json_value(config),
         dir=folder,
-        id=_run_id(folder),
+        group=group,
+        id=_run_id(folder, group is None),
         resume="allow" if mode == "online" else None,
         reinit="create_new",
         settings=quiet,
     )
 
 
-def _run_id(folder: Path) -> str:
+def _run_id(folder: Path, alone: bool) -> str:
     """The id of the folder's W&B run: the agent's in a sweep, otherwise drawn once and kept in the folder."""
-    if "WANDB_RUN_ID" in os.environ:
-        return os.environ["WANDB_RUN_ID"]
+    if alone and _RUN_ID_VARIABLE in os.environ:
+        return os.environ[_RUN_ID_VARIABLE]
     path = folder / _RUN_ID
     with contextlib.suppress(FileNotFoundError):
         return path.read_text(encoding="ascii").strip()
@@ -214,7 +228,7 @@ def _run_id(folder: Path) -> str:
 
 
 def _stop_service() -> None:
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(Exception, SystemExit):
         import wandb
 
         wandb.teardown()
