@@ -188,6 +188,24 @@ def test_a_damaged_config_is_kept_and_written_anew_for_the_same_run_alone(
     assert read_config(tmp_path)["settings"] == SETTINGS
 
 
+def test_a_run_that_goes_on_under_something_else_says_so_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        with RunFolder.at(tmp_path, SETTINGS) as folder:
+            folder.say_what_changed()
+    assert capsys.readouterr().err == ""
+    now = folder.sessions[-1]
+    assert now["jax_platform"] == "cpu" and now["devices"] == 2
+    other = {**now, "devices": 8, "versions": {**now["versions"], "jax": "0.11.0"}}
+    monkeypatch.setattr("distreal_jax.record.run_folder.provenance", lambda: other)
+    with RunFolder.at(tmp_path, SETTINGS) as folder:
+        folder.say_what_changed()
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"devices 8 (before 2), jax 0.11.0 (before {now['versions']['jax']})" in said
+    assert [session["devices"] for session in read_config(tmp_path)["sessions"]] == [2, 2, 8]
+
+
 @pytest.mark.parametrize("lost", [["config.json"], ["config.json", "run.lock"]], ids=["config", "config and lock"])
 def test_a_run_whose_config_is_lost_goes_on_and_no_other_takes_its_folder(tmp_path: Path, lost: list[str]) -> None:
     with RunFolder.at(tmp_path, SETTINGS) as folder:

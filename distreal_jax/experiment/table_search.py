@@ -73,12 +73,15 @@ def search_table(
         bar.n = generation.index + 1
         bar.set_postfix(hypervolume=f"{generation.hypervolume:.4f}", evaluated=generation.evaluated)
 
+    checkpoint = folder.path / "search_checkpoint.json"
+    if checkpoint.exists():
+        folder.say_what_changed()
     with bar:
         found = search(
             world.network,
             measured,
             settings,
-            checkpoint=folder.path / "search_checkpoint.json",
+            checkpoint=checkpoint,
             on_generation=told,
             measures=describe(progress_settings, training, world.dataset.name, world.seed),
             also=uniform_widths,  # the curve that the front is shown beside can't be above it then

@@ -9,6 +9,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,23 @@ def provenance() -> dict[str, Any]:
         "machine": platform.machine(),
         "cpu": _cpu_name(),
         "cpu_count": os.cpu_count(),
+        "jax_platform": devices[0].platform,
+        "devices": jax.device_count(),
         "accelerators": [device.device_kind for device in devices] if devices[0].platform != "cpu" else [],
     }
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """In what of platform, devices and versions two starts of a run differ, in words; None: in nothing."""
+
+    def flat(session: Mapping[str, Any]) -> dict[str, Any]:
+        named = {"platform": session.get("jax_platform"), "devices": session.get("devices")}
+        named |= {"processor": ", ".join(sorted(set(session.get("accelerators") or []))) or session.get("cpu")}
+        return named | dict(session.get("versions") or {})
+
+    old, new = flat(before), flat(now)
+    changed = [name for name in new if old.get(name) is not None and old[name] != new[name]]
+    return ", ".join(f"{name} {new[name]} (before {old[name]})" for name in changed) or None
 
 
 @functools.cache  # what runs is what was imported, whatever is committed meanwhile

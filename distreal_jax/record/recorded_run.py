@@ -153,6 +153,7 @@ def recorded_run(
     latest = checkpoints.latest(server)
     if latest is not None:
         begin, server, counted = latest.rounds, latest.state, Counted(**latest.counted)
+        folder.say_what_changed()
     folder.restore_metrics(name, counted.records)
     told = counted.divergence is not None
     accuracy: Scores | None = None
@@ -241,6 +242,7 @@ def _evaluated(
     params: Any,
 ) -> dict[str, Any]:
     """Adds an evaluation to what is counted; the line of metrics that it is. Rounds since the last one are fetched here."""
+    delivered = federation.delivered(counted.widest).share
     full = accuracy.score if delivered == 1 else federation.world.evaluator(params).score
     if not (math.isfinite(accuracy.score) and math.isfinite(full)):
         raise InputError(
@@ -253,7 +255,6 @@ def _evaluated(
     counted.left_out += left_out
     if counted.divergence is None:
         counted.divergence = divergence(federation, params, done=done, loss=accuracy.loss, left_out=left_out)
-    delivered = federation.delivered(counted.widest).share
     record: dict[str, Any] = {
         "round": done,
         "simulated_seconds": done * settings.round_seconds,

@@ -19,7 +19,7 @@ from distreal_jax.files import UNFINISHED, set_aside, user_path, write_atomicall
 from distreal_jax.record.json_values import json_value, settings_hash
 from distreal_jax.record.lock import LOCK, FolderLock
 from distreal_jax.record.metrics import MetricsStream, drop_unfinished_line, read_metrics
-from distreal_jax.record.provenance import provenance
+from distreal_jax.record.provenance import differences, provenance
 
 CONFIG = "config.json"
 _KIND, _SCHEMA = "distreal_jax run", 1
@@ -159,6 +159,12 @@ class RunFolder:
     def refuse_part(self, name: str, reason: str) -> None:
         """Moves a document that can't be believed out of the way and says so; what it held is made again."""
         sys.stderr.write(f"{reason}: kept as {set_aside(self.path / name)}, and made again\n")
+
+    def say_what_changed(self) -> None:
+        """Says in a line on stderr under what else than the last time the run goes on: platform, devices, versions."""
+        *_, before, now = [{}, *self.sessions]
+        if before and (changed := differences(before, now)):
+            sys.stderr.write(f"{self.path} goes on under {changed}: numbers may differ from there on in their last digits\n")
 
     def close(self) -> None:
         """Lets the next process have the folder."""
