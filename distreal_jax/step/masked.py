@@ -1,5 +1,7 @@
 """A Flax module that applies filter masks to a network it wraps."""
 
+from typing import Any
+
 import jax
 from flax import nnx
 
@@ -28,19 +30,20 @@ class MaskedNetwork(nnx.Module):
         self.convolution = convolution
         self.deterministic = False  # what `nnx.Module.train` and `eval` set
 
-    def __call__(self, inputs: jax.Array, kept: Kept) -> jax.Array:
-        """The logits of the sub-network that keeps the given filters.
+    def __call__(self, inputs: Any, kept: Kept, key: jax.Array | None = None) -> Any:
+        """The outputs of the sub-network that keeps the given filters.
 
         Args:
-          inputs: [batch, ...].
+          inputs: [batch, ...], as `call_network` takes them.
           kept: For each group bool [filters] or int [width].
+          key: For random layers; None: those of the network's own streams, and the same each time for layers without.
 
         Returns:
-          [batch, classes].
+          [batch, ...], floats in float32 at least.
         """
         masks = boolean_masks(kept, self.network.full_widths)
         params, others = split_variables(self.model)
-        logits, after = forward(
+        outputs, after = forward(
             self.network,
             self.network.mask(params, masks),
             self.network.mask(others, masks),
@@ -48,6 +51,7 @@ class MaskedNetwork(nnx.Module):
             train=not self.deterministic,
             convolution=self.convolution,
             statistics_masks=self.network.statistics_masks(masks),
+            key=key,
         )
         nnx.update(self.model, self.network.select(masks, after, others))
-        return logits
+        return outputs
