@@ -69,6 +69,8 @@ class Options:
     training: Plain[TrainingSettings] = TrainingSettings()
     record: PlainFlags[RecordSettings] = RecordSettings()
     output: Plain[OutputSettings] = OutputSettings()
+    share: bool = False
+    """Share out the runs among all processes that are started with this command, on any machines that see the folder."""
     dry_run: bool = False
     """Print what would be done, what it costs and about how long it takes, and write nothing."""
 
@@ -98,7 +100,7 @@ def main(options: Options) -> None:
         print(dry_run(planned(seeds), options.record, notes))
         return
     list(planned(seeds[:1]))  # bad input ends here, before anything is written
-    with open_folder(options.output, "compare", options, may_change=MAY_CHANGE) as folder:
+    with open_folder(options.output, "compare", options, may_change=MAY_CHANGE, shared=options.share) as folder:
         comparison = compare(
             methods,
             seeds,
@@ -112,8 +114,10 @@ def main(options: Options) -> None:
             targets=targets,
             device=options.device,
             first=world,
+            share=options.share,
         )
-        write_report(folder.path / "report.md", "Comparison", comparison.section)
+        with folder.alone() if options.share else contextlib.nullcontext():
+            write_report(folder.path / "report.md", "Comparison", comparison.section)
         print(comparison.section.text)
         print(f"report: {folder.path / 'report.md'}")
 
@@ -129,13 +133,14 @@ def given_or_shipped(options: Options, world: World) -> DropoutTable | None:
 
 def searched(options: Options, world: World, folder: RunFolder) -> DropoutTable:
     """A table that is searched once and kept in the folder."""
-    if (folder.path / "table.json").exists():
-        return table_of(str(folder.path / "table.json"), world)
-    print(
-        f"no table is shipped for this {options.world.model}: searching one first (experiments/search.py does it at length)"
-    )
-    short = SearchSettings(population=24, generations=8)
-    return search_table(world, options.training, short, ProgressSettings(held_out=500), folder).table
+    with folder.alone() if options.share else contextlib.nullcontext():
+        if (folder.path / "table.json").exists():
+            return table_of(str(folder.path / "table.json"), world)
+        print(
+            f"no table is shipped for {options.world.model}: searching one first (experiments/search.py does it at length)"
+        )
+        short = SearchSettings(population=24, generations=8)
+        return search_table(world, options.training, short, ProgressSettings(held_out=500), folder).table
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from distreal_jax.errors import InputError
 from distreal_jax.experiment.surroundings import keep_streams_usable, prepare_jax
 from distreal_jax.files import user_path
 from distreal_jax.record.interruption import STOPPING
+from distreal_jax.record.json_values import settings_hash
 from distreal_jax.record.run_folder import RunFolder
 from distreal_jax.settings import SEEDS, check_settings
 
@@ -39,6 +40,7 @@ PlainFlags = Annotated[Settings, tyro.conf.arg(name="")]
 PARSING = (tyro.conf.FlagCreatePairsOff,)
 """How command lines are parsed: a flag such as `--dry-run` has no opposite."""
 
+_DECIDE_NOTHING = ("output", "dry_run", "share")  # options
 _MOST_SEEDS = 1000  # of one range, chosen by us: more is a slip of the keyboard
 
 
@@ -174,7 +176,13 @@ def _stop(number: int, _: FrameType | None) -> NoReturn:
 
 
 def open_folder(
-    output: OutputSettings, name: str, options: Any, *, may_change: Collection[str] = (), **decided: Any
+    output: OutputSettings,
+    name: str,
+    options: Any,
+    *,
+    may_change: Collection[str] = (),
+    shared: bool = False,
+    **decided: Any,
 ) -> RunFolder:
     """The run's folder: `--out`, or runs/NAME-HASH of all that decides the results.
 
@@ -183,13 +191,16 @@ def open_folder(
       name: Of the experiment.
       options: A dataclass; all of it but where the output goes.
       may_change: Options in which a run may differ from what the folder holds already.
+      shared: Other processes have the folder too, as `RunFolder.let_go`.
       **decided: What stands for an option whose text alone does not decide, such as a table's contents for its file.
     """
-    settings = {key: value for key, value in dataclasses.asdict(options).items() if key not in ("output", "dry_run")}
+    settings = {key: value for key, value in dataclasses.asdict(options).items() if key not in _DECIDE_NOTHING}
     settings |= decided
-    if output.out is not None:
-        return RunFolder.at(output.out, settings, may_change=may_change)
-    return RunFolder.open(Path("runs"), name, settings)
+    path = output.out or Path("runs") / f"{name}-{settings_hash(settings)}"
+    folder = RunFolder.at(path, settings, may_change=may_change if output.out else (), wait=shared)
+    if shared:
+        folder.let_go()
+    return folder
 
 
 def parsed_list(text: str, what: str) -> list[str]:

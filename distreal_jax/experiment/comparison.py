@@ -10,6 +10,7 @@ import jax
 from distreal_jax.data.datasets import load_dataset
 from distreal_jax.errors import InputError
 from distreal_jax.experiment.command_line import OutputSettings
+from distreal_jax.experiment.sharing import shared_out
 from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
 from distreal_jax.fleet.round import Execution
 from distreal_jax.fleet.world import World, WorldSettings
@@ -25,6 +26,8 @@ from distreal_jax.record.tracking import open_tracker
 from distreal_jax.table import DropoutTable
 
 SHARES_OF_BEST = (0.7, 0.8, 0.9)  # of the best final accuracy: the targets where none are given, chosen by us
+
+_WORLDS_AT_HAND = 4  # while runs of several seeds are held by other processes; chosen by us
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +58,7 @@ def compare(
     device: DeviceModel = DeviceModel(),
     first: World | None = None,
     make_world: Callable[[int], World] | None = None,
+    share: bool = False,
 ) -> Comparison:
     """Runs every method with every seed, or what is left of them, and draws the comparison into the folder.
 
@@ -72,20 +76,31 @@ def compare(
       device: The model of energy and of links.
       first: The world of the first seed if it is made already.
       make_world: Makes the world of a seed, where settings can't name it: data, a task or a network of one's own.
+      share: Other processes do the same in the folder, which was let go: runs are shared out among them.
 
     Raises:
       InputError: Any of it is no good.
     """
-    results = []
-    every = federations(
-        methods, seeds, world_settings, training, searched=searched, execution=execution, first=first, make_world=make_world
-    )
-    for federation in every:
+
+    def run(federation: Federation) -> MethodResult:
         name = f"{federation.method.name}-seed{federation.world.seed}"
         with RunFolder.at(folder.path / name, _settings_of(federation, folder)) as own:
-            results.append(run_method(federation, record, output, own, alone=len(methods) * len(seeds) == 1))
+            result = run_method(federation, record, output, own, alone=len(methods) * len(seeds) == 1)
         jax.clear_caches()  # the steps of this method's entries: memory, not time, of the next one
-    return Comparison(tuple(results), draw(results, folder, targets, device))
+        return result
+
+    def of(seeds: Sequence[int]) -> Iterator[Federation]:
+        worlds: Any = {"first": first, "make_world": make_world}
+        return federations(methods, seeds, world_settings, training, searched=searched, execution=execution, **worlds)
+
+    if not share:
+        results = [run(federation) for federation in of(seeds)]
+        return Comparison(tuple(results), draw(results, folder, targets, device))
+    of_seed = functools.lru_cache(maxsize=_WORLDS_AT_HAND)(lambda seed: list(of([seed])))
+    runs = [(seed, index) for seed in seeds for index in range(len(methods))]
+    results = shared_out(runs, lambda run_of: run(of_seed(run_of[0])[run_of[1]]))
+    with folder.alone():
+        return Comparison(tuple(results), draw(results, folder, targets, device))
 
 
 def federations(

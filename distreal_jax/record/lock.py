@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Self
 
@@ -17,6 +18,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK = "run.lock"
+_PAUSE = 0.2  # seconds between two looks at a lock that is held, chosen by us
 _told = False
 
 
@@ -30,16 +32,22 @@ class FolderLock:
         self._descriptor: int | None = descriptor
 
     @classmethod
-    def take(cls, folder: Path, identity: str | None) -> Self:
+    def take(cls, folder: Path, identity: str | None, *, wait: bool = False) -> Self:
         """Locks a folder. Where the system or its disk has no locks, stderr says once that nothing guards it.
 
         Args:
           folder: The folder.
           identity: Stands for the settings of the run that is there; None: there is none.
+          wait: Until nobody else holds it.
 
         Raises:
           InputError: Another process holds it, which is named; or the folder can't be written.
         """
+        while wait:
+            try:
+                return cls.take(folder, identity)
+            except HeldError:
+                time.sleep(_PAUSE)
         with writing(folder):
             descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
             lock = cls(descriptor)

@@ -6,9 +6,10 @@ Everything else is replaced as a whole or not at all. A run that is killed at an
 process at a time writes them. What is read again is a document with a checksum, and says which settings it is of.
 """
 
+import contextlib
 import json
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -60,7 +61,15 @@ class RunFolder:
         return cls.at(Path(root) / f"{name}-{settings_hash(settings)}", settings, resume=resume)
 
     @classmethod
-    def at(cls, path: Path, settings: Mapping[str, Any], *, resume: bool = True, may_change: Collection[str] = ()) -> Self:
+    def at(
+        cls,
+        path: Path,
+        settings: Mapping[str, Any],
+        *,
+        resume: bool = True,
+        may_change: Collection[str] = (),
+        wait: bool = False,
+    ) -> Self:
         """Opens exactly this folder: a new run where it is new or empty, the same run again where it holds one.
 
         A `config.json` that is damaged or lost is written anew where the folder is known to be of these settings otherwise.
@@ -71,6 +80,7 @@ class RunFolder:
           resume: False: a folder that already holds a run is refused.
           may_change: Settings in which a run may differ from the one that the folder holds, such as the seeds of a
             comparison that is to have more of them.
+          wait: Until no other process holds the folder.
 
         Raises:
           InputError: The folder holds a run of other settings (the first that differs is named), is held by another process
@@ -81,7 +91,7 @@ class RunFolder:
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
             known = _identity_of(path)
-        lock = FolderLock.take(path, known)
+        lock = FolderLock.take(path, known, wait=wait)
         try:
             stored = _stored_config(path, known == identity)
             if stored is None and known not in (None, identity):
@@ -159,6 +169,19 @@ class RunFolder:
     def refuse_part(self, name: str, reason: str) -> None:
         """Moves a document that can't be believed out of the way and says so; what it held is made again."""
         sys.stderr.write(f"{reason}: kept as {set_aside(self.path / name)}, and made again\n")
+
+    def let_go(self) -> None:
+        """Lets other processes have the folder, from now on together: each writes in it inside `alone`."""
+        self._lock.release()
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Inside, no other process writes in the folder; waits for that. Of a folder that was let go."""
+        lock = FolderLock.take(self.path, self.identity, wait=True)
+        try:
+            yield
+        finally:
+            lock.release()
 
     def say_what_changed(self) -> None:
         """Says in a line on stderr under what else than the last time the run goes on: platform, devices, versions."""
