@@ -7,6 +7,7 @@ import jax
 import optax
 
 from distreal_jax.fleet.federation import Federation
+from distreal_jax.step import in_full_precision
 
 # Chosen by us. Confident mistakes of a model that learns cost a few times what guessing does, and weights that learn grow by
 # a small factor; what blows up does so by many orders of magnitude in a few rounds.
@@ -44,4 +45,4 @@ def _norm(params: Any) -> float:
     return float(jax.device_get(_compiled_norm(params)))
 
 
-_compiled_norm = jax.jit(optax.tree.norm)
+_compiled_norm = jax.jit(lambda params: optax.tree.norm(in_full_precision(params)))
