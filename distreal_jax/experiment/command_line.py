@@ -82,6 +82,7 @@ def run_command(main: Callable[[Options], None], options: type[Options] | Option
     except KeyboardInterrupt as stopped:
         sys.stderr.write(f"\nstopped; to go on from the last checkpoint: {shlex.join(sys.orig_argv)}\n")
         with contextlib.suppress(OSError):
+            sys.stderr.flush()
             sys.stdout.flush()
         # Not sys.exit: taking the interpreter down waits for a round that is still being computed, or crashes under it.
         os._exit(128 + (stopped.args[0] if stopped.args else signal.SIGINT))

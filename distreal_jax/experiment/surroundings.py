@@ -60,7 +60,7 @@ def _usable(stream: Any) -> Any:
         return stream  # of a notebook or a test, which look after it themselves
     raw = _Forgiving(stream.fileno(), "wb", closefd=False)
     return io.TextIOWrapper(
-        io.BufferedWriter(raw),
+        raw if device is buffer else io.BufferedWriter(raw),
         encoding=stream.encoding,
         errors="replace",
         line_buffering=stream.line_buffering,
