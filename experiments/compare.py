@@ -11,6 +11,8 @@ import contextlib
 import dataclasses
 import signal
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
@@ -30,16 +32,19 @@ from distreal_jax.experiment import (
     run_command,
     search_table,
     table_of,
+    tuned_table,
 )
 from distreal_jax.fleet.federation import UNIFORM_RATES, Federation, TrainingSettings
 from distreal_jax.fleet.round import Execution
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import Method, methods_named
-from distreal_jax.record import DeviceModel, RunFolder, write_report
+from distreal_jax.record import DeviceModel, RunFolder, Section, write_report
+from distreal_jax.record.json_values import json_value
 from distreal_jax.record.recorded_run import RecordSettings
 from distreal_jax.search import SearchSettings
 from distreal_jax.search.progress import ProgressSettings
 from distreal_jax.table import DropoutTable
+from distreal_jax.tuning import TunedSettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +62,8 @@ class Options:
     """Seeds, such as 0,1,2 or 0-4."""
     table: str | None = None
     """Dropout table: a file, or the name of a shipped one; {seed} in a path stands for the seed that is run."""
+    tuned: Path | None = None
+    """Tuned settings of each method, a file that experiments/tune.py wrote."""
     targets: str | None = None
     """Accuracies that methods are timed to, such as 0.5,0.6,0.7; without them 0.7, 0.8 and 0.9 of the best final one."""
     iso_compute: bool = False
@@ -84,23 +91,30 @@ def main(options: Options) -> None:
     methods = methods_named(parsed_list(options.methods, "methods"))
     if options.iso_compute:
         methods = tuple(dataclasses.replace(method, idle="train") for method in methods)
+    missing = options.dry_run and options.tuned is not None and not options.tuned.exists()
+    tuned = None if options.tuned is None or missing else TunedSettings.load(options.tuned)
     seeds, targets = parsed_seeds(options.seeds), parsed_targets(options.targets)
     world = World.make(options.world, seeds[0])
     table = given_or_shipped(options, world)
-    notes = [] if table else [f"A table for {options.world.model} would be searched first; uniform rates stand in for it."]
+    notes = [] if table else [f"A table for {options.world.model} is not there yet; uniform rates stand in for it."]
+    if missing:
+        notes.append(f"{options.tuned} is not there yet; the untuned settings stand in for it.")
 
     def known(world: World, _: Method) -> DropoutTable:
         return given_or_shipped(options, world) or DropoutTable.uniform(world.network, UNIFORM_RATES)
 
     def planned(seeds: Sequence[int]) -> Iterator[Federation]:
         settings = (options.world, options.training)
-        return federations(methods, seeds, *settings, searched=known, execution=options.execution, first=world)
+        how: Any = {"searched": known, "execution": options.execution, "tuned": tuned, "first": world}
+        return federations(methods, seeds, *settings, **how)
 
     if options.dry_run:
         print(dry_run(planned(seeds), options.record, notes))
         return
+    decided = {} if tuned is None else {"tuned": {method.name: method.point for method in tuned.methods}}
     list(planned(seeds[:1]))  # bad input ends here, before anything is written
-    with open_folder(options.output, "compare", options, may_change=MAY_CHANGE, shared=options.share) as folder:
+    shared = options.share
+    with open_folder(options.output, "compare", options, may_change=MAY_CHANGE, shared=shared, **decided) as folder:
         comparison = compare(
             methods,
             seeds,
@@ -113,19 +127,33 @@ def main(options: Options) -> None:
             execution=options.execution,
             targets=targets,
             device=options.device,
+            tuned=tuned,
             first=world,
             share=options.share,
         )
+        sections = [comparison.section, *([] if tuned is None else [tuned_section(tuned, options)])]
         with folder.alone() if options.share else contextlib.nullcontext():
-            write_report(folder.path / "report.md", "Comparison", comparison.section)
+            write_report(folder.path / "report.md", "Comparison", *sections)
         print(comparison.section.text)
         print(f"report: {folder.path / 'report.md'}")
+
+
+def tuned_section(tuned: TunedSettings, options: Options) -> Section:
+    """What each method was tuned to, where, and in what this comparison differs from that."""
+    world, training = (json_value(dataclasses.asdict(part)) for part in (options.world, options.training))
+    differs = "; ".join(tuned.differences(world, training))
+    said = f"Tuned under other settings than these: {differs}." if differs else "Tuned under these settings."
+    origin = f"{said} By `{tuned.provenance.get('command')}`, {tuned.provenance.get('date', '')[:10]}."
+    return Section("Tuned settings", f"{origin}\n\n{tuned_table(tuned)}")
 
 
 def given_or_shipped(options: Options, world: World) -> DropoutTable | None:
     """The table that is asked for, or the shipped one of the network if it is for just this network."""
     if options.table is not None:
-        return table_of(options.table.replace("{seed}", str(world.seed)), world)
+        path = options.table.replace("{seed}", str(world.seed))
+        if options.dry_run and path.endswith(".json") and not Path(path).exists():
+            return None
+        return table_of(path, world)
     with contextlib.suppress(InputError):
         return table_of(options.world.model, world)
     return None

@@ -30,7 +30,8 @@ from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import method_named
 from distreal_jax.record.recorded_run import RecordSettings
 from distreal_jax.record.run_folder import RESULTS_KIND
-from distreal_jax.settings import SEED
+from distreal_jax.settings import SEED, STEPS
+from distreal_jax.tuning import settings_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Options:
     """Dropout table: a file, or the name of a shipped one."""
     seed: Annotated[int, SEED] = 0
     """Of data split, devices, first weights and load."""
+    examples: Annotated[int, STEPS] | None = None
+    """Examples of a round in place of --steps, so that batch sizes compare at equal MACs."""
     execution: Execution = "compact"
     """compact: what is dropped is not computed; masked: the reference, one program for all entries."""
     world: Plain[WorldSettings] = WorldSettings()
@@ -60,12 +63,14 @@ class Options:
 
 def main(options: Options) -> None:
     """Trains and prints the result."""
-    method = method_named(options.method)
+    method, training = method_named(options.method), options.training
+    if options.examples is not None:
+        _, training = settings_of({}, method, dataclasses.replace(training, steps=options.examples, batch_size=1))
+        _, training = settings_of({"batch_size": options.training.batch_size}, method, training)
     world = World.make(options.world, options.seed)
     searched = table_of(options.table, world) if options.table is not None else None
-    federation = Federation(
-        world, method, table_for(method, world, searched, options.training), options.training, options.execution
-    )
+    table = table_for(method, world, searched, training)
+    federation = Federation(world, method, table, training, options.execution)
     if options.dry_run:
         print(dry_run([federation], options.record))
         return

@@ -36,7 +36,7 @@ def test_a_configs_methods_seeds_load_and_network_exist(name: str) -> None:
     options = config(name).CONFIG
     if hasattr(options, "methods"):  # studies of searches have none
         methods_named(parsed_list(options.methods, "methods"))
-    assert len(parsed_seeds(options.seeds)) >= 3
+    assert len(parsed_seeds(options.seeds)) >= 3 or hasattr(options, "trials")  # a tuning has few, and others
     assert options.world.model in NETWORKS
     make_availability(options.world.availability, seed=0, num_devices=5, data_dir=None)
 

@@ -281,6 +281,11 @@ BAD_INPUT = {
     "no accuracy to reach": ("compare", "--targets 50", "are not all above 0 and at most 1; give some such as"),
     "a link of no speed": ("compare", "--device.megabits-per-second 0", "megabits-per-second is 0"),
     "the old name of a method": ("train", "--method partial_batch", "is called 'adaptive_batch' now"),
+    "examples that make no mini-batches": (
+        "train",
+        "--method partial_work --examples 30",
+        "size of 20 does not divide the 30",
+    ),
     "no round": ("compare", "--rounds 0", "rounds is 0; give a whole number of at least 1"),
     "no evaluation": ("train", "--method partial_work --eval-every 0", "eval-every is 0; give a whole number of at least 1"),
     "more steps than can be counted": ("train", "--steps 100000000000000000000", "steps is a number of more than 20 digits"),
@@ -362,7 +367,7 @@ def test_a_run_of_other_settings_is_left_alone(command: Any, runs: Runs) -> None
     assert {path: path.read_bytes() for path in before} == before
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", [*SCRIPTS, "tune"])
 def test_help_says_what_every_option_is(script: str, command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
     status, printed, _ = command(script, "--help")
@@ -376,7 +381,7 @@ def test_help_says_what_every_option_is(script: str, command: Any, monkeypatch: 
         assert re.search(r"\s[A-Za-z]?[a-z]{2,}\b", explained), option
 
 
-@pytest.mark.parametrize("script", ["train", "compare"])
+@pytest.mark.parametrize("script", ["train", "compare", "tune"])
 def test_help_names_every_method(script: str, command: Any) -> None:
     _, printed, _ = command(script, "--help")
     words = set(re.findall(r"\w+", printed))
@@ -385,6 +390,6 @@ def test_help_names_every_method(script: str, command: Any) -> None:
 
 def test_the_scripts_are_these() -> None:
     """Whoever adds a script adds its run, its bad input and its help here."""
-    elsewhere = {"benchmark", "population", "results", "search_study", "proxy_study", "carry_over", "table_shapes"}
+    elsewhere = {"benchmark", "population", "results", "search_study", "proxy_study", "carry_over", "table_shapes", "tune"}
     with contextlib.chdir(ROOT):
         assert {path.stem for path in Path("experiments").glob("*.py")} == {*SCRIPTS, *elsewhere}

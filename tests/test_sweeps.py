@@ -31,16 +31,17 @@ def runs(sweep: dict[str, Any]) -> list[list[str]]:
 
 
 def test_there_are_sweeps() -> None:
-    assert {path.stem for path in SWEEPS} >= {"availability_rate", "methods_by_seeds"}
+    assert {path.stem for path in SWEEPS} >= {"availability_rate", "methods_by_seeds", "tune"}
 
 
 def test_every_run_of_a_sweep_is_a_command_line_that_its_script_takes(sweep: dict[str, Any]) -> None:
-    assert sweep["method"] == "grid"
+    assert sweep["method"] in ("grid", "bayes") and (sweep["method"] == "grid" or "early_terminate" in sweep)
     options = importlib.import_module(sweep["program"].removesuffix(".py").replace("/", ".")).Options
     fixed = [part for part in sweep["command"] if not part.startswith("${")]
     for arguments in runs(sweep):
         chosen = tyro.cli(options, args=[*fixed, *arguments], config=PARSING)
         method_named(chosen.method)
+        assert chosen.examples is None or chosen.examples % chosen.training.batch_size == 0
         make_availability(chosen.world.availability, seed=chosen.seed, num_devices=chosen.world.devices)
         assert chosen.output.wandb == "online"
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from distreal_jax.data.arrays import as_array, as_classes, as_images, as_tree, pixel_statistics, split_arrays
 from distreal_jax.data.handwritten import digits, mnist_writers
+from distreal_jax.data.partition import random_stream
 from distreal_jax.data.prepared import PreparedSet, quietly
 from distreal_jax.errors import InputError
 from distreal_jax.files import user_path
@@ -78,6 +79,48 @@ class Dataset:
         mean, std = pixel_statistics(xs["train"]) if inputs == "images" else (None, None)
         train, test = (Examples(xs[split], ys[split], mean, std) for split in splits)
         return cls(name, task, train, test, _clients(name, arrays.get("train_clients"), train.num_examples))
+
+    def shrunk(self, factor: int) -> "Dataset":
+        """The same images, so many times smaller on each side; its name says so.
+
+        Raises:
+          InputError: As `Examples.shrunk`.
+        """
+        train, test = (jax.tree.map(np.asarray, part.shrunk(factor)) for part in (self.train, self.test))
+        return dataclasses.replace(self, name=f"{self.name} at {train.size}", train=train, test=test)
+
+    def validated(self, share: float, seed: int) -> "Dataset":
+        """The same data set with a part of its training examples in place of the test examples: to tune on.
+
+        The part has its share of each class, where there are classes. Who owns an example stays as it is, but for owners all
+        of whose examples are taken, who leave.
+
+        Args:
+          share: Of the training examples, above 0 and below 1.
+          seed: Of the draw.
+
+        Raises:
+          InputError: The share is outside (0, 1), or leaves no example on one of the two sides.
+        """
+        count = self.train.num_examples
+        if not 0 < share < 1:
+            raise InputError(f"a validation split of {share:g} of the training examples; give a share above 0 and below 1")
+        order = random_stream(seed, "validation split").permutation(count)
+        if self.task.num_classes is not None:  # by class, in random order within each; then every so-manieth
+            order = order[np.argsort(np.asarray(self.train.targets)[order], kind="stable")]
+        taken = np.zeros(count, dtype=bool)
+        taken[order[np.floor((np.arange(count) + 1) * share) > np.floor(np.arange(count) * share)]] = True
+        if taken.all() or not taken.any():
+            raise InputError(f"a validation split of {share:g} of {count} training examples leaves one side without any")
+
+        def part(chosen: npt.NDArray[np.bool_]) -> Examples:
+            inputs, targets = jax.tree.map(lambda leaf: leaf[chosen], (self.train.inputs, self.train.targets))
+            return self.train._replace(inputs=inputs, targets=targets)
+
+        owners = self.train_clients
+        if owners is not None:
+            owners = np.unique(owners[~taken], return_inverse=True)[1].astype(np.int32)
+        return dataclasses.replace(self, train=part(~taken), test=part(taken), train_clients=owners)
 
     @property
     def num_classes(self) -> int | None:

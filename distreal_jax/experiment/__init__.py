@@ -14,6 +14,7 @@ from distreal_jax.experiment.comparison import Comparison, compare, federations,
 from distreal_jax.experiment.dry_run import dry_run
 from distreal_jax.experiment.search_dry_run import search_dry_run
 from distreal_jax.experiment.table_search import TableSearch, search_table, table_of, table_section
+from distreal_jax.experiment.tuning import tuned_table
 
 __all__ = [
     "Comparison",
@@ -34,4 +35,5 @@ __all__ = [
     "search_table",
     "table_of",
     "table_section",
+    "tuned_table",
 ]

@@ -24,6 +24,7 @@ from distreal_jax.record.run_folder import RESULTS_KIND, RunFolder
 from distreal_jax.record.summary import summarise
 from distreal_jax.record.tracking import open_tracker
 from distreal_jax.table import DropoutTable
+from distreal_jax.tuning import TunedSettings
 
 SHARES_OF_BEST = (0.7, 0.8, 0.9)  # of the best final accuracy: the targets where none are given, chosen by us
 
@@ -56,6 +57,7 @@ def compare(
     execution: Execution = "compact",
     targets: Sequence[float] | None = None,
     device: DeviceModel = DeviceModel(),
+    tuned: TunedSettings | None = None,
     first: World | None = None,
     make_world: Callable[[int], World] | None = None,
     share: bool = False,
@@ -74,6 +76,7 @@ def compare(
       execution: `compact` or `masked`.
       targets: Accuracies that methods are timed to; None: `SHARES_OF_BEST` of the best final accuracy.
       device: The model of energy and of links.
+      tuned: Settings of each method in place of the usual ones.
       first: The world of the first seed if it is made already.
       make_world: Makes the world of a seed, where settings can't name it: data, a task or a network of one's own.
       share: Other processes do the same in the folder, which was let go: runs are shared out among them.
@@ -90,8 +93,8 @@ def compare(
         return result
 
     def of(seeds: Sequence[int]) -> Iterator[Federation]:
-        worlds: Any = {"first": first, "make_world": make_world}
-        return federations(methods, seeds, world_settings, training, searched=searched, execution=execution, **worlds)
+        how: Any = {"searched": searched, "execution": execution, "tuned": tuned, "first": first, "make_world": make_world}
+        return federations(methods, seeds, world_settings, training, **how)
 
     if not share:
         results = [run(federation) for federation in of(seeds)]
@@ -111,6 +114,7 @@ def federations(
     *,
     searched: Callable[[World, Method], DropoutTable],
     execution: Execution = "compact",
+    tuned: TunedSettings | None = None,
     first: World | None = None,
     make_world: Callable[[int], World] | None = None,
 ) -> Iterator[Federation]:
@@ -118,13 +122,16 @@ def federations(
     if training.rounds < 1 or not methods:
         raise InputError("nothing to compare; give at least one method and one round")
     if make_world is None:
-        dataset = first.dataset if first else load_dataset(world_settings.dataset, world_settings.data_dir)
+        # A world's data are not the whole set where they were shrunk, or a validation split was taken.
+        whole = first and not world_settings.validation and world_settings.shrink == 1
+        dataset = first.dataset if first and whole else load_dataset(world_settings.dataset, world_settings.data_dir)
         make_world = functools.partial(World.make, world_settings, dataset=dataset)
+    each = [tuned.of(method, training) if tuned else (method, training) for method in methods]
     for seed in seeds:
         world = first if first and first.seed == seed else make_world(seed)
-        tables = {m.name: table_for(m, world, searched(world, m) if m.rates == "table" else None, training) for m in methods}
-        for method in methods:
-            yield Federation(world, method, tables[method.name], training, execution)
+        for method, own in each:
+            table = table_for(method, world, searched(world, method) if method.rates == "table" else None, own)
+            yield Federation(world, method, table, own, execution)
 
 
 def run_method(
@@ -152,6 +159,7 @@ def _settings_of(federation: Federation, folder: RunFolder) -> dict[str, Any]:
     return {
         "comparison": {key: value for key, value in folder.settings.items() if key not in folder.may_change},
         "method": dataclasses.asdict(federation.method),
+        "training": dataclasses.asdict(federation.training),
         "seed": federation.world.seed,
         "table": table_settings(federation),
         "network": federation.world.network.signature(),

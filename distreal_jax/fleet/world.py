@@ -39,6 +39,8 @@ class WorldSettings:
         tiers:1,0.5,0.25, markov:1,0.5,0.1,2, planetlab, phones or trace:FILE,round_seconds=600.
       cost: What devices choose an entry by, and what a round's work is counted in: macs, or seconds:DEVICE where
         experiments/profile_device.py has measured the table on DEVICE.
+      shrink: Images are made so many times smaller on each side, by means over squares; 1: not.
+      validation: Share of the training examples that is held out and scored in place of the test set, for tuning; 0: none.
     """
 
     dataset: str = "digits"
@@ -48,6 +50,8 @@ class WorldSettings:
     devices: Annotated[int, Within(0, MOST_DEVICES)] = 100
     availability: str = "redrawn:0.1,1,3"
     cost: str = "macs"
+    shrink: Annotated[int, Within(1, 1000)] = 1
+    validation: Annotated[float, Within(0, 1, below=True)] = 0.0
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -103,6 +107,9 @@ class World:
         if not 0 <= seed < SEEDS:
             raise InputError(f"seed {seed} is outside 0 to {SEEDS - 1}; give one of those")
         dataset = dataset or load_dataset(settings.dataset, settings.data_dir)
+        if settings.shrink > 1:
+            dataset = dataset.shrunk(settings.shrink)
+        held_back, dataset = dataset, dataset.validated(settings.validation, seed) if settings.validation else dataset
         if model is None:
             model = _network_named(settings.model, dataset, seed)
         partition = partition_of(settings, dataset, seed)
@@ -117,7 +124,10 @@ class World:
         check_tokens(network, params, others, (train, test))
         statistics = np.random.default_rng(0).permutation(train.num_examples)[:STATISTICS_EXAMPLES]
         evaluator = Evaluator(network, others, test, train, statistics, dataset.task)
-        return cls(dataset, partition, availability, network, params, others, train, evaluator, seed, settings.cost)
+        also_on = {}
+        if settings.validation:  # reported at the end of a run, never chosen by
+            also_on["test"] = dataclasses.replace(evaluator, test=jax.tree.map(jnp.asarray, held_back.test))
+        return cls(dataset, partition, availability, network, params, others, train, evaluator, seed, settings.cost, also_on)
 
 
 def _network_named(name: str, dataset: Dataset, seed: int) -> nnx.Module:

@@ -22,6 +22,7 @@ from distreal_jax.record.pictures import (
     rates_heatmap,
     rivals_picture,
     seconds_picture,
+    sensitivity_picture,
     utilisation_picture,
 )
 from distreal_jax.record.provenance import provenance
@@ -69,6 +70,7 @@ __all__ = [
     "read_metrics",
     "rivals_picture",
     "seconds_picture",
+    "sensitivity_picture",
     "settings_hash",
     "summarise",
     "time_to_target",

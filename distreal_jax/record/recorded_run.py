@@ -206,11 +206,11 @@ def _finished(federation: Federation, folder: RunFolder, settings: RecordSetting
     except InputError as error:
         folder.refuse_part(RESULT, str(error))
         return None
-    if result.rounds[-1] < federation.training.rounds and "rounds" in folder.may_change:
-        return None  # it is to have more rounds
-    asked = (federation.method.name, federation.world.seed, float(federation.training.rounds))
+    asked, rounds = (federation.method.name, federation.world.seed), float(federation.training.rounds)
     stopped = settings.stop_on_divergence and result.divergence is not None
-    if (result.method, result.seed, asked[2] if stopped else result.rounds[-1]) != asked:
+    if "rounds" in folder.may_change and (result.method, result.seed) == asked:
+        return result if stopped or result.rounds[-1] >= rounds else None  # it is to have more, and goes on
+    if (result.method, result.seed, rounds if stopped else result.rounds[-1]) != (*asked, rounds):
         reason = f"is of {result.method} with seed {result.seed} and {result.rounds[-1]:g} rounds, not of this run"
         folder.refuse_part(RESULT, f"{folder.path / RESULT} {reason}")
         return None

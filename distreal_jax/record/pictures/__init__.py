@@ -10,6 +10,7 @@ from distreal_jax.record.pictures.comparison import (
 from distreal_jax.record.pictures.device import availability_picture, seconds_picture
 from distreal_jax.record.pictures.search import Front, front_picture, hypervolume_picture, rates_heatmap
 from distreal_jax.record.pictures.studies import conditions_picture, proxy_picture, rivals_picture
+from distreal_jax.record.pictures.tuning import sensitivity_picture
 
 __all__ = [
     "Front",
@@ -25,5 +26,6 @@ __all__ = [
     "rates_heatmap",
     "rivals_picture",
     "seconds_picture",
+    "sensitivity_picture",
     "utilisation_picture",
 ]

@@ -1,5 +1,6 @@
 """The pictures of methods under the same load: accuracy over time and cost, what became of resources, fairness, the map."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -165,13 +166,14 @@ def costs_picture(path: Path, runs: Mapping[str, Sequence[MethodResult]], device
                 style = styles[method]
                 axes.plot(unit * along, values.mean(axis=0), color=style.colour, linestyle=style.line)
                 axes.plot(unit * along[-1:], values.mean(axis=0)[-1:], color=style.colour, marker=style.marker or "_")
-            axes.set_xscale("log")
+            if axis != "link_seconds":  # seconds of all methods are of one size
+                axes.set_xscale("log")
             axes.set(xlabel=label, ylabel=f"test {score}")
             axes.grid(True, axis="y")
         for method, results in runs.items():
             style, memory = styles[method], max(result.memory_bytes for result in results)
             final = float(np.mean([result.final for result in results]))
-            drawn = {"color": style.colour, "marker": style.marker or "_", "linestyle": ""}
+            drawn = {"color": style.colour, "marker": style.marker or "_", "markeredgewidth": 2.0, "linestyle": ""}
             grid[4].plot([1e-6 * memory], [final], **drawn)
             grid[5].plot([], [], **(drawn | {"linestyle": style.line}), label=style.label)
         grid[4].set(xlabel="peak memory of a device (MB)", ylabel=f"final {score}")
@@ -216,7 +218,7 @@ def map_picture(
             if winners[row][column]:
                 style = style_of(winners[row][column])
                 box = {"facecolor": style.colour, "alpha": 0.15, "edgecolor": "none", "pad": 4.0}
-                words = style.label.replace(", ", ",\n") + f"\n{best[row][column]:.3f}"
+                words = textwrap.fill(style.label, 14) + f"\n{best[row][column]:.3f}"
                 left.text(column, row, words, ha="center", va="center", fontsize=9, bbox=box)
             if np.isfinite(margin):
                 colour = "white" if abs(margin) > 0.65 * limit else "black"

@@ -70,6 +70,8 @@ _STYLES = {
     "drop_stragglers": Style("stragglers dropped", "#882255", "<"),
     "partial_work": Style("partial work", "#009E73", ">"),
     "adaptive_batch": Style("adaptive batch", "#B2182B", "*"),
+    "fedprox": Style("FedProx", "#44AA99", "p"),
+    "fednova": Style("FedNova", "#117733", "h"),
     "full_resources": Style("full resources", "#000000", "", "--"),
 }
 _OTHER_COLOURS = ("#117733", "#AA4499", "#661100", "#44AA99", "#6699CC", "#888888")

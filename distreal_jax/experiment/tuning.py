@@ -1,0 +1,233 @@
+"""Tuning as part of an experiment: the same number of trials for every method, on a validation split with seeds of its own.
+
+The first points of a method are trained for a quarter of the rounds, the better half of them for half, the better half of
+these to the end (successive halving: Jamieson and Talwalkar, AISTATS 2016). Then the neighbours of the best are tried one by
+one, each to half of the rounds, and to the end if it is ahead there. All of it is recorded runs: it can be stopped, and goes
+on where it was.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from scipy import stats
+
+from distreal_jax.experiment.comparison import table_settings
+from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
+from distreal_jax.fleet.round import Execution
+from distreal_jax.fleet.world import World
+from distreal_jax.methods import Method
+from distreal_jax.record.json_values import settings_hash
+from distreal_jax.record.method_result import MethodResult
+from distreal_jax.record.recorded_run import RecordSettings, recorded_run
+from distreal_jax.record.report import markdown_table
+from distreal_jax.record.run_folder import RunFolder
+from distreal_jax.record.statistics import final_accuracy
+from distreal_jax.table import DropoutTable
+from distreal_jax.tuning import (
+    Knob,
+    Point,
+    TunedMethod,
+    TunedSettings,
+    at_edges,
+    first_points,
+    knobs_of,
+    next_point,
+    settings_of,
+)
+
+FIRST_SHARE = 2 / 3  # of the trials that spread out; the others look around the best; chosen by us
+Searched = Callable[[World, Method], DropoutTable]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One point of a method, trained with every seed of the tuning.
+
+    Attributes:
+      point: A value for each knob.
+      results: One for each seed, as far as they were trained.
+    """
+
+    point: Point
+    results: tuple[MethodResult, ...]
+
+    @property
+    def rounds(self) -> float:
+        """Rounds that were trained."""
+        return min(result.rounds[-1] for result in self.results)
+
+    def score(self, rounds: float | None = None) -> float:
+        """Validation accuracy after so many rounds: the mean of the last three evaluations until then, and over seeds."""
+        until = self.rounds if rounds is None else rounds
+        curves = (zip(result.rounds, result.accuracies, strict=True) for result in self.results)
+        return float(np.mean([final_accuracy([accuracy for at, accuracy in curve if at <= until]) for curve in curves]))
+
+    @property
+    def tested(self) -> float:
+        """Test accuracy at the end, mean over seeds: reported, never chosen by."""
+        return float(np.mean([result.accuracy_on["test"] for result in self.results]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuning:
+    """What tuning one method found.
+
+    Attributes:
+      method: The method, untuned.
+      knobs: What it was tuned over.
+      trials: All trials, in the order in which they were made; the first is of the usual settings.
+      best: The best of those that were trained to the end.
+    """
+
+    method: Method
+    knobs: tuple[Knob, ...]
+    trials: tuple[Trial, ...]
+    best: Trial
+
+    def tuned(self) -> TunedMethod:
+        """For the file of tuned settings."""
+        tried = [trial.point for trial in self.trials]
+        edges = {name: self.best.point[name] for name in at_edges(self.knobs, self.best.point, tried)}
+        scores = self.best.score(), self.trials[0].score()
+        return TunedMethod(self.method.name, self.best.point, *scores, len(self.trials), edges)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuner:
+    """Runs trials in the worlds of the tuning's seeds.
+
+    Attributes:
+      worlds: One for each seed, with a validation split in place of the test set.
+      training: The usual settings; its rounds are those of the end.
+      record: How runs are watched.
+      folder: Gets a folder for each trial and seed; None: nothing can be trained.
+      searched: The searched table for a method in a world.
+      execution: `compact` or `masked`.
+    """
+
+    worlds: tuple[World, ...]
+    training: TrainingSettings
+    record: RecordSettings
+    folder: RunFolder | None
+    searched: Searched
+    execution: Execution = "compact"
+
+    @property
+    def rungs(self) -> tuple[int, int, int]:
+        """Rounds of a quarter, a half and the whole, at evaluations."""
+        every, rounds = self.record.eval_every, self.training.rounds
+        quarter, half = (min(rounds, math.ceil(rounds / part / every) * every) for part in (4, 2))
+        return quarter, half, rounds
+
+    def federation(self, method: Method, point: Point, world: World, rounds: int) -> Federation:
+        """A trial in a world."""
+        tuned, training = settings_of(point, method, dataclasses.replace(self.training, rounds=rounds))
+        searched = self.searched(world, tuned) if tuned.rates == "table" else None
+        return Federation(world, tuned, table_for(tuned, world, searched, training), training, self.execution)
+
+    def trained(self, method: Method, point: Point, rounds: int) -> Trial:
+        """A trial, trained to so many rounds or gone on with from fewer."""
+        results = []
+        assert self.folder is not None
+        for world in self.worlds:
+            federation = self.federation(method, point, world, rounds)
+            settings = {
+                "tuning": {key: value for key, value in self.folder.settings.items() if key not in self.folder.may_change},
+                "method": dataclasses.asdict(federation.method),
+                "training": dataclasses.asdict(federation.training) | {"rounds": self.training.rounds},
+                "seed": world.seed,
+                "table": table_settings(federation),
+                "rounds": rounds,
+            }
+            name = settings_hash({"method": method.name, "point": point})
+            path = self.folder.path / method.name / f"{name}-seed{world.seed}"
+            with RunFolder.at(path, settings, may_change=("rounds",)) as own:
+                results.append(recorded_run(federation, own, self.record))
+            jax.clear_caches()  # of this trial's steps: memory, not time, of the next
+        return Trial(point, tuple(results))
+
+    def tune(self, method: Method, trials: int, seed: int, said: Callable[[str], None] = lambda _: None) -> Tuning:
+        """The best of so many trials of a method.
+
+        Args:
+          method: The method.
+          trials: Points that are tried, the usual settings among them.
+          seed: Of what is drawn.
+          said: Told about each trial.
+        """
+        knobs, generator = knobs_of(method, self.training), np.random.default_rng([seed, *method.name.encode()])
+        quarter, half, rounds = self.rungs
+        points = first_points(knobs, max(1, math.ceil(trials * FIRST_SHARE)), generator)
+        done = {_key(point): self.trained(method, point, quarter) for point in points}
+        usual = _key(points[0])
+        for before, after in ((quarter, half), (half, rounds)):
+            alive = [key for key, trial in done.items() if trial.rounds >= before]
+            kept = sorted(alive, key=lambda key: -done[key].score(before))[: math.ceil(len(alive) / 2)]
+            for key in dict.fromkeys([*kept, usual]):  # the usual settings go to the end, to be compared with
+                done[key] = self.trained(method, done[key].point, after)
+        best = max((trial for trial in done.values() if trial.rounds >= rounds), key=Trial.score)
+        said(f"{method.name}: {len(done)} of {trials} trials, best {best.score():.3f}")
+        while len(done) < trials:
+            point = next_point(knobs, best.point, [trial.point for trial in done.values()], generator)
+            if point is None:
+                break
+            trial = self.trained(method, point, half)
+            if trial.score(half) > best.score(half):
+                trial = self.trained(method, point, rounds)
+            done[_key(point)] = trial
+            if trial.rounds >= rounds and trial.score() > best.score():
+                best = trial
+            said(f"{method.name}: {len(done)} of {trials} trials, best {best.score():.3f}")
+        return Tuning(method, knobs, tuple(done.values()), best)
+
+
+def tuning_table(tunings: Sequence[Tuning]) -> str:
+    """For a report: each method's scores and what was chosen."""
+    rows = [["method", "trials", "untuned", "tuned", "gain", "test", "rank correlation with test", "at the edge"]]
+    for tuning in tunings:
+        tuned, ended = tuning.tuned(), [trial for trial in tuning.trials if trial.rounds >= tuning.best.rounds]
+        correlation = "–"
+        if len(ended) > 2:
+            found = stats.spearmanr([trial.score() for trial in ended], [trial.tested for trial in ended]).statistic
+            correlation = f"{found:+.2f} ({len(ended)} trials)"
+        rows.append(
+            [
+                f"`{tuned.name}`",
+                str(tuned.trials),
+                f"{tuned.untuned:.3f}",
+                f"{tuned.score:.3f}",
+                f"{tuned.score - tuned.untuned:+.3f}",
+                f"{tuning.best.tested:.3f}",
+                correlation,
+                ", ".join(f"{name} {value}" for name, value in tuned.at_edge.items()) or "–",
+            ]
+        )
+    return markdown_table(rows)
+
+
+def tuned_table(settings: TunedSettings) -> str:
+    """The settings that each method was tuned to."""
+    names = list(dict.fromkeys(name for method in settings.methods for name in method.point))
+    rows = [["method", *names, "validation accuracy"]]
+    for method in settings.methods:
+        cells = [str(method.point.get(name, "–")) for name in names]
+        rows.append([f"`{method.name}`", *cells, f"{method.score:.3f}"])
+    return markdown_table(rows)
+
+
+def _key(point: Mapping[str, Any]) -> str:
+    return json.dumps(point, sort_keys=True)
+
+
+def rounds_of(trials: int, rungs: tuple[int, int, int]) -> int:
+    """The most rounds that the trials of a method take with one seed."""
+    quarter, half, rounds = rungs
+    first = max(1, math.ceil(trials * FIRST_SHARE))
+    at_half = min(first, math.ceil(first / 2) + 1)  # the usual settings go on in any case
+    at_end = min(at_half, math.ceil(at_half / 2) + 1)
+    return first * quarter + at_half * (half - quarter) + at_end * (rounds - half) + (trials - first) * rounds

@@ -1,0 +1,52 @@
+"""The picture of tuning: how much a method's accuracy depends on its learning rate and batch size."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+from distreal_jax.record.pictures.look import GREY, check_lengths, picture, style_of
+
+_COLUMNS = 3
+
+
+def sensitivity_picture(
+    path: Path,
+    trials: Mapping[str, Sequence[tuple[float, int, float]]],
+    best: Mapping[str, tuple[float, int, float]],
+    rounds: int,
+) -> None:
+    """A panel for each method: accuracy over the learning rate, a line for each batch size through its best trials.
+
+    Args:
+      path: The PNG file.
+      trials: Method -> for each trial its learning rate, batch size and validation accuracy after `rounds`.
+      best: Method -> learning rate, batch size and accuracy after `rounds` of what was chosen.
+      rounds: After which all trials are compared.
+    """
+    check_lengths("tuning", list(trials))
+    sizes = sorted({size for points in trials.values() for _, size, _ in points})
+    colours = dict(zip(sizes, matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(sizes))), strict=True))
+    lines = -(-len(trials) // _COLUMNS)
+    columns = min(_COLUMNS, len(trials))
+    with picture(path, 1.4 + 3.1 * columns, 1.1 + 2.3 * lines) as figure:
+        grid = np.atleast_1d(figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)).ravel()
+        for axes in grid[len(trials) :]:
+            axes.axis("off")
+        for axes, (method, points) in zip(grid, trials.items(), strict=False):
+            for size in sizes:
+                of_size = [(rate, accuracy) for rate, batch, accuracy in points if batch == size]
+                rates = sorted({rate for rate, _ in of_size})
+                highest = [max(accuracy for at, accuracy in of_size if at == rate) for rate in rates]
+                axes.plot(rates, highest, color=colours[size], linewidth=1.2)
+                axes.plot(*zip(*of_size, strict=True) if of_size else ((), ()), "o", color=colours[size], markersize=4)
+            rate, _, accuracy = best[method]
+            axes.plot([rate], [accuracy], "o", markersize=11, markerfacecolor="none", color=GREY)
+            axes.set_xscale("log")
+            axes.set_title(style_of(method).label, fontsize=10)
+            axes.grid(True, axis="y")
+        handles = [matplotlib.lines.Line2D([], [], color=colours[size], marker="o", label=f"{size}") for size in sizes]
+        figure.legend(handles=handles, loc="outside right upper", title="batch size", fontsize=9)
+        figure.supxlabel("learning rate", fontsize=10)
+        figure.supylabel(f"validation accuracy after {rounds} rounds", fontsize=10)

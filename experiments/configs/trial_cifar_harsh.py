@@ -1,0 +1,30 @@
+"""Which tuned method learns ResNet-20 on CIFAR-10 fastest under harsh load?
+
+    python -m experiments.configs.trial_cifar_harsh --data-dir ../shared/tfds
+
+CIFAR-10 at 16x16, Dirichlet 0.3, 100 devices, 10 a round, 300 rounds, availability from a twentieth to a half, redrawn
+three times a round; tuned by trial_tune_cifar, a table searched for each seed, 4 seeds.
+
+Expected: not run yet (0 of its seeds), and to be estimated by --dry-run; more than 7 min on 2 CPU cores in any case.
+"""
+
+from pathlib import Path
+
+from distreal_jax.experiment import run_command
+from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.world import WorldSettings
+from distreal_jax.record.recorded_run import RecordSettings
+from experiments.compare import Options, main
+
+CONFIG = Options(
+    methods="distreal,distreal_uniform,heterofl,fjord,fedrolex,small_network,small_ensemble,partial_work,adaptive_batch,full_resources",
+    seeds="0-3",
+    table="runs/trial_table_cifar10_{seed}/table.json",
+    tuned=Path("runs/trial_tune_cifar/tuned.json"),
+    world=WorldSettings("cifar10", model="resnet20", partition="dirichlet:0.3", availability="redrawn:0.05,0.5,3", shrink=2),
+    training=TrainingSettings(rounds=300),
+    record=RecordSettings(eval_every=10),
+)
+
+if __name__ == "__main__":
+    run_command(main, CONFIG)

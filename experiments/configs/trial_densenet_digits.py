@@ -1,0 +1,29 @@
+"""Does a network of another kind, DenseNet-40-BC, order tuned methods as ResNet-20 does?
+
+    python -m experiments.configs.trial_densenet_digits
+
+Digits, Dirichlet 0.3, harsh load; the settings of trial_tune_digits, with one rate for all layers in place of a table, 4
+seeds.
+
+Expected: not run yet (0 of its seeds), and to be estimated by --dry-run; more than 7 min on 2 CPU cores in any case.
+"""
+
+from pathlib import Path
+
+from distreal_jax.experiment import run_command
+from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.world import WorldSettings
+from distreal_jax.record.recorded_run import RecordSettings
+from experiments.compare import Options, main
+
+CONFIG = Options(
+    methods="distreal_uniform,heterofl,small_network,partial_work,full_resources",
+    seeds="0-3",
+    tuned=Path("runs/trial_tune_digits/tuned.json"),
+    world=WorldSettings("digits", model="densenet40", availability="redrawn:0.05,0.5,3"),
+    training=TrainingSettings(rounds=40),
+    record=RecordSettings(eval_every=4),
+)
+
+if __name__ == "__main__":
+    run_command(main, CONFIG)

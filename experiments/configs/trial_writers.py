@@ -1,0 +1,31 @@
+"""Does the order of tuned methods hold on a natural partition, one device for each writer?
+
+    python -m experiments.configs.trial_writers --data-dir ../shared/data
+
+MNIST by writer, harsh load; the settings of trial_tune_fashion, 5 seeds.
+
+Expected: not run yet (0 of its seeds), and to be estimated by --dry-run; more than 7 min on 2 CPU cores in any case.
+"""
+
+from pathlib import Path
+
+from distreal_jax.experiment import run_command
+from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.world import WorldSettings
+from distreal_jax.record.recorded_run import RecordSettings
+from experiments.compare import Options, main
+
+CONFIG = Options(
+    methods="distreal,distreal_uniform,heterofl,fjord,fedrolex,small_network,small_ensemble,partial_work,adaptive_batch,full_resources",
+    seeds="0-4",
+    table="small_cnn",
+    tuned=Path("runs/trial_tune_fashion/tuned.json"),
+    world=WorldSettings(
+        "mnist_writers", model="small_cnn", partition="natural", devices=0, availability="redrawn:0.02,0.2,3"
+    ),
+    training=TrainingSettings(rounds=60),
+    record=RecordSettings(eval_every=4),
+)
+
+if __name__ == "__main__":
+    run_command(main, CONFIG)

@@ -1,0 +1,288 @@
+"""Tuning: equal trials at equal MACs, a spread before a search, extended grids, and a file that comparisons take."""
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import jax
+import numpy as np
+import pytest
+from hypothesis import strategies
+
+from distreal_jax.data.datasets import load_dataset, synthetic_dataset
+from distreal_jax.errors import InputError
+from distreal_jax.experiment.tuning import Tuner, rounds_of
+from distreal_jax.fleet.federation import Federation, TrainingSettings
+from distreal_jax.fleet.world import World, WorldSettings
+from distreal_jax.methods import METHODS, method_named
+from distreal_jax.record.method_result import MethodResult
+from distreal_jax.record.metrics import read_metrics
+from distreal_jax.record.recorded_run import RecordSettings, recorded_run
+from distreal_jax.record.run_folder import RunFolder
+from distreal_jax.table import DropoutTable
+from distreal_jax.tuning import TunedMethod, TunedSettings, at_edges, first_points, knobs_of, next_point, settings_of
+from distreal_jax.tuning.knobs import batch_ladder
+
+TRAINING = TrainingSettings(rounds=8, devices_per_round=2, steps=4, batch_size=4)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation() -> Iterator[None]:
+    """Compiles quickly rather than well: what is computed here is thrown away."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@hypothesis.given(strategies.integers(1, 40), strategies.integers(1, 64))
+def test_batch_sizes_divide_the_examples_of_a_round_and_hold_the_usual_one(steps: int, size: int) -> None:
+    ladder = batch_ladder(TrainingSettings(steps=steps, batch_size=size))
+    assert list(ladder) == sorted(set(ladder)) and size in ladder and ladder[0] == 1
+    assert all(steps * size % other == 0 for other in ladder)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_point_is_a_method_at_equal_macs_of_a_round(name: str) -> None:
+    knobs = knobs_of(METHODS[name], TRAINING)
+    points = first_points(knobs, 12, np.random.default_rng(0))
+    assert len(points) == 12 and settings_of(points[0], METHODS[name], TRAINING)[1] == TRAINING
+    for point in points:
+        method, training = settings_of(point, METHODS[name], TRAINING)
+        assert training.steps * training.batch_size == 16 and method.name == name
+        assert set(point) == {knob.name for knob in knobs}
+
+
+def test_the_first_points_use_each_learning_rate_and_batch_size_about_equally() -> None:
+    training = TrainingSettings()
+    points = first_points(knobs_of(METHODS["heterofl"], training), 13, np.random.default_rng(0))[1:]
+    assert Counter(point["learning_rate"] for point in points) == dict.fromkeys((0.03, 0.1, 0.3, 1.0), 3)
+    assert Counter(point["batch_size"] for point in points) == dict.fromkeys((2, 4, 8, 20), 3)
+    assert len({(point["learning_rate"], point["batch_size"]) for point in points}) == 12
+
+
+def test_a_grid_whose_best_lies_at_its_edge_is_extended() -> None:
+    knobs, generator = knobs_of(METHODS["partial_work"], TrainingSettings()), np.random.default_rng(0)
+    tried = first_points(knobs, 12, generator)
+    best = {**tried[0], "learning_rate": 1.0}
+    tried.append(best)
+    assert "learning_rate" in at_edges(knobs, best, tried)
+    rates = []
+    for _ in range(8):
+        point = next_point(knobs, best, tried, generator)
+        assert point is not None and point not in tried and sum(point[name] != best[name] for name in best) == 1
+        tried.append(point)
+        rates.append(point["learning_rate"])
+        best = point if point["learning_rate"] > best["learning_rate"] else best
+    assert 3.0 in rates and 10.0 in rates
+    assert "learning_rate" not in at_edges(knobs, best, tried)  # there is nothing beyond 10
+
+
+def test_what_is_next_to_the_best_ends_when_all_of_it_was_tried() -> None:
+    knobs, generator = knobs_of(METHODS["full_resources"], TRAINING), np.random.default_rng(0)
+    tried = first_points(knobs, 1, generator)
+    while (point := next_point(knobs, tried[0], tried, generator)) is not None:
+        tried.append(point)
+    assert len(tried) == 1 + sum(len(knob.beside(knob.usual)) for knob in knobs)
+
+
+def test_a_validation_split_is_a_part_of_the_training_data_with_its_share_of_each_class() -> None:
+    whole = load_dataset("digits")
+    split = whole.validated(0.2, seed=3)
+    assert split.train.num_examples + split.test.num_examples == whole.train.num_examples
+    classes = np.bincount(split.test.targets) / np.bincount(whole.train.targets)
+    np.testing.assert_allclose(classes, 0.2, atol=0.01)
+    rows = {image.tobytes() for image in split.train.inputs} | {image.tobytes() for image in split.test.inputs}
+    assert rows == {image.tobytes() for image in whole.train.inputs}
+    again, other = whole.validated(0.2, seed=3), whole.validated(0.2, seed=4)
+    np.testing.assert_array_equal(again.test.inputs, split.test.inputs)
+    assert not np.array_equal(other.test.inputs, split.test.inputs)
+    for share in (0.0, 1.0, 1e-9):
+        with pytest.raises(InputError, match="validation split"):
+            whole.validated(share, seed=0)
+
+
+def test_a_world_with_a_validation_split_scores_it_and_has_the_test_set_beside_it(world: World) -> None:
+    whole = synthetic_dataset(num_examples=80, image_shape=(8, 8, 1), num_classes=3, seed=0)
+    split = whole.validated(0.3, seed=1000)
+    assert world.partition.sizes.sum() == split.train.num_examples == 56
+    np.testing.assert_array_equal(world.evaluator.test.inputs, split.test.inputs)
+    np.testing.assert_array_equal(world.also_on["test"].test.inputs, whole.test.inputs)
+    with pytest.raises(InputError, match=r"validation is 1\.5"):
+        WorldSettings(validation=1.5)
+
+
+def test_smaller_images_are_said_in_the_name_of_the_set() -> None:
+    whole = load_dataset("digits")
+    small = whole.shrunk(2)
+    assert small.name == "digits at 4x4" and small.train.inputs.shape == (whole.train.num_examples, 4, 4, 1)
+    assert small.test.inputs[0, 0, 0, 0] == round(float(whole.test.inputs[0, :2, :2, 0].mean()))
+    with pytest.raises(InputError, match="shrink is 0"):
+        WorldSettings(shrink=0)
+
+
+def world_of(settings: WorldSettings = WorldSettings(devices=4, validation=0.3)) -> World:
+    dataset = synthetic_dataset(num_examples=80, image_shape=(8, 8, 1), num_classes=3, seed=0)
+    return World.make(settings, 1000, dataset)
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return world_of()
+
+
+def stand_in(federation: Federation, folder: RunFolder, record: RecordSettings) -> MethodResult:
+    """No training: accuracy rises to what the learning rate is worth, 0.3 being best, and a little with the batch."""
+    del folder
+    rounds = tuple(float(done) for done in range(record.eval_every, federation.training.rounds + 1, record.eval_every))
+    worth = 0.9 - 0.2 * abs(np.log10(federation.training.learning_rate / 3)) + 0.001 * federation.training.batch_size
+    curve = tuple(float(worth * done / (done + 1)) for done in rounds)
+    ones, count = (1.0,) * int(rounds[-1]), dict.fromkeys(("client_rounds", "deadline_hits", "clients_left_out"), 0)
+    return MethodResult(
+        federation.method.name, federation.world.seed, times=rounds, accuracies=curve, full_accuracies=curve, delivered=1.0,
+        rounds=rounds, macs=rounds, macs_spent=1.0, macs_wasted=0.0, macs_idle=0.0, **count, bytes_up=rounds,
+        bytes_down=rounds, round_computing=ones, round_bytes=ones, memory_bytes=1.0, accuracy_on={"test": curve[-1]},
+    )  # fmt: skip
+
+
+def tuner_of(world: World, folder: RunFolder) -> Tuner:
+    uniform = DropoutTable.uniform(world.network, (0.0, 0.5))
+    return Tuner((world,), TRAINING, RecordSettings(eval_every=1), folder, lambda *_: uniform, "masked")
+
+
+@pytest.mark.parametrize("name", ["partial_work", "distreal"])
+def test_every_method_gets_its_trials_and_the_best_of_them_is_found(
+    name: str, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[tuple[str, int]] = []
+
+    def counting(federation: Federation, folder: RunFolder, record: RecordSettings) -> MethodResult:
+        ran.append((folder.path.name, federation.training.rounds))
+        return stand_in(federation, folder, record)
+
+    monkeypatch.setattr("distreal_jax.experiment.tuning.recorded_run", counting)
+    with RunFolder.at(tmp_path / "tune", {}, may_change=("trials",)) as folder:
+        tuning = tuner_of(world, folder).tune(method_named(name), 12, 1000)
+    tuned = tuning.tuned()
+    assert tuned.trials == len(tuning.trials) == 12
+    assert tuned.point["learning_rate"] == 3.0 > 1.0, "beyond the grid, whose best lay at its edge"
+    assert "learning_rate" not in tuned.at_edge and tuned.score > tuned.untuned
+    assert {rounds for _, rounds in ran} == {2, 4, 8}
+    assert Counter(rounds for _, rounds in ran)[2] == 8  # the others begin at half, next to the best
+    trained = sum(max(rounds for path, rounds in ran if path == trial) for trial in {path for path, _ in ran})
+    assert trained <= rounds_of(12, (2, 4, 8))
+
+
+def test_a_trial_is_gone_on_with_and_its_curve_stays(world: World, tmp_path: Path) -> None:
+    """A quarter of the rounds first, then all of them, is bitwise the same as all at once."""
+    with RunFolder.at(tmp_path / "tune", {}, may_change=("trials",)) as folder:
+        tuner, method = tuner_of(world, folder), METHODS["partial_work"]
+        point = {knob.name: knob.usual for knob in knobs_of(method, TRAINING)}
+        first = tuner.trained(method, point, 2)
+        whole = tuner.trained(method, point, 4)
+        again = tuner.trained(method, point, 2)  # of a tuning that was stopped and started again
+    assert (first.rounds, whole.rounds, again.rounds) == (2, 4, 4)
+    assert whole.results[0].accuracies[:2] == first.results[0].accuracies and again == whole
+    assert whole.score(2) == first.score() and 0 <= whole.tested <= 1
+    federation = tuner.federation(method, point, world, 4)
+    with RunFolder.at(tmp_path / "alone", {}) as folder:
+        alone = recorded_run(federation, folder, tuner.record)
+    assert alone == whole.results[0]
+    (trial,) = (tmp_path / "tune/partial_work").iterdir()
+    assert read_metrics(trial / "metrics.jsonl") == read_metrics(tmp_path / "alone/metrics.jsonl")
+    assert not list(trial.glob("*.damaged"))
+
+
+TUNED = TunedSettings(
+    [
+        TunedMethod(
+            "heterofl", {"learning_rate": 0.3, "batch_size": 5, "cap": "mean"}, 0.8, 0.7, 12, {"learning_rate": 0.3}
+        ),
+        TunedMethod("fedprox", {"fedprox_mu": 0.01, "client_weights": "equal"}, 0.8, 0.7, 12, {}),
+    ],
+    {"model": "digits_cnn", "availability": "constant:0.5", "validation": 0.2},
+    {"rounds": 60},
+    {"command": "tune"},
+)
+
+
+def test_tuned_settings_read_back_and_change_a_method_and_its_training(tmp_path: Path) -> None:
+    TUNED.save(tmp_path / "tuned.json")
+    read = TunedSettings.load(tmp_path / "tuned.json")
+    method, training = read.of(METHODS["heterofl"], TrainingSettings())
+    assert method == dataclasses.replace(METHODS["heterofl"], cap="mean")
+    assert training == TrainingSettings(learning_rate=0.3, batch_size=5, steps=40)
+    _, training = read.of(METHODS["fedprox"], TrainingSettings())
+    assert (training.fedprox_mu, training.client_weights) == (0.01, "equal")
+    with pytest.raises(InputError, match=r"have none of 'distreal' .*; tune it too, or leave it out"):
+        read.of(METHODS["distreal"], TrainingSettings())
+    with pytest.raises(InputError, match="batch size of 5 does not divide the 12 examples"):
+        read.of(METHODS["heterofl"], TrainingSettings(steps=3, batch_size=4))
+    differs = read.differences({"model": "resnet20", "availability": "constant:0.5"}, {"rounds": 60})
+    assert differs == ["model resnet20, tuned with digits_cnn"]
+
+
+@pytest.mark.parametrize(
+    ("point", "said"),
+    [
+        ({"learning_rate": "fast"}, "learning_rate is 'fast'; expected a float"),
+        ({"learning_rate": -1.0}, "learning-rate is -1; give"),
+        ({"batch_size": 2.5}, "batch_size is 2.5; expected a int"),
+        ({"batch_size": True}, "batch_size is True"),
+        ({"rounds": 5}, "'rounds' is nothing to tune; choose from: learning_rate"),
+        ({"cap": "most"}, "cap is most; choose from: present, mean, quartile"),
+        ({"pace": "remaining"}, "give decided=step"),
+    ],
+)
+def test_a_point_that_is_no_good_ends_in_one_line(point: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError) as error:
+        settings_of(point, METHODS["heterofl"], TrainingSettings())
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_file_of_tuned_settings_that_was_edited_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "tuned.json"
+    TUNED.save(path)
+    content = json.loads(path.read_text())
+    content["methods"][0]["score"] = 0.99
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="was changed after it was written"):
+        TunedSettings.load(path)
+
+
+def test_a_comparison_with_tuned_settings_says_so(command: Any, tmp_path: Path) -> None:
+    TUNED.save(tmp_path / "tuned.json")
+    tiny = "--devices 4 --devices-per-round 2 --rounds 1 --steps 5 --batch-size 4 --eval-every 1".split()
+    options = [*tiny, "--tuned", str(tmp_path / "tuned.json"), "--out", str(tmp_path / "out")]
+    status, _, error = command("compare", "--methods", "heterofl,partial_work", *options)
+    assert status == 2 and "tune it too, or leave it out" in error and not (tmp_path / "out").exists()
+    status, printed, error = command("compare", "--methods", "fedprox", *options)
+    assert (status, error) == (0, "")
+    report = (tmp_path / "out/report.md").read_text()
+    assert "## Tuned settings" in report and "Tuned under other settings than these: availability" in report
+    config = json.loads((tmp_path / "out/fedprox-seed0/config.json").read_text())["settings"]
+    assert config["training"]["fedprox_mu"] == 0.01 and "`fedprox`" in printed
+
+
+def test_tuning_on_the_test_set_is_refused(command: Any, tmp_path: Path) -> None:
+    status, _, error = command("tune", "--validation", "0", "--out", str(tmp_path / "out"))
+    assert status == 2 and "give --validation a share such as 0.2" in error and not (tmp_path / "out").exists()
+    status, _, error = command("tune", "--trials", "0", "--out", str(tmp_path / "out"))
+    assert status == 2 and "trials is 0; give a whole number of at least 1" in error
+
+
+def test_a_tuning_leaves_a_file_that_a_comparison_takes_and_a_picture(command: Any, tmp_path: Path) -> None:
+    tiny = "--devices 4 --devices-per-round 2 --rounds 2 --steps 2 --batch-size 2 --eval-every 1".split()
+    options = [*tiny, "--methods", "partial_work", "--trials", "2", "--execution", "masked", "--out", str(tmp_path / "tune")]
+    status, printed, error = command("tune", *options)
+    assert (status, error) == (0, "") and "partial_work: 2 of 2 trials" in printed
+    tuned = TunedSettings.load(tmp_path / "tune/tuned.json")
+    assert [method.name for method in tuned.methods] == ["partial_work"] and tuned.methods[0].trials == 2
+    assert (tmp_path / "tune/sensitivity.png").read_bytes().startswith(b"\x89PNG")
+    assert "(sensitivity.png)" in (tmp_path / "tune/report.md").read_text()
+    before = {path: path.read_bytes() for path in (tmp_path / "tune").glob("partial_work/*/result.json")}
+    assert command("tune", *options)[0] == 0
+    assert {path: path.read_bytes() for path in before} == before
