@@ -192,7 +192,7 @@ def tuning_table(tunings: Sequence[Tuning]) -> str:
     for tuning in tunings:
         tuned, ended = tuning.tuned(), [trial for trial in tuning.trials if trial.rounds >= tuning.best.rounds]
         correlation = "–"
-        if len(ended) > 2:
+        if len(ended) > 3:  # fewer say nothing about an order
             found = stats.spearmanr([trial.score() for trial in ended], [trial.tested for trial in ended]).statistic
             correlation = f"{found:+.2f} ({len(ended)} trials)"
         rows.append(
