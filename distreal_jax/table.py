@@ -18,6 +18,7 @@ from distreal_jax.document import plain_json
 from distreal_jax.errors import InputError
 from distreal_jax.table_entry import TableEntry, check_entry, check_order, costed_entries, kept_filters, relative_seconds
 from distreal_jax.table_file import read_table, table_file, write_table
+from distreal_jax.tracing.network import dropped_groups
 
 if TYPE_CHECKING:
     from distreal_jax.tracing import TracedNetwork
@@ -103,17 +104,17 @@ class DropoutTable:
 
     @classmethod
     def uniform(cls, network: "TracedNetwork", rates: Sequence[float], *, dense: bool = False) -> Self:
-        """A table that drops every convolutional group at one rate, for the ablation of the searched vectors.
+        """A table that drops every group that is dropped (`dropped_groups`) at one rate, to compare searched vectors with.
 
         Args:
           network: The traced network.
           rates: Each in [0, 1), rounded as in `kept_filters`; rates that keep the same filters make one entry.
-          dense: Hidden dense units are dropped too; otherwise they are kept whole.
+          dense: Hidden dense units are dropped too; otherwise they are kept whole where there are convolutions.
 
         Raises:
           InputError: No rate, or one outside [0, 1).
         """
-        dropped = np.array([group.convolutional or dense for group in network.filter_groups])
+        dropped = dropped_groups(network.filter_groups, dense=dense)
         widths = kept_filters([group.filters for group in network.filter_groups], np.outer(rates, dropped))
         return cls.from_widths(network, widths, provenance={"made_by": "one rate for all layers", "dense": dense})
 

@@ -58,6 +58,7 @@ def main(options: Options) -> None:
     if options.dry_run:
         print(search_dry_run(world, options.training, options.search, options.progress), end="")
         return
+    print(world.network)
     with open_folder(output, "search", options) as folder:
         tracker = open_tracker(
             output.wandb, project=output.wandb_project, name="search", config=folder.settings, folder=folder.path

@@ -6,7 +6,6 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import NamedTuple
 
 import hypothesis
 import numpy as np
@@ -18,12 +17,7 @@ from distreal_jax.document import write_document
 from distreal_jax.errors import InputError
 from distreal_jax.table import DropoutTable, TableEntry
 from distreal_jax.table_entry import kept_filters
-
-
-class Group(NamedTuple):
-    name: str
-    filters: int
-    convolutional: bool
+from distreal_jax.tracing import FilterGroup
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +28,7 @@ class Chain:
 
     @property
     def filter_groups(self):
-        return tuple(Group(*group) for group in zip("abd", self.filters, (True, True, False), strict=True))
+        return tuple(FilterGroup(*group) for group in zip("abd", self.filters, ("conv", "conv", "dense"), strict=True))
 
     @property
     def full_widths(self):

@@ -578,16 +578,10 @@ def with_layer(function, channels_after=8):
     return Net(run, conv=conv(3, 8), odd=Operation(function), out=dense(channels_after, 4))
 
 
-def scanned(x):
-    total, _ = jax.lax.scan(lambda carry, channel: (carry + channel, None), jnp.zeros(x.shape[:-1]), jnp.moveaxis(x, -1, 0))
-    return x + total[..., None]
-
-
 UNFOLLOWED = {
     "sort": lambda x: jnp.sort(x, axis=-1),
     "cumsum": lambda x: jnp.cumsum(x, axis=-1),
     "cumsum of a gate": lambda x: x * jnp.cumsum(x, axis=-1),
-    "scan": scanned,
     "top_k": lambda x: x * jax.lax.top_k(x, 2)[0].sum(axis=-1, keepdims=True),
     "fft": lambda x: jnp.fft.fft(x).real,
     "reduce_max of a softmax": lambda x: nnx.softmax(x, axis=-1),
@@ -595,15 +589,13 @@ UNFOLLOWED = {
     "reduce_sum of a mean": lambda x: x - x.mean(axis=-1, keepdims=True),
     "reduce_window_sum": lambda x: x / (1 + jax.lax.reduce_window(x, 0.0, jax.lax.add, (1, 1, 1, 3), (1, 1, 1, 1), "SAME")),
     "reduce": lambda x: x + jax.lax.reduce(x, 0.0, lambda a, b: a * b + 1, (1, 2))[:, None, None, :],
-    "reshape of a Gram matrix": lambda x: jnp.einsum("nhwc,nhwd->ncd", x, x).reshape(x.shape[0], 1, 1, -1),
 }
 
 
 @pytest.mark.parametrize("operation", UNFOLLOWED)
 def test_what_has_no_rule_is_refused_with_layer_primitive_and_remedy(operation):
-    channels_after = 64 if "Gram" in operation else 8
     with pytest.raises(InputError, match=f"can't trace layer 'odd': primitive '{operation.split()[0]}' .*; .") as refusal:
-        trace(lambda: with_layer(UNFOLLOWED[operation], channels_after), (1, 6, 6, 3))
+        trace(lambda: with_layer(UNFOLLOWED[operation]), (1, 6, 6, 3))
     assert "\n" not in str(refusal.value)
 
 
@@ -634,14 +626,6 @@ def split_unequally():
     return Net(run, odd=parts, conv=conv(3, 8), conv2=conv(3, 5), out=dense(5, 4), out2=dense(5, 4))
 
 
-def shuffle_of_groups(groups):
-    def shuffle(x):
-        split = x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
-        return jnp.swapaxes(split, -1, -2).reshape(x.shape)
-
-    return with_layer(shuffle)
-
-
 HARD_CODED = {
     "a flatten": lambda: Net(
         lambda net, x: net.out(net.odd(net.conv(x))),
@@ -668,8 +652,6 @@ HARD_CODED = {
     "a split in halves of 2": lambda: split_in_halves(2),
     "a split in halves of 3": lambda: split_in_halves(3),
     "a split in halves of 6": lambda: split_in_halves(6),
-    "a shuffle of 2 groups": lambda: shuffle_of_groups(2),
-    "a shuffle of 4 groups": lambda: shuffle_of_groups(4),
 }
 
 

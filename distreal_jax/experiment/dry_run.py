@@ -146,7 +146,8 @@ def _setting(federation: Federation) -> str:
     return (
         f"{world.dataset.name}: {world.train.num_examples:,} training examples on {world.devices:,} devices; "
         f"{quantity(world.network.macs())}MACs for the forward pass of one.\n"
-        f"{training.rounds} rounds of {training.devices_per_round} devices, each {training.steps} mini-batches of "
+        + "".join(f"{whole}\n" for whole in world.network.kept_whole)
+        + f"{training.rounds} rounds of {training.devices_per_round} devices, each {training.steps} mini-batches of "
         f"{training.batch_size} if it has all resources.\n"
         + (
             ""

@@ -54,7 +54,7 @@ def search_dry_run(
     programs = min(progress.sizes**2, selecting)
     compiling = programs * (compiled - begin)
     took = compiling + (selecting + afresh) * seconds
-    return (
+    return "".join(f"{whole}\n" for whole in world.network.kept_whole) + (
         f"At most {selecting:,} short trainings in {settings.generations} generations of {settings.population}, then"
         f" {afresh:,} of the best, measured afresh.\n"
         f"A short training: {mini_batches} mini-batches of {progress_settings.batch_size} at full shapes, examples of"

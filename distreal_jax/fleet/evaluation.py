@@ -16,10 +16,10 @@ import numpy.typing as npt
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from distreal_jax.fleet.running_statistics import keeps_statistics_of_its_own, of_this_batch_alone, statistics_of
 from distreal_jax.step import Examples, Task, forward
 from distreal_jax.step.task import score_of
 from distreal_jax.tracing import TracedNetwork, member_filters
-from distreal_jax.tracing.interception import Call
 
 STATISTICS_EXAMPLES = 1000  # chosen by us: a larger draw changes no digit that we print
 _EXAMPLES = "examples"  # the axis of the mesh: test examples are shared out over devices
@@ -132,7 +132,12 @@ class Evaluator:
             kept = member_filters(member, widths)
             small, rest = self.network.take(params, kept), self.network.take(others, kept)
             if jax.tree.leaves(nnx.filter_state(rest, nnx.BatchStat)):
-                _, rest = run(small, rest, for_statistics, train=True, around=_of_this_batch_alone)
+
+                def update(rest: Any) -> Any:
+                    return run(small, rest, for_statistics, train=True, around=of_this_batch_alone)[1]
+
+                own = keeps_statistics_of_its_own(self.network, small, rest)
+                rest = statistics_of(update, rest) if own else update(rest)
             return small, rest
 
         models = [model(member) for member in range(members)]
@@ -163,9 +168,3 @@ class Evaluator:
             check_vma=False,
         )(models, test, order, valid)
         return counts
-
-
-def _of_this_batch_alone(_: str, module: nnx.Module, call: Call) -> Call:
-    if isinstance(module, nnx.BatchNorm):
-        module.momentum = 0.0
-    return call

@@ -110,9 +110,11 @@ def table_for(method: Method, world: World, searched: DropoutTable | None, train
 
     Raises:
       InputError: The method needs a searched table and none is given, or it was made for another network; or cost is counted
-        in seconds that were not measured.
+        in seconds that were not measured; or it drops filters and of this network none can be dropped.
     """
     network = world.network
+    if method.rates not in ("table", "full") or (not network.filter_groups and method.rates == "table"):
+        network.refuse_if_nothing_is_dropped(method.name, dense=method.dense)
     if method.rates == "table":
         if searched is None:
             raise InputError(f"{method.name} needs a dropout table; search one with experiments/search.py and give --table")

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from distreal_jax.errors import InputError
 from distreal_jax.settings import SEED, Within, check_settings
 from distreal_jax.table_entry import kept_filters
+from distreal_jax.tracing.network import dropped_groups
 
 if TYPE_CHECKING:
     from distreal_jax.tracing import TracedNetwork
@@ -68,14 +69,15 @@ class SearchSpace:
     """
 
     def __init__(self, network: "TracedNetwork", max_rate: float, searched_groups: Sequence[int] | None = None) -> None:
-        """Searches the groups of those indices; None: the convolutional ones, as the paper does."""
+        """Searches the groups of those indices; None: the convolutional ones, as the paper does, or dense ones alone."""
         available = network.filter_groups
         if searched_groups is None:
-            searched_groups = [index for index, group in enumerate(available) if group.convolutional]
+            network.refuse_if_nothing_is_dropped("a search")
+            searched_groups = np.flatnonzero(dropped_groups(available)).tolist()
         self.network, self.max_rate, self.groups = network, max_rate, tuple(int(index) for index in searched_groups)
         if not self.groups:
             raise InputError(
-                "the network has no convolutional filter group to search; name searched_groups, or change the model"
+                "no filter group to search; give searched_groups at least one, or None for those that are usually dropped"
             )
         if len(set(self.groups)) != len(self.groups) or not all(0 <= index < len(available) for index in self.groups):
             raise InputError(f"searched_groups {self.groups}: expected different indices from 0 to {len(available) - 1}")

@@ -11,21 +11,28 @@ from distreal_jax.tracing.filters import (
     sample_filters,
 )
 from distreal_jax.tracing.interception import intercept_calls, with_counts_of_sub_network
-from distreal_jax.tracing.network import FilterGroup, Kept, TracedNetwork
+from distreal_jax.tracing.network import FilterGroup, Kept, KeptWhole, TracedNetwork, dropped_groups
+from distreal_jax.tracing.rules import elementwise_rule, register_rule
+from distreal_jax.tracing.site import Site
 from distreal_jax.tracing.trace import trace_network
 
 __all__ = [
     "FilterGroup",
     "FilterRule",
     "Kept",
+    "KeptWhole",
+    "Site",
     "TracedNetwork",
     "call_network",
     "draw_filters",
     "draw_masks",
+    "dropped_groups",
+    "elementwise_rule",
     "ensemble_members",
     "inside_blocks",
     "intercept_calls",
     "member_filters",
+    "register_rule",
     "sample_filters",
     "trace_network",
     "with_counts_of_sub_network",

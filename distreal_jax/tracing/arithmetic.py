@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.special
 from jax.extend import core
+from threadpoolctl import threadpool_limits
 
 from distreal_jax.tracing import windows
 from distreal_jax.tracing.inner import inner_jaxpr
@@ -44,7 +45,8 @@ def compute(jaxpr: core.ClosedJaxpr, arguments: Sequence[Array], visit: Visit | 
       arguments: As `exact` gives them.
       visit: Is shown every equation that holds no other ones, with its results, in order.
     """
-    with np.errstate(all="ignore"):
+    # Products are small: several threads would wait for each other.
+    with np.errstate(all="ignore"), threadpool_limits(1, "blas"):
         return _run(jaxpr.jaxpr, [exact(constant) for constant in jaxpr.consts], arguments, visit)
 
 
@@ -133,7 +135,7 @@ def _reshape(operands: Sequence[Array], params: dict[str, Any]) -> Array:
 def _converted(operands: Sequence[Array], params: dict[str, Any]) -> Array:
     kind = params["new_dtype"]
     if jnp.issubdtype(kind, jnp.floating):
-        return operands[0].astype(np.float64)
+        return np.real(operands[0]).astype(np.float64)
     return operands[0].astype(np.complex128 if jnp.issubdtype(kind, jnp.complexfloating) else kind)
 
 

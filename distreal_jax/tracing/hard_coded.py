@@ -8,12 +8,30 @@ import numpy.typing as npt
 from flax import nnx
 
 from distreal_jax.errors import InputError
+from distreal_jax.tracing.inner import line_of_error
 from distreal_jax.tracing.interception import Call, with_counts_of_sub_network
 from distreal_jax.tracing.labels import ANY, AxisLabels
 from distreal_jax.tracing.network import TracedNetwork
 from distreal_jax.tracing.walk import Members, NetworkJaxpr, Trail, Walk, jaxpr_of, steps_in
 
-REMEDY = "take the count from the array's shape (x.shape[-1], reshape(x.shape[0], -1)) instead of writing it down"
+REMEDY = (
+    "take the count from the array's shape (x.shape[-1], reshape(x.shape[0], -1)) instead of writing it down, "
+    "or keep the layer before it whole (keep_whole, see docs/extending.md)"
+)
+
+
+class HardCodedError(InputError):
+    """A smaller network does not run, or has other shapes, as a layer writes down a number of channels.
+
+    Attributes:
+      layer: Path of the innermost layer in which that was seen, "" outside all.
+    """
+
+    def __init__(self, message: str, layer: str) -> None:
+        """Notes the layer."""
+        super().__init__(message)
+        self.layer = layer
+
 
 Chosen = Sequence[npt.NDArray[np.int64]]  # for each group [width], the filters that are kept
 
@@ -31,7 +49,7 @@ def sub_network_jaxpr(
       train: In training, or in evaluation.
 
     Raises:
-      InputError: It does not run.
+      HardCodedError: It does not run.
     """
     failed: list[str] = []
 
@@ -49,8 +67,10 @@ def sub_network_jaxpr(
     try:
         return jaxpr_of(network.graphdef, small, example, train=train, arounds=(with_counts_of_sub_network, noting_failures))
     except Exception as error:  # whatever a network of the user's may raise
-        where = next((f"layer {path!r}" for path in failed if path), "the network's own __call__")
-        raise InputError(f"{where} hard-codes a number of channels ({in_one_line(error)}); {REMEDY}") from error
+        layer = next((path for path in failed if path), "")
+        where = f"layer {layer!r}" if layer else "the network's own __call__"
+        said = f"{where} hard-codes a number of channels{line_of_error(error)} ({in_one_line(error)}); {REMEDY}"
+        raise HardCodedError(said, layer) from error
 
 
 class Placement:
@@ -100,24 +120,29 @@ def refuse_hard_coded_counts(small: NetworkJaxpr, trail: Trail, walk: Walk, plac
       kept: The filters that the smaller network keeps.
 
     Raises:
-      InputError: A shape is another, or a number that is computed with.
+      HardCodedError: A shape is another.
+      InputError: A number that is computed with is another.
     """
     mask = placement.mask(kept)
+    singles = any(len(chosen) == 1 for chosen in kept)
     for (step, labels), actual in zip(trail, steps_in(small.closed.jaxpr), strict=False):
+        if singles and step.primitive != actual.primitive:
+            return  # a product of a single matrix is written in other steps than one of several: numbers will tell
         # The length of a broadcast is whatever the layer asked for; where it meets filters, that is checked.
         expected = tuple(
             length if np.any(axis == ANY) else int(placement.kept_along(axis, mask).sum())
             for axis, length in zip(labels, actual.shape, strict=False)
         )
         if step.primitive != actual.primitive or len(actual.shape) != len(labels) or actual.shape != expected:
-            raise InputError(
-                f"{step.where} hard-codes a number of channels: in a smaller network its primitive {step.primitive!r} "
-                f"gives shape {actual.shape} where {expected} was expected; {REMEDY}"
+            raise HardCodedError(
+                f"{step.where} hard-codes a number of channels: in a smaller network its {step.operation} "
+                f"gives shape {actual.shape} where {expected} was expected; {REMEDY}",
+                step.layer,
             )
         if step.numbers != actual.numbers and not walk.masks_statistics(step.layer):
             raise InputError(
-                f"{step.where} computes with the number of channels: {', '.join(step.numbers)} in primitive "
-                f"{step.primitive!r} becomes {', '.join(actual.numbers)} in a smaller network; "
+                f"{step.where} computes with the number of channels: {', '.join(step.numbers)} in "
+                f"{step.operation} becomes {', '.join(actual.numbers)} in a smaller network; "
                 "compute it once, when the network is built, so that all sub-networks share it"
             )
 

@@ -23,6 +23,8 @@ Occasion = tuple[str, int]  # (path of a module, which of its calls in one call 
 # Layers with statistics over channels that can be told which of these count.
 _MASKABLE = (nnx.LayerNorm, nnx.RMSNorm, nnx.GroupNorm)
 
+_FOLLOWING = (nnx.MultiHeadAttention, nnx.LinearGeneral, nnx.Einsum, nnx.RNN)
+
 
 def intercept_calls(model: nnx.Module, *arounds: Around) -> nnx.Module:
     """Wraps `__call__` of every module of `model`, in place and once, and returns `model`.
@@ -107,6 +109,32 @@ def with_statistics_masks(masks: Mapping[Occasion, jax.Array]) -> Around:
     return around
 
 
+def _followed(module: nnx.Module, call: Call) -> Call:
+    """Lets the sizes that a module checks its input by, or shapes its bias by, be those of its arrays."""
+
+    def followed(*args: Any, **kwargs: Any) -> Any:
+        if isinstance(module, nnx.MultiHeadAttention):
+            module.in_features = module.query.kernel.shape[0]
+        elif isinstance(module, nnx.LinearGeneral):
+            kept = len(module.batch_axis) + (1 if isinstance(module.axis, int) else len(module.axis))
+            module.out_features = tuple(module.kernel.shape[kept:])
+        elif isinstance(module, nnx.Einsum):
+            module.kernel_shape = module.kernel.shape
+        elif isinstance(module, nnx.RNN):
+            _follow_cell(module.cell)
+        return call(*args, **kwargs)
+
+    return followed
+
+
+def _follow_cell(cell: nnx.Module) -> None:
+    """The cell makes its first carry of that size: an axis of the kernels that the carry is multiplied with."""
+    if isinstance(cell, nnx.OptimizedLSTMCell | nnx.GRUCell | nnx.SimpleCell):
+        cell.hidden_features = cell.dense_h.kernel.shape[0]
+    elif isinstance(cell, nnx.LSTMCell):
+        cell.hidden_features = cell.hi.kernel.shape[0]
+
+
 def with_counts_of_sub_network(_: str, module: nnx.Module, call: Call) -> Call:
     """Lets the counts that a module keeps outside its arrays follow the number of channels that it is given."""
     if isinstance(module, nnx.Conv) and module.feature_group_count > 1:
@@ -127,4 +155,4 @@ def with_counts_of_sub_network(_: str, module: nnx.Module, call: Call) -> Call:
             return call(inputs, *args, **kwargs)
 
         return normalised
-    return call
+    return _followed(module, call) if isinstance(module, _FOLLOWING) else call

@@ -28,27 +28,58 @@ def anything(length: int) -> AxisLabels:
 
 
 class Ties:
-    """A union-find over labels in which `PINNED` is always the root of its class."""
+    """A union-find over labels in which `PINNED` is always the root of its class, and which remembers why a class is pinned.
+
+    Attributes:
+      because: What is being done to labels now, for the memory; its `str` says it.
+    """
 
     def __init__(self) -> None:
+        self.because: object = ""
         self._parent: list[int] = [PINNED]
+        self._tentative: list[bool] = [False]  # of a root
+        self._reasons: dict[int, object] = {}
 
-    def new(self, length: int) -> AxisLabels:
-        """`length` labels that are tied to nothing yet; an axis of length 1 has nothing to drop."""
+    def new(self, length: int, *, tentative: bool = False) -> AxisLabels:
+        """`length` labels that are tied to nothing yet; an axis of length 1 has nothing to drop.
+
+        Tentative ones are of an axis that may carry filters, and may as well not.
+        """
         if length == 1:
             return anything(1)
         first = len(self._parent)
         self._parent.extend(range(first, first + length))
+        self._tentative.extend([tentative] * length)
         return np.arange(first, first + length, dtype=np.int64)
 
     def root(self, label: int) -> int:
         """The representative of the label's class."""
         if label == ANY:
             return ANY
-        while self._parent[label] != label:
-            self._parent[label] = self._parent[self._parent[label]]
-            label = self._parent[label]
+        while (parent := self._parent[label]) != label:
+            above = self._parent[parent]
+            if above == PINNED:  # the link to it is kept: it is what a reason is remembered for
+                return PINNED
+            self._parent[label] = above
+            label = above
         return label
+
+    def why_pinned(self, label: int) -> str:
+        """What was done when the label's class was pinned."""
+        while self._parent[label] not in (PINNED, label):
+            label = self._parent[label]
+        return str(self._reasons.get(label, ""))
+
+    def tentative(self, labels: AxisLabels) -> bool:
+        """Whether the axis may carry filters but need not: where filters would be in the way it is pinned instead."""
+        roots = [root for root in map(self.root, labels.tolist()) if root != ANY]
+        return bool(roots) and all(root != PINNED and self._tentative[root] for root in roots)
+
+    def certain(self, labels: AxisLabels) -> None:
+        """Says that the labels are those of filters: where these are in the way it is refused."""
+        for label in labels.tolist():
+            if label != ANY:
+                self._tentative[self.root(label)] = False
 
     def roots(self, labels: AxisLabels) -> AxisLabels:
         """The representatives of all labels of an axis."""
@@ -58,7 +89,11 @@ class Ties:
         """Makes two labels one class."""
         left, right = self.root(left), self.root(right)
         if left != right and ANY not in (left, right):
-            self._parent[max(left, right)] = min(left, right)
+            low, high = min(left, right), max(left, right)
+            self._parent[high] = low
+            self._tentative[low] = self._tentative[low] and self._tentative[high]
+            if low == PINNED:
+                self._reasons[high] = self.because
 
     def pin(self, labels: AxisLabels) -> None:
         """Ties all labels to `PINNED`."""

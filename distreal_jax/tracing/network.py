@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -30,14 +30,49 @@ class FilterGroup:
       name: The layer that creates the filters, such as "blocks.0.conv1".
       filters: How many can be kept. Where a GroupNorm or a grouped convolution ties channels into blocks, a block counts as
         one filter.
-      convolutional: False for the units of hidden dense layers.
+      kind: `conv` for filters of convolutions, `dense` for units of hidden dense layers, `head` for heads of attention.
       normalised: Whether a normalisation layer follows, so that dropping does not change the scale of the activations.
     """
 
     name: str
     filters: int
-    convolutional: bool
+    kind: Literal["conv", "dense", "head"]
     normalised: bool = False
+
+    @property
+    def convolutional(self) -> bool:
+        """Whether these are filters of convolutions, which a method drops unless it is told more."""
+        return self.kind == "conv"
+
+
+@dataclasses.dataclass(frozen=True)
+class KeptWhole:
+    """A layer none of whose filters can be dropped.
+
+    Attributes:
+      layer: Its path.
+      filters: How many it has.
+      reason: What is done to them that a smaller number would change.
+    """
+
+    layer: str
+    filters: int
+    reason: str
+
+    def __str__(self) -> str:
+        """In words."""
+        return f"kept whole: {self.layer or 'a parameter'}, {self.filters} filters, by {self.reason}"
+
+
+def dropped_groups(groups: Sequence[FilterGroup], *, dense: bool = False) -> npt.NDArray[np.bool_]:
+    """Which groups a method drops filters of, unless a table says so: bool [groups].
+
+    Filters of convolutions, as the paper does, and hidden dense units where that is wanted or where there is nothing else;
+    heads of attention are kept.
+    """
+    convolutional = any(group.kind == "conv" for group in groups)
+    kinds = ("conv", "dense") if dense or not convolutional else ("conv",)
+    return np.array([group.kind in kinds for group in groups], dtype=bool)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +87,7 @@ class TracedNetwork:
       products: Convolutions and dots: a constant and the lengths of the droppable axes.
       normalised_over: For calls of layers that take statistics over channels (path, which of its calls), the layout of
         those channels.
+      kept_whole: Layers none of whose filters can be dropped, and why; not those that put out the network's outputs.
       batch_size: Of the example that was traced.
       narrowed_from: Filters in each group of the network that this one is a part of, where it is one (`narrowed`).
     """
@@ -62,8 +98,33 @@ class TracedNetwork:
     consumed: frozenset[tuple[Path, int]]
     products: tuple[tuple[int, tuple[LengthOfAxis, ...]], ...]
     normalised_over: Mapping[Occasion, AxisLayout]
+    kept_whole: tuple[KeptWhole, ...]
     batch_size: int
     narrowed_from: tuple[int, ...] | None = None
+
+    def __str__(self) -> str:
+        """A table of the groups, and what is kept whole."""
+        full = self.macs()
+        lines = [f"{'group':24} {'filters':>7}  {'kind':5} {'MACs':>6}  normalised"]
+        for index, group in enumerate(self.filter_groups):
+            without = [1 if other == index else width for other, width in enumerate(self.full_widths)]
+            share = (full - self.macs(without)) / max(full, 1) * group.filters / (group.filters - 1)
+            lines.append(
+                f"{group.name:24} {group.filters:7}  {group.kind:5} {share:6.1%}  {'yes' if group.normalised else 'no'}"
+            )
+        if not self.filter_groups:
+            lines = ["nothing of this network can be dropped"]
+        lines.append(f"{full:,} MACs for an example; a group's share is of the products that its filters are in")
+        return "\n".join([*lines, *map(str, self.kept_whole)])
+
+    def refuse_if_nothing_is_dropped(self, who: str, *, dense: bool = False) -> None:
+        """Raises `InputError` if there is no group that `who` drops filters of, and says what is kept whole."""
+        if dropped_groups(self.filter_groups, dense=dense).any():
+            return
+        whole = "; ".join(map(str, self.kept_whole[:3])) or "it has no hidden filters"
+        raise InputError(
+            f"{who} drops filters, and of this network none can be dropped ({whole}); take another network or method"
+        )
 
     @functools.cached_property
     def full_widths(self) -> tuple[int, ...]:

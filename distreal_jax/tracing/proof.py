@@ -7,7 +7,7 @@ normalisations keep have to be the same, in training and in evaluation, whicheve
 
 import functools
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,14 +18,17 @@ from jax.extend import core
 
 from distreal_jax.errors import InputError
 from distreal_jax.tracing.arithmetic import Array, Visit, compute, exact
-from distreal_jax.tracing.hard_coded import Chosen, Placement, refuse_hard_coded_counts, sub_network_jaxpr
+from distreal_jax.tracing.hard_coded import Chosen, HardCodedError, Placement, refuse_hard_coded_counts, sub_network_jaxpr
 from distreal_jax.tracing.interception import path_name
 from distreal_jax.tracing.network import Path, TracedNetwork
 from distreal_jax.tracing.walk import Members, NetworkJaxpr, Step, Trail, Walk, jaxpr_of, steps_in
 
 _TOLERANCE = 1e-4  # of the largest number; in double precision what is equal is so to 1e-12, in single to 1e-5
 _STEP = 1e-8  # of a difference quotient in double precision: small, as a step over a kink of one ReLU would show
-_REMEDY = "see docs/extending.md, 'An operation that can't be followed', for how to keep a layer whole or to add a rule"
+_REMEDY = (
+    "let what is computed of a filter depend on no other filter and on no number of them, or keep the layers before it whole"
+    " (keep_whole, see docs/extending.md)"
+)
 
 _proved: set[str] = set()  # what was computed before, by the jaxprs of the network and of its sub-networks
 
@@ -38,20 +41,10 @@ class Probe(NamedTuple):
     kept: Chosen
 
 
-def prove(
-    network: TracedNetwork,
-    state: Any,
-    example: Any,
-    wholes: dict[bool, NetworkJaxpr],
-    trails: dict[bool, Trail],
-    walk: Walk,
-    members: Members,
-    *,
-    by_numbers: bool,
-) -> None:
-    """Runs some smaller networks, abstractly and with numbers.
+class Subject(NamedTuple):
+    """A trace that is to be proved.
 
-    Args:
+    Attributes:
       network: What the trace told.
       state: The network's variables, or their shapes.
       example: The shapes and types of its inputs.
@@ -59,22 +52,57 @@ def prove(
       trails: The steps of these, with their labels.
       walk: The walk over both.
       members: For each root label its (group, filter).
+    """
+
+    network: TracedNetwork
+    state: Any
+    example: Any
+    wholes: dict[bool, NetworkJaxpr]
+    trails: dict[bool, Trail]
+    walk: Walk
+    members: Members
+
+
+def prove(subject: Subject, *, by_numbers: bool) -> None:
+    """Runs some smaller networks, abstractly and with numbers.
+
+    Args:
+      subject: The trace.
       by_numbers: Whether to compute as well; shapes alone don't show everything.
 
     Raises:
       InputError: A smaller network fails, or is another one than the trace says.
     """
-    placement = Placement(walk, members, network.full_widths)
-    probes = []
-    for train, kept in _kept_sets(network.full_widths):
-        small = sub_network_jaxpr(network, [len(chosen) for chosen in kept], state, example, train=train)
-        refuse_hard_coded_counts(small, trails[train], walk, placement, kept)
-        probes.append(Probe(train, small, kept))
+    probes = _probes(subject, _kept_sets(subject.network.full_widths))
     if by_numbers and probes:
-        key = _fingerprint([*wholes.values(), *(probe.small for probe in probes)])
+        key = _fingerprint([*subject.wholes.values(), *(probe.small for probe in probes)])
         if key not in _proved:
-            _Numbers(network, state, example, wholes, trails, placement).check(probes)
+            _Numbers(subject).check(probes)
             _proved.add(key)
+
+
+def fails_at(subject: Subject, groups: Collection[int]) -> HardCodedError | None:
+    """What goes wrong where these groups alone have fewer filters: the network does not run, or has other shapes."""
+    draw = np.random.default_rng(16)
+    full = subject.network.full_widths
+    widths = [max(1, count // 2) if index in groups else count for index, count in enumerate(full)]
+    kept = [np.sort(draw.permutation(count)[:width]) for count, width in zip(full, widths, strict=True)]
+    try:
+        _probes(subject, [(True, kept)])
+    except HardCodedError as error:
+        return error
+    return None
+
+
+def _probes(subject: Subject, sets: Sequence[tuple[bool, Chosen]]) -> list[Probe]:
+    placement = Placement(subject.walk, subject.members, subject.network.full_widths)
+    probes = []
+    for train, kept in sets:
+        widths = [len(chosen) for chosen in kept]
+        small = sub_network_jaxpr(subject.network, widths, subject.state, subject.example, train=train)
+        refuse_hard_coded_counts(small, subject.trails[train], subject.walk, placement, kept)
+        probes.append(Probe(train, small, kept))
+    return probes
 
 
 def _kept_sets(filters: Sequence[int]) -> list[tuple[bool, Chosen]]:
@@ -109,19 +137,12 @@ def _fingerprint(jaxprs: Sequence[NetworkJaxpr]) -> str:
 class _Numbers:
     """The comparison of masked and compact networks by numbers."""
 
-    def __init__(
-        self,
-        network: TracedNetwork,
-        state: Any,
-        example: Any,
-        wholes: dict[bool, NetworkJaxpr],
-        trails: dict[bool, Trail],
-        placement: Placement,
-    ) -> None:
-        self._network, self._state, self._example = network, state, example
-        self._wholes, self._trails, self._placement = wholes, trails, placement
+    def __init__(self, subject: Subject) -> None:
+        self._network, self._state, self._example = subject.network, subject.state, subject.example
+        self._wholes, self._trails, wholes = subject.wholes, subject.trails, subject.wholes
+        self._placement = Placement(subject.walk, subject.members, subject.network.full_widths)
         self._paths = wholes[True].variables
-        changed, leaves = set(wholes[True].changed), jax.tree.leaves(state)
+        changed, leaves = set(wholes[True].changed), jax.tree.leaves(subject.state)
         draw = np.random.default_rng(16)
         self._values = [
             _number_like(leaf, draw, is_parameter=path not in changed)
@@ -135,7 +156,7 @@ class _Numbers:
             draw.normal(size=leaf.shape)
             if jnp.issubdtype(leaf.dtype, jnp.floating)
             else draw.integers(0, 2, leaf.shape).astype(leaf.dtype)
-            for leaf in jax.tree.leaves(example)
+            for leaf in jax.tree.leaves(subject.example)
         ]
         # Of the outputs in the loss whose gradients are compared, and the direction in which they are.
         self._weights: list[Array] = [draw.normal(size=shape) for shape in wholes[True].output_shapes]
@@ -279,7 +300,7 @@ class _Numbers:
             along = [np.flatnonzero(self._placement.kept_along(axis, mask)) for axis in labels]
             taken = one[np.ix_(*along)] if one.ndim else one
             if taken.shape == other.shape and not _alike(taken, other):
-                return f"{step.where} (primitive {step.primitive!r})"
+                return str(step)
         return "the network"
 
 

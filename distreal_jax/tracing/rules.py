@@ -10,19 +10,35 @@ from typing import Any
 
 import numpy as np
 
+from distreal_jax.tracing.carrying_rules import CARRYING_RULES
 from distreal_jax.tracing.labels import ValueLabels, anything, pinned
 from distreal_jax.tracing.shape_rules import SHAPE_RULES
-from distreal_jax.tracing.site import Creation, Product, Site
+from distreal_jax.tracing.site import Product, Site, create
 
 ELEMENTWISE = frozenset(
-    "abs acos acosh add add_any and asin asinh atan atan2 atanh bitcast_convert_type cbrt ceil clamp complex conj "
-    "convert_element_type copy copy_p cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt imag integer_pow "
-    "is_finite le lgamma log log1p logistic lt max min mul ne neg nextafter not or pow real reduce_precision rem round "
-    "rsqrt select_n shift_left shift_right_arithmetic shift_right_logical sign sin sinh sqrt square stop_gradient sub tan "
-    "tanh xor".split()
+    "abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e bitcast_convert_type cbrt ceil "
+    "clamp complex conj convert_element_type copy copy_p cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1 "
+    "floor ge gt imag integer_pow is_finite le lgamma log log1p logistic lt max min mul name ne neg nextafter not or "
+    "pow real reduce_precision rem round rsqrt select_n sharding_constraint shift_left shift_right_arithmetic "
+    "shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh xor".split()
 )
 REDUCTIONS = frozenset("reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor argmax argmin".split())
 WINDOWS = frozenset("reduce_window reduce_window_max reduce_window_min reduce_window_sum".split())
+
+
+def register_rule(primitive: str, rule: Callable[[Site], ValueLabels | list[ValueLabels]]) -> None:
+    """Says how a primitive that tracing does not know ties filters.
+
+    A rule is given the equation (`Site`) and returns the labels of its output, one integer array for each axis; of several
+    outputs a list of such. `site.operands[i].labels` are those of an operand. Axes that are passed on keep their labels;
+    `site.ties.tie_axes` makes filters of several operands one; `site.refuse` is for axes that the primitive mixes. The
+    proof at the end of a trace shows whether the rule is right.
+
+    Args:
+      primitive: The name that the refusal gave.
+      rule: `elementwise_rule` for one that computes each element from those at its place.
+    """
+    _RULES[primitive] = rule
 
 
 def apply_rule(site: Site) -> tuple[ValueLabels, ...]:
@@ -33,8 +49,11 @@ def apply_rule(site: Site) -> tuple[ValueLabels, ...]:
         sub-network can't reproduce.
     """
     name = site.primitive
+    if name in _RULES:
+        result = _RULES[name](site)
+        return tuple(result) if isinstance(result, list) else (result,)
     if name in ELEMENTWISE:
-        return (_elementwise(site),)
+        return (elementwise_rule(site),)
     if name in REDUCTIONS:
         return (_reduce(site),)
     if name in WINDOWS:
@@ -42,23 +61,21 @@ def apply_rule(site: Site) -> tuple[ValueLabels, ...]:
     if name.startswith(("random_", "threefry")):
         # Draws that are alike: which filters meet which draw matters to nothing.
         return tuple(tuple(anything(length) for length in shape) for shape in site.out_shapes)
-    if name in _RULES:
-        result = _RULES[name](site)
-        return result if isinstance(result[0], tuple) else (result,)
     axes = [labels for operand in site.operands for labels in operand.labels]
     for labels in axes:
         site.refuse(
             labels,
             "has no rule for filters that may be dropped",
-            "write the layer with convolutions, dots, elementwise operations and reductions over positions, "
-            "or add a rule to distreal_jax/tracing/rules.py",
+            "write it with convolutions, dots, elementwise operations and reductions over positions, give it a rule "
+            "(register_rule)",
         )
     # What comes out may meet filters: were it pinned, it would keep them all whole and so hide the refusal.
     unknown = site.ties.new if any(site.ties.droppable(labels) for labels in axes) else pinned
     return tuple(tuple(unknown(length) for length in shape) for shape in site.out_shapes)
 
 
-def _elementwise(site: Site) -> ValueLabels:
+def elementwise_rule(site: Site) -> ValueLabels:
+    """The rule of primitives that compute each element from those at its place."""
     (shape,) = site.out_shapes
     ranked = [operand.labels for operand in site.operands if len(operand.labels) == len(shape)]
     return tuple(
@@ -106,6 +123,8 @@ def _convolution(site: Site) -> ValueLabels:
     creates, consumes = kernel.labels[numbers.rhs_spec[0]], kernel.labels[numbers.rhs_spec[1]]
     for axis in numbers.rhs_spec[2:]:
         site.ties.pin(kernel.labels[axis])
+    for axis in numbers.lhs_spec[2:]:
+        site.ties.pin(image.labels[axis])
     if groups == 1:
         site.seen.contracted.append(consumes)
         site.ties.tie_axes([channels, consumes])
@@ -127,7 +146,7 @@ def _convolution(site: Site) -> ValueLabels:
     window = math.prod(len(kernel.labels[axis]) for axis in numbers.rhs_spec[2:])
     batch = len(image.labels[numbers.lhs_spec[0]])
     site.seen.products.append(Product(batch * positions * window, (creates, consumes)))
-    site.seen.creations.append(Creation(creates, site.layer, convolutional=True))
+    create(site, creates, "conv")
     return tuple(out)
 
 
@@ -144,6 +163,8 @@ def _dot(site: Site) -> ValueLabels:
             site.ties.pin(right.labels[b])
         contracted.append(site.ties.tie_axes([left.labels[a], right.labels[b]]))
     batch = [site.ties.tie_axes([left.labels[a], right.labels[b]]) for a, b in zip(left_batch, right_batch, strict=True)]
+    if not (left.weight or right.weight):
+        site.seen.heads.extend(batch)
     free = [
         [labels for axis, labels in enumerate(value.labels) if axis not in (*contract, *shared)]
         for value, contract, shared in ((left, left_contract, left_batch), (right, right_contract, right_batch))
@@ -151,7 +172,8 @@ def _dot(site: Site) -> ValueLabels:
     site.seen.products.append(Product(1, (*batch, *free[0], *free[1], *contracted)))
     for value, axes in ((left, free[0]), (right, free[1])):
         if value.weight:
-            site.seen.creations.extend(Creation(labels, site.layer, convolutional=False) for labels in axes)
+            for labels in axes:
+                create(site, labels, "dense")
     return (*batch, *free[0], *free[1])
 
 
@@ -159,4 +181,5 @@ _RULES: dict[str, Callable[[Site], Any]] = {
     "conv_general_dilated": _convolution,
     "dot_general": _dot,
     **SHAPE_RULES,
+    **CARRYING_RULES,
 }

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from distreal_jax.tracing.labels import ANY, AxisLabels, ValueLabels, anything, pinned
-from distreal_jax.tracing.site import Site
+from distreal_jax.tracing.site import Factoring, Site
 
 
 def _broadcast(site: Site) -> ValueLabels:
@@ -24,6 +24,8 @@ def _transpose(site: Site) -> ValueLabels:
 
 
 def _squeeze(site: Site) -> ValueLabels:
+    for axis in site.params["dimensions"]:
+        site.ties.pin(site.operands[0].labels[axis])  # one filter alone, at a place that is written down
     return tuple(labels for axis, labels in enumerate(site.operands[0].labels) if axis not in site.params["dimensions"])
 
 
@@ -41,17 +43,22 @@ def _concatenate(site: Site) -> ValueLabels:
 def _slice(site: Site) -> ValueLabels:
     starts, limits = site.params["start_indices"], site.params["limit_indices"]
     strides = site.params["strides"] or (1,) * len(starts)
+    for labels, start, limit, stride in zip(site.operands[0].labels, starts, limits, strides, strict=True):
+        if len(range(start, limit, stride)) < len(labels) and site.ties.tentative(labels):
+            site.ties.pin(labels)
     return tuple(
         labels[start:limit:stride]
         for labels, start, limit, stride in zip(site.operands[0].labels, starts, limits, strides, strict=True)
     )
 
 
-def _split(site: Site) -> tuple[ValueLabels, ...]:
+def _split(site: Site) -> list[ValueLabels]:
     axis, sizes = site.params["axis"], site.params["sizes"]
     labels = site.operands[0].labels
+    if site.ties.tentative(labels[axis]):
+        site.ties.pin(labels[axis])
     parts = np.split(labels[axis], np.cumsum(sizes)[:-1])
-    return tuple((*labels[:axis], part, *labels[axis + 1 :]) for part in parts)
+    return [(*labels[:axis], part, *labels[axis + 1 :]) for part in parts]
 
 
 def _pad(site: Site) -> ValueLabels:
@@ -59,7 +66,10 @@ def _pad(site: Site) -> ValueLabels:
     for labels, (low, high, interior) in zip(site.operands[0].labels, site.params["padding_config"], strict=True):
         if low == high == interior == 0:
             out.append(labels)
-        elif interior or low < 0 or high < 0 or not site.ties.droppable(labels):
+            continue
+        if site.ties.tentative(labels):
+            site.ties.pin(labels)
+        if interior or low < 0 or high < 0 or not site.ties.droppable(labels):
             site.refuse(labels, "cuts or spreads channels that may be dropped", "pad channels at their ends only")
             out.append(pinned(low + high + max(0, len(labels) + (len(labels) - 1) * interior)))
         else:
@@ -102,10 +112,17 @@ def _matching_axes(before: Sequence[int], after: Sequence[int]) -> list[tuple[li
 
 
 def _merge(site: Site, axes: Sequence[AxisLabels]) -> AxisLabels:
-    droppable = [index for index, labels in enumerate(axes) if site.ties.droppable(labels)]
-    for index in droppable[1:]:
-        site.refuse(axes[index], "flattens two axes of filters into one", "flatten positions and one axis of channels only")
     lengths = [len(labels) for labels in axes]
+    droppable = [index for index, labels in enumerate(axes) if site.ties.droppable(labels)]
+    if len(droppable) > 1:
+        if all(not site.ties.tentative(axes[index]) for index in droppable):
+            for index in droppable[1:]:
+                site.refuse(
+                    axes[index], "flattens two axes of filters into one", "flatten positions and one axis of channels only"
+                )
+        flat = site.ties.new(math.prod(lengths), tentative=True)
+        site.seen.factorings.append(Factoring(flat, tuple(axes), site.layer))
+        return flat
     if not droppable:
         varies = any(np.any(labels != ANY) for labels in axes)
         return pinned(math.prod(lengths)) if varies else anything(math.prod(lengths))
@@ -116,6 +133,8 @@ def _merge(site: Site, axes: Sequence[AxisLabels]) -> AxisLabels:
 
 
 def _unmerge(site: Site, labels: AxisLabels, lengths: Sequence[int]) -> list[AxisLabels]:
+    if len(lengths) == 1:
+        return [labels]
     if not site.ties.droppable(labels):
         fill = anything if np.all(labels == ANY) else pinned
         return [fill(length) for length in lengths]
@@ -124,11 +143,9 @@ def _unmerge(site: Site, labels: AxisLabels, lengths: Sequence[int]) -> list[Axi
         line = np.moveaxis(table, axis, 0).reshape(lengths[axis], -1)
         if np.all(line == line[:, :1]):  # the exact inverse of a flatten
             return [line[:, 0] if other == axis else pinned(length) for other, length in enumerate(lengths)]
-    # Channels are split into blocks (GroupNorm): a block is dropped or kept as a whole.
-    first = next(axis for axis, length in enumerate(lengths) if length != 1)
-    blocks = labels.reshape(lengths[first], -1)
-    tied = np.array([site.ties.tie_all(block) for block in blocks], dtype=np.int64)
-    return [tied if axis == first else pinned(length) for axis, length in enumerate(lengths)]
+    factors = tuple(site.ties.new(length, tentative=True) for length in lengths)
+    site.seen.factorings.append(Factoring(labels, factors, site.layer))
+    return list(factors)
 
 
 SHAPE_RULES: dict[str, Callable[[Site], Any]] = {

@@ -1,11 +1,14 @@
 """One equation of a jaxpr as a rule sees it: the labels of its operands, and what is noted on the way."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 from distreal_jax.errors import InputError
+from distreal_jax.tracing.inner import line_of
 from distreal_jax.tracing.interception import Occasion
 from distreal_jax.tracing.labels import AxisLabels, Ties, ValueLabels
+
+_OR_WHOLE = ", or keep the layers before it whole (keep_whole, see docs/extending.md)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +33,33 @@ class Creation:
 
     labels: AxisLabels
     layer: str
-    convolutional: bool
+    kind: Literal["conv", "dense"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Factoring:
+    """An axis of channels that a reshape splits into several, or several that it flattens into one.
+
+    Which of the factors carries the filters is seen in the end, when all that is done to them is known.
+    """
+
+    flat: AxisLabels
+    factors: tuple[AxisLabels, ...]
+    layer: str
+
+    @property
+    def where(self) -> str:
+        """Layer and operation, for a message."""
+        layer = f"layer {self.layer!r}" if self.layer else "the network's own __call__"
+        return f"{layer} (primitive 'reshape', to {' x '.join(map(str, self.kind))})"
+
+    @property
+    def kind(self) -> "Kind":
+        """Reshapes of the same lengths are decided alike: those of all blocks of a network."""
+        return tuple(map(len, self.factors))
+
+
+Kind = tuple[int, ...]
 
 
 class Observations:
@@ -41,6 +70,8 @@ class Observations:
         self.creations: list[Creation] = []
         self.contracted: list[AxisLabels] = []
         self.normalised_over: dict[Occasion, AxisLabels] = {}
+        self.factorings: list[Factoring] = []
+        self.heads: list[AxisLabels] = []  # axes along which activations are multiplied with activations
         self.refusals: list[tuple[AxisLabels, InputError]] = []
 
 
@@ -56,6 +87,7 @@ class Site:
     masks_statistics: bool  # that module can be told which channels count in its statistics (Flax's `mask=`)
     ties: Ties
     seen: Observations
+    source: Any  # of the equation: where in the user's code it comes from
 
     @property
     def layer(self) -> str:
@@ -66,7 +98,19 @@ class Site:
         """Notes that the equation can't be followed if any of the labels turns out to be droppable in the end.
 
         Whether it does is known only after the walk: the classes that a final softmax reduces over are pinned last.
+        An axis that only may carry filters does not.
         """
+        if self.ties.tentative(labels):
+            self.ties.pin(labels)
+            return
         where = f"layer {self.layer!r}" if self.layer else "the network's own __call__"
-        error = InputError(f"can't trace {where}: primitive {self.primitive!r} {why}; {remedy}")
+        error = InputError(
+            f"can't trace {where}: primitive {self.primitive!r}{line_of(self.source)} {why}; {remedy}{_OR_WHOLE}"
+        )
         self.seen.refusals.append((labels, error))
+
+
+def create(site: Site, labels: AxisLabels, kind: Literal["conv", "dense"]) -> None:
+    """Notes that the equation creates channels."""
+    site.ties.certain(labels)
+    site.seen.creations.append(Creation(labels, site.layer, kind))

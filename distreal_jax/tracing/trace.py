@@ -2,12 +2,13 @@
 
 The network is traced once to a jaxpr. Every element along every axis of every parameter gets a label; walking the jaxpr,
 each operation ties labels together (`rules`). What is tied to an input feature or to an output can't be dropped. The
-remaining classes are the filters, and those that are created together and go the same way are a filter group.
+remaining classes are the filters, and those that are created together and go the same way are a filter group. In the end
+the trace proves itself (`proof`).
 """
 
-import dataclasses
+import fnmatch
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,32 +16,20 @@ from flax import nnx
 
 from distreal_jax.errors import InputError
 from distreal_jax.tracing.calling import without_intermediates
-from distreal_jax.tracing.hard_coded import in_one_line
+from distreal_jax.tracing.factorings import decide
+from distreal_jax.tracing.groups import OUTPUT, consumed_axes, find_groups, layers_kept_whole, layout_of, products_of
 from distreal_jax.tracing.interception import path_name
-from distreal_jax.tracing.labels import PINNED, AxisLabels, pinned
-from distreal_jax.tracing.layout import AxisLayout, LengthOfAxis
-from distreal_jax.tracing.network import FilterGroup, Path, TracedNetwork
-from distreal_jax.tracing.proof import prove
-from distreal_jax.tracing.site import Value
-from distreal_jax.tracing.walk import Members, NetworkJaxpr, Trail, Walk, jaxpr_of, shape_of, steps_in
-
-# Layers whose output has a scale of its own; others are known by the statistics that they keep.
-_NORMALISATIONS = (nnx.BatchNorm, nnx.InstanceNorm, nnx.LayerNorm, nnx.RMSNorm, nnx.GroupNorm)
-_BATCH = 3  # the fewest of which a normalisation keeps more than a sign
-# Chosen by us: images are this much smaller, but have this side at least, where the network takes them.
-_SHRINK, _SMALLEST_SIDE = 4, 8
+from distreal_jax.tracing.jaxprs import Wholes, batch_size, whole_network
+from distreal_jax.tracing.labels import pinned
+from distreal_jax.tracing.network import Path, TracedNetwork
+from distreal_jax.tracing.proof import Subject, fails_at, prove
+from distreal_jax.tracing.site import Kind, Value
+from distreal_jax.tracing.walk import NetworkJaxpr, Trail, Walk, shape_of
 
 
-class Wholes(NamedTuple):
-    """A network's jaxprs."""
-
-    jaxprs: dict[bool, NetworkJaxpr]  # in training (True) and in evaluation, on small examples
-    example: Any
-    counted: NetworkJaxpr  # in training, on examples of full size
-    counted_for: Any
-
-
-def trace_network(model: nnx.Module, example_input: Any, *, proof: bool = True) -> TracedNetwork:
+def trace_network(
+    model: nnx.Module, example_input: Any, *, proof: bool = True, keep_whole: Sequence[str] = ()
+) -> TracedNetwork:
     """Traces a network once and finds what of it can be dropped.
 
     Args:
@@ -50,6 +39,8 @@ def trace_network(model: nnx.Module, example_input: Any, *, proof: bool = True) 
         takes several: a tuple is passed as several arguments, a dict by their names. Only shapes and types matter.
       proof: Whether to prove by numbers, on a tiny batch, that networks whose dropped filters are zero compute what the
         smaller networks compute; it takes less than a second for ResNet-20, and once for a network.
+      keep_whole: Layers none of whose filters are to be dropped, by their paths, such as "conv1" or "blocks.*.conv1";
+        beside those that the network's class names in an attribute `keep_whole`.
 
     Returns:
       The network's filter groups, sub-networks (`take`, `put`, `mask`) and cost (`macs`).
@@ -70,85 +61,98 @@ def trace_network(model: nnx.Module, example_input: Any, *, proof: bool = True) 
         )
     model = without_intermediates(model)
     graphdef, state = nnx.split(model)
-    modules = {path_name(path): module for path, module in nnx.iter_modules(model)}
     example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), example_input)
-    wholes = _whole_network(graphdef, state, example)
-    walk, parameters, trails = _walked(modules, wholes)
+    wholes = whole_network(graphdef, state, example)
+    kept = _KeptBack(Counter(), {}, (*keep_whole, *getattr(model, "keep_whole", ())))
+    while True:
+        traced = _traced(model, graphdef, state, wholes, kept)
+        try:
+            prove(traced.subject, by_numbers=proof)
+        except InputError:
+            if not _keeps_more_back(traced, model, kept):
+                raise
+        else:
+            return traced.subject.network
+
+
+class _KeptBack(NamedTuple):
+    """What is not dropped although nothing that is done to it forbids it."""
+
+    passed_over: Counter[Kind]  # factors of split axes whose lengths are written down, by kind
+    creations: dict[int, str]  # creations of channels that a layer of Flax's needs whole, and why
+    layers: tuple[str, ...]  # patterns of paths of layers that are to be kept whole
+
+
+class _Traced(NamedTuple):
+    """A trace that is not proved yet."""
+
+    subject: Subject
+    carriers: dict[Kind, frozenset[int]]  # groups along the factors of split axes, by kind
+    origins: tuple[int, ...]  # for each group, the creation of its channels
+
+
+def _traced(model: nnx.Module, graphdef: Any, state: Any, wholes: Wholes, kept: _KeptBack) -> _Traced:
+    """A trace in which some channels are kept back."""
+    modules = {path_name(path): module for path, module in nnx.iter_modules(model)}
+    walk, parameters, trails = _walked(modules, wholes, kept)
     statistics = {tuple(map(str, path)) for path, leaf in nnx.to_flat_state(state) if isinstance(leaf, nnx.BatchStat)}
-    groups, members = _filter_groups(walk, parameters, modules, statistics)
-    layouts = {
-        path: tuple(_layout(walk, axis, members, groups, path) for axis in value.labels)
-        for path, value in parameters.items()
-    }
+    groups, members, origins = find_groups(walk, parameters, modules, statistics)
     network = TracedNetwork(
         graphdef=graphdef,
         filter_groups=groups,
-        layouts=layouts,
-        consumed=_consumed(walk, parameters),
-        products=_products(walk, members, len(groups)),
-        normalised_over={
-            occasion: _layout(walk, labels, members, groups, (occasion[0],))
-            for occasion, labels in walk.seen.normalised_over.items()
-            if walk.ties.droppable(labels)
+        layouts={
+            path: tuple(layout_of(walk, axis, members, groups, path) for axis in value.labels)
+            for path, value in parameters.items()
         },
-        batch_size=_batch(wholes.counted_for),
+        consumed=consumed_axes(walk, parameters),
+        products=products_of(walk, members, len(groups)),
+        normalised_over={
+            occasion: layout_of(walk, labels, members, groups, (occasion[0],))
+            for occasion, labels in walk.seen.normalised_over.items()
+            if any(walk.members_along(labels, members))
+        },
+        kept_whole=layers_kept_whole(walk, members),
+        batch_size=batch_size(wholes.counted_for),
     )
-    prove(network, state, wholes.example, wholes.jaxprs, trails, walk, members, by_numbers=proof)
-    return network
+    carriers: dict[Kind, frozenset[int]] = {}
+    for factoring in walk.seen.factorings:
+        along = [member for labels in factoring.factors for member in walk.members_along(labels, members) if member]
+        carriers[factoring.kind] = carriers.get(factoring.kind, frozenset()) | {group for group, _ in along}
+    subject = Subject(network, state, wholes.example, wholes.jaxprs, trails, walk, members)
+    return _Traced(subject, carriers, origins)
 
 
-def _whole_network(graphdef: Any, state: Any, example: Any) -> Wholes:
-    """The network's jaxprs on a few examples, if it takes as many, which are small if it takes those."""
-    few = _with_shapes(example, lambda shape: (_BATCH, *shape[1:]))
-    try:
-        counted = jaxpr_of(graphdef, state, few, train=True)
-    except Exception:  # whatever a network of the user's may raise; it may take this one batch alone
-        few = example
-        try:
-            counted = jaxpr_of(graphdef, state, few, train=True)
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(
-                f"the network does not run on {_in_words(example)} ({in_one_line(error)}); "
-                "give an example_input as its __call__ takes it"
-            ) from error
-    small = _with_shapes(few, _shrunk)
-    if small != few:
-        try:
-            tried = {train: jaxpr_of(graphdef, state, small, train=train) for train in (True, False)}
-        except Exception:  # it takes images of its own size alone
-            pass
-        else:
-            steps = [[step.primitive for step in steps_in(traced.closed.jaxpr)] for traced in (counted, tried[True])]
-            empty = any(0 in step.shape for traced in tried.values() for step in steps_in(traced.closed.jaxpr))
-            if steps[0] == steps[1] and counted.outputs == tried[True].outputs and not empty:
-                return Wholes(tried, small, counted, few)
-    return Wholes({True: counted, False: jaxpr_of(graphdef, state, few, train=False)}, few, counted, few)
+def _keeps_more_back(traced: _Traced, model: nnx.Module, kept: _KeptBack) -> bool:
+    """Finds what a smaller network fails by and the user can't be asked to change, and keeps it back from now on.
+
+    That are channels that are reshaped to lengths that are written down, such as a number of heads, or whose number these
+    lengths are computed from, and layers inside those of Flax's own.
+    """
+    for kind, groups in traced.carriers.items():
+        if groups and fails_at(traced.subject, groups):
+            kept.passed_over[kind] += 1
+            return True
+    modules = {path_name(path): module for path, module in nnx.iter_modules(model)}
+    seen = traced.subject.walk.seen
+    written_down = {factoring.layer: factoring for factoring in seen.factorings if factoring.kind in kept.passed_over}
+    found = False
+    for group, creation in enumerate(traced.origins):
+        error = fails_at(traced.subject, [group])
+        if error is None:
+            continue
+        module = modules.get(error.layer)
+        is_inside = seen.creations[creation].layer.startswith(f"{error.layer}.")
+        if error.layer in written_down:
+            kept.creations[creation] = f"{written_down[error.layer].where}, whose lengths are taken from it"
+        elif is_inside and type(module).__module__.startswith("flax.nnx"):
+            kept.creations[creation] = f"layer {error.layer!r}, a {type(module).__name__} of Flax, which needs all"
+        found = found or creation in kept.creations
+    return found
 
 
-def _with_shapes(example: Any, changed: Callable[[tuple[int, ...]], tuple[int, ...]]) -> Any:
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(changed(leaf.shape), leaf.dtype), example)
-
-
-def _shrunk(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape with smaller sides of the images, if they are images."""
-    if len(shape) < 4:
-        return shape
-    return (shape[0], *(max(side // _SHRINK, min(side, _SMALLEST_SIDE)) for side in shape[1:-1]), shape[-1])
-
-
-def _batch(example: Any) -> int:
-    """Examples in a batch."""
-    return int(jax.tree.leaves(example)[0].shape[0])
-
-
-def _in_words(tree: Any) -> str:
-    """The arrays of a pytree, such as "float32 [1, 8, 8, 1]"."""
-    return " and ".join(f"{leaf.dtype} {list(leaf.shape)}" for leaf in jax.tree.leaves(tree))
-
-
-def _walked(modules: dict[str, nnx.Module], wholes: Wholes) -> tuple[Walk, dict[Path, Value], dict[bool, Trail]]:
+def _walked(
+    modules: dict[str, nnx.Module], wholes: Wholes, kept: _KeptBack
+) -> tuple[Walk, dict[Path, Value], dict[bool, Trail]]:
     """A walk over the network in both modes: the labels of its variables, and of every step.
 
     Inputs and outputs are pinned, and a variable after the call is dropped with what it was before.
@@ -164,6 +168,7 @@ def _walked(modules: dict[str, nnx.Module], wholes: Wholes) -> tuple[Walk, dict[
         inputs = [Value(tuple(map(pinned, leaf.shape)), weight=False) for leaf in jax.tree.leaves(example)]
         results = walk.run(whole.closed.jaxpr, [*variables, *inputs])
         count = len(whole.output_shapes)
+        walk.ties.because = OUTPUT
         for output in results[:count]:
             for labels in output.labels:
                 walk.ties.pin(labels)
@@ -181,98 +186,22 @@ def _walked(modules: dict[str, nnx.Module], wholes: Wholes) -> tuple[Walk, dict[
         trails[True] = run(wholes.jaxprs[True], wholes.example)
     trails[False] = run(wholes.jaxprs[False], wholes.example)
     walk.seen.products = products
+    for index, creation in enumerate(walk.seen.creations):
+        if index in kept.creations:
+            walk.ties.because = kept.creations[index]
+        elif any(fnmatch.fnmatchcase(creation.layer, pattern) for pattern in kept.layers):
+            walk.ties.because = "keep_whole"
+        else:
+            continue
+        walk.ties.pin(creation.labels)
+    for pattern in kept.layers:
+        if not any(fnmatch.fnmatchcase(creation.layer, pattern) for creation in walk.seen.creations):
+            raise InputError(
+                f"keep_whole names {pattern!r}, which is no layer with filters; choose from: "
+                f"{', '.join(dict.fromkeys(creation.layer for creation in walk.seen.creations))}"
+            )
+    decide(walk.seen.factorings, walk.ties, kept.passed_over)
     for labels, refusal in walk.seen.refusals:
         if walk.ties.droppable(labels):
             raise refusal
-    batch = _batch(wholes.counted_for)
-    if not counted.output_shapes or any(shape[:1] != (batch,) for shape in counted.output_shapes):
-        raise InputError(
-            f"the network maps {_in_words(wholes.counted_for)} to {_in_words(counted.outputs) or 'nothing'}; "
-            "give an example_input with a leading batch axis that every output keeps"
-        )
     return walk, parameters, trails
-
-
-def _products(walk: Walk, members: Members, groups: int) -> tuple[tuple[int, tuple[LengthOfAxis, ...]], ...]:
-    """The network's convolutions and dots as products of the lengths of their axes at any widths."""
-    return tuple(
-        (
-            product.constant,
-            tuple(LengthOfAxis.of_elements(walk.members_along(axis, members), groups) for axis in product.axes),
-        )
-        for product in walk.seen.products
-    )
-
-
-def _filter_groups(
-    walk: Walk, parameters: dict[Path, Value], modules: dict[str, nnx.Module], statistics: set[Path]
-) -> tuple[tuple[FilterGroup, ...], dict[int, tuple[int, int]]]:
-    """Collects classes of labels into groups; returns them and, for each root label, its (group, filter)."""
-    places: dict[int, Counter[tuple[Path, int]]] = {}
-    for path, value in parameters.items():
-        for axis, labels in enumerate(value.labels):
-            for root in walk.ties.roots(labels):
-                if root > PINNED:
-                    places.setdefault(int(root), Counter())[path, axis] += 1
-    owners = _owners(parameters)
-    normalised = {int(root) for labels in walk.seen.normalised_over.values() for root in walk.ties.roots(labels)}
-    groups: list[FilterGroup] = []
-    members: dict[int, tuple[int, int]] = {}
-    for creation in walk.seen.creations:
-        together: dict[frozenset[Any], list[int]] = {}
-        for root in dict.fromkeys(int(root) for root in walk.ties.roots(creation.labels)):
-            if root > PINNED and root not in members and root in places:
-                together.setdefault(frozenset(places[root].items()), []).append(root)
-        for place, roots in together.items():
-            members.update((root, (len(groups), index)) for index, root in enumerate(roots))
-            path, _ = owners.get(int(creation.labels[0]), ((), 0))
-            groups.append(
-                FilterGroup(
-                    name=creation.layer or path_name(path),
-                    filters=len(roots),
-                    convolutional=creation.convolutional,
-                    normalised=not normalised.isdisjoint(roots)
-                    or any(
-                        path in statistics or isinstance(modules.get(path_name(path[:-1])), _NORMALISATIONS)
-                        for (path, _), _ in place
-                    ),
-                )
-            )
-    return _with_unique_names(groups), members
-
-
-def _with_unique_names(groups: Sequence[FilterGroup]) -> tuple[FilterGroup, ...]:
-    """Numbers the groups that one layer creates, if it creates several."""
-    times = Counter(group.name for group in groups)
-    numbers: Counter[str] = Counter()
-    unique = []
-    for group in groups:
-        name = group.name if times[group.name] == 1 else f"{group.name}[{numbers[group.name]}]"
-        numbers[group.name] += 1
-        unique.append(dataclasses.replace(group, name=name))
-    return tuple(unique)
-
-
-def _layout(walk: Walk, labels: AxisLabels, members: Members, groups: Sequence[FilterGroup], path: Path) -> AxisLayout:
-    layout = AxisLayout.of_elements(walk.members_along(labels, members), [group.filters for group in groups])
-    if layout is None:
-        raise InputError(
-            f"can't trace {path_name(path)!r}: its filters come in another order than the layer that creates them has; "
-            "keep the order of channels (no shuffling or interleaving) between layers"
-        )
-    return layout
-
-
-def _owners(parameters: dict[Path, Value]) -> dict[int, tuple[Path, int]]:
-    """The (variable, axis) that a first label belongs to."""
-    return {
-        int(labels[0]): (path, axis)
-        for path, value in parameters.items()
-        for axis, labels in enumerate(value.labels)
-        if len(labels) and labels[0] > PINNED
-    }
-
-
-def _consumed(walk: Walk, parameters: dict[Path, Value]) -> frozenset[tuple[Path, int]]:
-    owners = _owners(parameters)
-    return frozenset(owners[int(labels[0])] for labels in walk.seen.contracted if int(labels[0]) in owners)

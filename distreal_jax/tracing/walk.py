@@ -1,5 +1,6 @@
 """One walk over a network's jaxpr: every primitive ties labels by its rule, and leaves a trail of what it put out."""
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,12 +12,13 @@ from flax import nnx
 from jax.extend import core
 
 from distreal_jax.tracing.calling import run_network
-from distreal_jax.tracing.inner import inner_jaxpr
+from distreal_jax.tracing.inner import inner_jaxpr, line_of
 from distreal_jax.tracing.interception import Around, Call, Occasion, takes_mask, with_statistics_masks
 from distreal_jax.tracing.labels import AxisLabels, Ties, ValueLabels, anything, pinned
+from distreal_jax.tracing.loops import walk_cond, walk_scan
 from distreal_jax.tracing.network import Path, leaf_path
 from distreal_jax.tracing.rules import apply_rule
-from distreal_jax.tracing.site import Observations, Site, Value
+from distreal_jax.tracing.site import Observations, Product, Site, Value
 
 Members = Mapping[int, tuple[int, int]]  # root label -> (group, filter)
 
@@ -77,6 +79,8 @@ def jaxpr_of(
         masking = with_statistics_masks(dict(zip(masks or (), values, strict=True)))
         return run_network(graphdef, (state,), inputs, *arounds, masking, _with_names(), train=train)
 
+    # Shapes and types alone: a constant that a parameter began as would leave other steps than a sub-network's array.
+    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
     closed, (outputs, others) = jax.make_jaxpr(forward, return_shape=True)(state, example, [*(masks or {}).values()])
     return NetworkJaxpr(closed, _paths_in(state), _paths_in(others), outputs)
 
@@ -95,8 +99,8 @@ class Walk:
         self._modules = modules
 
     def new_variable(self, shape: tuple[int, ...]) -> Value:
-        """A parameter, all of whose elements are labelled anew."""
-        return Value(tuple(self.ties.new(length) for length in shape), weight=True)
+        """A parameter, all of whose elements are labelled anew; whether these are filters is seen where it is used."""
+        return Value(tuple(self.ties.new(length, tentative=True) for length in shape), weight=True)
 
     def masks_statistics(self, layer: str) -> bool:
         """Whether the layer can be told which channels count in its statistics."""
@@ -124,22 +128,46 @@ class Walk:
             if inner is not None:
                 results = self.run(inner.jaxpr, operands, where)
             else:
-                shapes = tuple(shape_of(variable) for variable in equation.outvars)
-                site = Site(
-                    primitive=equation.primitive.name,
-                    params=equation.params,
-                    operands=operands,
-                    out_shapes=shapes,
-                    occasion=where,
-                    masks_statistics=self.masks_statistics(where[0]),
-                    ties=self.ties,
-                    seen=self.seen,
-                )
-                weight = all(operand.weight for operand in operands)
-                results = [Value(labels, weight) for labels in apply_rule(site)]
+                results = self._results(equation, operands, where)
                 self.trail.extend(zip(_steps_of(equation, where[0]), (result.labels for result in results), strict=True))
             known.update(zip(equation.outvars, results, strict=True))
         return [value_of(atom) for atom in jaxpr.outvars]
+
+    def _results(self, equation: core.JaxprEqn, operands: Sequence[Value], where: Occasion) -> list[Value]:
+        """What one equation puts out."""
+        name, params = equation.primitive.name, equation.params
+        self.ties.because = next(_steps_of(equation, where[0]))
+        if name in _BODIES:
+            return _BODIES[name](params, operands, functools.partial(self._run_body, params, where), self.ties)
+        site = Site(
+            primitive=name,
+            params=params,
+            operands=tuple(operands),
+            out_shapes=tuple(shape_of(variable) for variable in equation.outvars),
+            occasion=where,
+            masks_statistics=self.masks_statistics(where[0]),
+            ties=self.ties,
+            seen=self.seen,
+            source=equation.source_info,
+        )
+        weight = all(operand.weight for operand in operands)
+        return [Value(labels, weight) for labels in apply_rule(site)]
+
+    def _run_body(
+        self, params: Mapping[str, Any], where: Occasion, body: core.Jaxpr, arguments: Sequence[Value]
+    ) -> list[Value]:
+        """Walks over the body of a loop, whose steps are no steps of the network's own and count as often as it runs."""
+        trail, self.trail = self.trail, []
+        products = len(self.seen.products)
+        results = self.run(body, arguments, where)
+        self.trail = trail
+        for index in range(products, len(self.seen.products)):
+            product = self.seen.products[index]
+            self.seen.products[index] = Product(product.constant * params.get("length", 1), product.axes)
+        return results
+
+
+_BODIES = {"scan": walk_scan, "cond": walk_cond}
 
 
 def shape_of(atom: Any) -> tuple[int, ...]:
@@ -159,6 +187,16 @@ class Step(NamedTuple):
     primitive: str
     shape: tuple[int, ...]
     numbers: tuple[str, ...]  # that the equation computes with
+    source: Any
+
+    def __str__(self) -> str:
+        """Layer and operation."""
+        return f"{self.where} ({self.operation})"
+
+    @property
+    def operation(self) -> str:
+        """The primitive and the user's line, for a message."""
+        return f"primitive {self.primitive!r}{line_of(self.source)}"
 
     @property
     def where(self) -> str:
@@ -169,7 +207,7 @@ class Step(NamedTuple):
 def _steps_of(equation: core.JaxprEqn, layer: str) -> Iterator[Step]:
     numbers = tuple(str(atom.val) for atom in equation.invars if isinstance(atom, core.Literal))
     for variable in equation.outvars:
-        yield Step(layer, equation.primitive.name, shape_of(variable), numbers)
+        yield Step(layer, equation.primitive.name, shape_of(variable), numbers, equation.source_info)
 
 
 def steps_in(jaxpr: core.Jaxpr, outer: Occasion = ("", 0)) -> Iterator[Step]:

@@ -1,0 +1,56 @@
+"""Reshapes that split channels, or flatten two axes into one: which of the factors carries the filters.
+
+Channels that are split into heads, or into positions and fewer channels, lose whole slices along one of the factors: heads,
+channels of a head, channels of all positions. Which one it can be is said by what is done to the factors: positions are
+pooled over, queries are multiplied with keys. So it is decided when the whole network has been walked over.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from distreal_jax.tracing.labels import PINNED, Ties
+from distreal_jax.tracing.site import Factoring, Kind
+
+
+def decide(factorings: Sequence[Factoring], ties: Ties, passed_over: Mapping[Kind, int]) -> set[Kind]:
+    """Ties the filters of split axes to one factor each and pins the other factors.
+
+    Where several factors may carry them it is the first of these, as in blocks of channels: a block is lost as a whole.
+
+    Args:
+      factorings: All of the network.
+      ties: Its labels.
+      passed_over: For kinds that a smaller network has shown to be written down, how many of their factors, from the first
+        that may carry filters on, are no choice.
+
+    Returns:
+      The kinds of which a factor carries filters.
+    """
+    waiting = list(factorings)
+    carrying: set[Kind] = set()
+    while waiting:
+        # The certain ones first: each may make others so.
+        certain = next((one for one in waiting if len(_candidates(one, ties)) <= 1 and one.kind not in passed_over), None)
+        one = certain or waiting[0]
+        waiting = [other for other in waiting if other is not one]
+        candidates = _candidates(one, ties)[passed_over.get(one.kind, 0) :]
+        ties.because = one.where
+        chosen = candidates[0] if candidates else None
+        for axis, labels in enumerate(one.factors):
+            if axis != chosen:
+                ties.pin(labels)
+        if chosen is None:
+            ties.pin(one.flat)
+            continue
+        carrying.add(one.kind)
+        table = np.moveaxis(one.flat.reshape([len(labels) for labels in one.factors]), chosen, 0)
+        for label, row in zip(one.factors[chosen], table, strict=True):
+            ties.tie_all(np.append(row.reshape(-1), label))
+    return carrying
+
+
+def _candidates(one: Factoring, ties: Ties) -> list[int]:
+    if not ties.droppable(one.flat):
+        return []
+    return [axis for axis, labels in enumerate(one.factors) if np.any(ties.roots(labels) > PINNED)]

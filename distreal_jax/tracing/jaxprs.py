@@ -1,0 +1,83 @@
+"""A network's jaxprs: in training and in evaluation, on a few small examples, and once on examples of full size."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from distreal_jax.errors import InputError
+from distreal_jax.tracing.hard_coded import in_one_line
+from distreal_jax.tracing.walk import NetworkJaxpr, jaxpr_of, steps_in
+
+_BATCH = 3  # the fewest of which a normalisation keeps more than a sign
+# Chosen by us: images are this much smaller, but have this side at least, where the network takes them.
+_SHRINK, _SMALLEST_SIDE = 4, 8
+
+
+class Wholes(NamedTuple):
+    """A network's jaxprs."""
+
+    jaxprs: dict[bool, NetworkJaxpr]  # in training (True) and in evaluation, on small examples
+    example: Any
+    counted: NetworkJaxpr  # in training, on examples of full size
+    counted_for: Any
+
+
+def whole_network(graphdef: Any, state: Any, example: Any) -> Wholes:
+    """The network's jaxprs on a few examples, if it takes as many, which are small if it takes those.
+
+    Raises:
+      InputError: It does not run, or an output has no batch axis.
+    """
+    few = _with_shapes(example, lambda shape: (_BATCH, *shape[1:]))
+    try:
+        counted = jaxpr_of(graphdef, state, few, train=True)
+    except Exception:  # whatever a network of the user's may raise; it may take this one batch alone
+        few = example
+        try:
+            counted = jaxpr_of(graphdef, state, few, train=True)
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"the network does not run on {in_words(example)} ({in_one_line(error)}); "
+                "give an example_input as its __call__ takes it"
+            ) from error
+    if not counted.output_shapes or any(shape[:1] != (batch_size(few),) for shape in counted.output_shapes):
+        raise InputError(
+            f"the network maps {in_words(few)} to {in_words(counted.outputs) or 'nothing'}; "
+            "give an example_input with a leading batch axis that every output keeps"
+        )
+    small = _with_shapes(few, _shrunk)
+    if small != few:
+        try:
+            tried = {train: jaxpr_of(graphdef, state, small, train=train) for train in (True, False)}
+        except Exception:  # it takes images of its own size alone
+            pass
+        else:
+            steps = [[step.primitive for step in steps_in(traced.closed.jaxpr)] for traced in (counted, tried[True])]
+            empty = any(0 in step.shape for traced in tried.values() for step in steps_in(traced.closed.jaxpr))
+            if steps[0] == steps[1] and counted.outputs == tried[True].outputs and not empty:
+                return Wholes(tried, small, counted, few)
+    return Wholes({True: counted, False: jaxpr_of(graphdef, state, few, train=False)}, few, counted, few)
+
+
+def _with_shapes(example: Any, changed: Callable[[tuple[int, ...]], tuple[int, ...]]) -> Any:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(changed(leaf.shape), leaf.dtype), example)
+
+
+def _shrunk(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape with smaller sides of the images, if they are images."""
+    if len(shape) < 4:
+        return shape
+    return (shape[0], *(max(side // _SHRINK, min(side, _SMALLEST_SIDE)) for side in shape[1:-1]), shape[-1])
+
+
+def batch_size(example: Any) -> int:
+    """Examples in a batch."""
+    return int(jax.tree.leaves(example)[0].shape[0])
+
+
+def in_words(tree: Any) -> str:
+    """The arrays of a pytree, such as "float32 [1, 8, 8, 1]"."""
+    return " and ".join(f"{leaf.dtype} {list(leaf.shape)}" for leaf in jax.tree.leaves(tree))

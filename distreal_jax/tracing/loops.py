@@ -1,0 +1,53 @@
+"""Loops and branches: their bodies are walked over with the labels of what they carry.
+
+What a loop runs over (time, layers whose parameters are stacked) is never dropped. What it carries has the same labels
+after each round, so a filter of a recurrent layer is one in all of its gates; layers that are stacked share their groups.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jax.extend import core
+
+from distreal_jax.tracing.labels import ANY, AxisLabels, Ties, ValueLabels, pinned
+from distreal_jax.tracing.site import Value
+
+Run = Callable[[core.Jaxpr, Sequence[Value]], list[Value]]  # a walk over a body
+
+
+def walk_scan(params: dict[str, Any], operands: Sequence[Value], run: Run, ties: Ties) -> list[Value]:
+    """The results of `scan`."""
+    body = params["jaxpr"].jaxpr
+    fixed, carried = params["num_consts"], params["num_carry"]
+    constants, carry, sequences = operands[:fixed], operands[fixed : fixed + carried], operands[fixed + carried :]
+    # Zeros at the start fit anything; from the second round on they have the labels of what is carried.
+    carry = [Value(tuple(_labelled(labels, ties) for labels in value.labels), weight=False) for value in carry]
+    for value in sequences:
+        ties.pin(value.labels[0])  # what it runs over
+    slices = [Value(value.labels[1:], value.weight) for value in sequences]
+    results = run(body, [*constants, *carry, *slices])
+    for before, after in zip(carry, results[:carried], strict=True):
+        _tie(before.labels, after.labels, ties)
+    return [*carry, *(Value((pinned(params["length"]), *value.labels), weight=False) for value in results[carried:])]
+
+
+def walk_cond(params: dict[str, Any], operands: Sequence[Value], run: Run, ties: Ties) -> list[Value]:
+    """The results of `cond`, which are those of any branch."""
+    results = [run(branch.jaxpr, operands[1:]) for branch in params["branches"]]
+    first = results[0]
+    for others in results[1:]:
+        for one, other in zip(first, others, strict=True):
+            _tie(one.labels, other.labels, ties)
+    return [
+        Value(tuple(ties.tie_axes(axes) for axes in zip(*(value.labels for value in values), strict=True)), weight=False)
+        for values in zip(*results, strict=True)
+    ]
+
+
+def _labelled(labels: AxisLabels, ties: Ties) -> AxisLabels:
+    return ties.new(len(labels), tentative=True) if (labels == ANY).all() else labels
+
+
+def _tie(ones: ValueLabels, others: ValueLabels, ties: Ties) -> None:
+    for one, other in zip(ones, others, strict=True):
+        ties.tie_axes([one, other])

@@ -1,0 +1,301 @@
+"""Claims about networks as people write them: their idioms are followed, and what their filters are is what one would say.
+
+Each is traced with its proof: masked equals compact, outputs, gradients and statistics, or `trace_network` refuses.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from distreal_jax.tracing import trace_network
+
+
+class Net(nnx.Module):
+    """Any network: its layers, and how they are called."""
+
+    def __init__(self, run, **layers):
+        self.run = run
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+
+    def __call__(self, x):
+        return self.run(self, x)
+
+
+def conv(features_in, features, window=3, **options):
+    return nnx.Conv(features_in, features, (window, window), rngs=nnx.Rngs(0), **options)
+
+
+def dense(features_in, features, **options):
+    return nnx.Linear(features_in, features, rngs=nnx.Rngs(0), **options)
+
+
+def trace(build, shape, **options):
+    return trace_network(nnx.eval_shape(build), jax.ShapeDtypeStruct(shape, jnp.float32), **options)
+
+
+def groups(network):
+    return " ".join(f"{group.name}:{group.filters}:{group.kind}" for group in network.filter_groups)
+
+
+def between(function, **layers):
+    """conv 1->8, ReLU, the function, conv 8->12, ReLU, mean, classifier."""
+
+    def run(net, x):
+        x = function(net, nnx.relu(net.first(x)))
+        return net.classifier(nnx.relu(net.second(x)).mean((1, 2)))
+
+    return Net(run, first=conv(1, 8), second=conv(8, 12), classifier=dense(12, 10), **layers)
+
+
+IMAGES = (1, 8, 8, 1)
+BOTH = "first:8:conv second:12:conv"
+# What moves, places or repeats positions carries channels along.
+CARRYING = {
+    "positions by index": lambda _, x: x[:, np.array([0, 2, 4, 6])],
+    "positions by two indices": lambda _, x: x[:, np.array([0, 2]), np.array([1, 3])][:, None],
+    "nearest resize": lambda _, x: jax.image.resize(x, (x.shape[0], 5, 5, x.shape[-1]), "nearest"),
+    "tile": lambda _, x: jnp.tile(x, (1, 2, 1, 1)),
+    "repeat": lambda _, x: jnp.repeat(x, 2, axis=2),
+    "stack and mean": lambda _, x: jnp.stack([x, x[:, ::-1]], axis=1).mean(1),
+    "cumulative sum of positions": lambda _, x: jnp.cumsum(x, axis=1),
+    "sorted positions": lambda _, x: jnp.sort(x, axis=2),
+    "roll": lambda _, x: jnp.roll(x, (1, 2), axis=(1, 2)),
+    "spectrum of positions": lambda _, x: jnp.abs(jnp.fft.fft2(x, axes=(1, 2))) / 8,
+    "spectrum of the transposed": lambda _, x: jnp.fft.rfft(jnp.moveaxis(x, -1, 1)).real.swapaxes(1, 3),
+    "placed at a position": lambda _, x: x.at[:, 0].set(0.0),
+    "added to a position": lambda _, x: x.at[:, :, 1].add(x[:, :, 2]),
+    "dynamic slice of positions": lambda _, x: jax.lax.dynamic_slice_in_dim(x, 1, 4, axis=1),
+    "dynamic update of positions": lambda _, x: jax.lax.dynamic_update_slice_in_dim(x, 2 * x[:, :2], 3, axis=1),
+    "optimization barrier": lambda _, x: jax.lax.optimization_barrier(x),
+    "the best positions": lambda _, x: jax.lax.top_k(x.swapaxes(1, 3), 3)[0].swapaxes(1, 3),
+    "a loop": lambda _, x: jax.lax.fori_loop(0, 3, lambda _, y: nnx.relu(y + x), x),
+    "a branch": lambda _, x: jax.lax.cond(x.shape[0] > 0, lambda y: y, lambda y: 2 * y, x),
+    "a squeezed and expanded axis": lambda _, x: x[:, None].squeeze(1),
+}
+# Scalars, learnt or computed.
+SCALAR = {
+    "an element": (lambda net, x: x * net.gate[0], (2,)),
+    "squeeze": (lambda net, x: x * net.gate.squeeze(), (1, 1)),
+    "product of vectors": (lambda net, x: x * jnp.vdot(net.gate[...], net.gate[...]), (3,)),
+    "a slope that began as a constant": (lambda net, x: jnp.where(x > 0, x, net.gate[...][None, None, None] * x), None),
+    "mixed operations": (
+        lambda net, x: sum(w * f(x) for w, f in zip(nnx.softmax(net.gate[...]), (nnx.relu, jnp.tanh), strict=True)),
+        (2,),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CARRYING)
+def test_what_moves_positions_carries_channels_along(what):
+    assert groups(trace(lambda: between(CARRYING[what]), IMAGES)) == BOTH
+
+
+@pytest.mark.parametrize("what", SCALAR)
+def test_scalars_are_followed(what):
+    function, shape = SCALAR[what]
+    network = between(function, gate=nnx.Param(jnp.full((1,), 0.2) if shape is None else jnp.ones(shape)))
+    assert groups(trace_network(network, jnp.ones(IMAGES))) == BOTH
+
+
+# Attention, in its public spellings. Two of four tokens' features are heads of four channels; a head is lost as a whole.
+
+TOKENS = (1, 5, 6)
+
+
+def attends(query, key, value):
+    weights = nnx.softmax(jnp.einsum("nqhd,nkhd->nhqk", query, key) / np.sqrt(4), axis=-1)
+    return jnp.einsum("nhqk,nkhd->nqhd", weights, value)
+
+
+def fused_by_moving(net, x):
+    n, t, _ = x.shape
+    query, key, value = jnp.moveaxis(net.qkv(x).reshape(n, t, 3, -1, 4), 2, 0)
+    return net.back(attends(query, key, value).reshape(n, t, -1))
+
+
+def fused_by_splitting(net, x):
+    n, t, _ = x.shape
+    query, key, value = (part.reshape(n, t, -1, 4) for part in jnp.split(net.qkv(x), 3, axis=-1))
+    return net.back(attends(query, key, value).reshape(n, t, -1))
+
+
+def fused_by_indexing(net, x):
+    n, t, _ = x.shape
+    qkv = net.qkv(x).reshape(n, t, 3, -1, 4).transpose(2, 0, 3, 1, 4)
+    weights = nnx.softmax(qkv[0] @ qkv[1].swapaxes(-1, -2) * 0.5, axis=-1)
+    return net.back((weights @ qkv[2]).swapaxes(1, 2).reshape(n, t, -1))
+
+
+def transformer(attend, **layers):
+    """Patches, a class token, positions, one block, the class token's logits."""
+
+    def run(net, x):
+        x = net.patch(x)
+        token = jnp.broadcast_to(net.token[...], (x.shape[0], 1, x.shape[-1]))
+        x = jnp.concatenate([token, x], axis=1) + net.position[...][None]
+        x = x + attend(net, net.norm1(x))
+        x = x + net.down(nnx.gelu(net.up(net.norm2(x))))
+        return net.out(x[:, 0])
+
+    norms = {f"norm{index}": nnx.LayerNorm(6, rngs=nnx.Rngs(0)) for index in (1, 2)}
+    own = dict(patch=dense(6, 6), token=nnx.Param(jnp.zeros((1, 1, 6))), position=nnx.Param(jnp.zeros((6, 6))))
+    return Net(run, **own, **norms, **layers, up=dense(6, 7), down=dense(7, 6), out=dense(6, 3))
+
+
+@pytest.mark.parametrize("fused", [fused_by_moving, fused_by_splitting, fused_by_indexing])
+def test_heads_of_fused_queries_keys_and_values_are_filters(fused):
+    network = trace(lambda: transformer(fused, qkv=dense(6, 24), back=dense(8, 6)), TOKENS)
+    assert groups(network) == "patch:6:dense qkv:2:head up:7:dense"
+
+
+def test_heads_that_are_written_down_are_kept_whole_and_the_rest_is_not():
+    def attention(net, x):
+        n, t, _ = x.shape
+        query, key, value = net.qkv(x).reshape(n, t, 3, 2, 4).transpose(2, 0, 1, 3, 4)
+        return net.back(attends(query, key, value).reshape(n, t, 8))
+
+    network = trace(lambda: transformer(attention, qkv=dense(6, 24), back=dense(8, 6)), TOKENS)
+    assert groups(network) == "patch:6:dense up:7:dense"
+    assert [(whole.layer, whole.filters) for whole in network.kept_whole] == [("qkv", 24)]
+
+
+def test_where_lengths_are_computed_from_the_width_of_the_stream_the_stream_is_kept_whole():
+    def attention(net, x):
+        n, t, channels = x.shape
+        query, key, value = net.qkv(x).reshape(n, t, 3, 2, channels // 2).transpose(2, 0, 1, 3, 4)
+        return net.back(attends(query, key, value).reshape(n, t, channels))
+
+    network = trace(lambda: transformer(attention, qkv=dense(6, 18), back=dense(6, 6)), TOKENS)
+    assert groups(network) == "up:7:dense"
+    assert {whole.layer for whole in network.kept_whole} == {"patch", "qkv", "back", "down"}
+
+
+def test_heads_of_flax_are_filters():
+    def build():
+        attention = nnx.MultiHeadAttention(2, 6, 8, decode=False, rngs=nnx.Rngs(0))
+        return transformer(lambda net, x: net.attention(x), attention=attention)
+
+    network = trace(build, TOKENS)
+    assert groups(network) == "patch:6:dense attention.query:2:head up:7:dense"
+    assert network.macs() == 5 * 6 * 6 + 6 * (4 * 6 * 8) + 2 * 6 * 6 * 8 + 6 * 2 * 6 * 7 + 6 * 3
+
+
+def test_heads_with_normalised_queries_and_keys_are_filters():
+    def build():
+        attention = nnx.MultiHeadAttention(2, 6, 8, decode=False, normalize_qk=True, rngs=nnx.Rngs(0))
+        return transformer(lambda net, x: net.attention(x), attention=attention)
+
+    assert "attention.query:2:head" in groups(trace(build, TOKENS))
+
+
+def test_heads_of_einsum_and_of_general_dense_layers_are_filters():
+    def attention(net, x):
+        query, key, value = (layer(x) for layer in (net.query, net.key, net.value))
+        return net.back(attends(query, key, value))
+
+    def by_einsum():
+        inside = {n: nnx.Einsum("ntf,fhd->nthd", (6, 2, 4), (2, 4), rngs=nnx.Rngs(0)) for n in ("query", "key", "value")}
+        back = nnx.Einsum("nthd,hdf->ntf", (2, 4, 6), (6,), rngs=nnx.Rngs(0))
+        return transformer(attention, **inside, back=back)
+
+    def by_general_layers():
+        inside = {n: nnx.LinearGeneral(6, (2, 4), rngs=nnx.Rngs(0)) for n in ("query", "key", "value")}
+        return transformer(attention, **inside, back=nnx.LinearGeneral((2, 4), 6, axis=(-2, -1), rngs=nnx.Rngs(0)))
+
+    for build in (by_einsum, by_general_layers):
+        assert groups(trace(build, TOKENS)) == "patch:6:dense query:2:head value:4:dense up:7:dense"
+
+
+def test_a_table_of_relative_positions_has_the_heads_as_filters():
+    places = np.arange(6)[:, None] - np.arange(6)[None] + 5
+
+    def attention(net, x):
+        n, t, _ = x.shape
+        query, key, value = net.qkv(x).reshape(n, t, 3, -1, 4).transpose(2, 0, 3, 1, 4)
+        bias = net.table[...][places.reshape(-1)].reshape(t, t, -1).transpose(2, 0, 1)
+        weights = nnx.softmax(query @ key.swapaxes(-1, -2) + bias[None], axis=-1)
+        return net.back((weights @ value).swapaxes(1, 2).reshape(n, t, -1))
+
+    layers = dict(qkv=dense(6, 24), back=dense(8, 6), table=nnx.Param(jnp.zeros((11, 2))))
+    assert "qkv:2:head" in groups(trace(lambda: transformer(attention, **layers), TOKENS))
+
+
+# Reshapes that split channels.
+
+
+def test_a_dense_layer_that_makes_an_image_has_its_channels_as_filters():
+    def run(net, x):
+        x = nnx.relu(net.make(x.reshape(x.shape[0], -1))).reshape(x.shape[0], 4, 4, -1)
+        return net.classifier(nnx.relu(net.conv(x)).mean((1, 2)))
+
+    network = trace(lambda: Net(run, make=dense(64, 96), conv=conv(6, 5), classifier=dense(5, 3)), IMAGES)
+    assert groups(network) == "make:6:dense conv:5:conv"
+    assert network.macs([3, 5]) == 64 * 48 + 16 * 9 * 3 * 5 + 5 * 3
+
+
+def test_depth_to_space_has_blocks_as_filters():
+    def run(net, x):
+        x = net.deep(x)
+        n, h, w, _ = x.shape
+        x = x.reshape(n, h, w, 2, 2, -1).transpose(0, 1, 3, 2, 4, 5).reshape(n, 2 * h, 2 * w, -1)
+        return net.classifier(nnx.relu(net.conv(x)).mean((1, 2)))
+
+    assert groups(trace(lambda: Net(run, deep=conv(1, 12), conv=conv(3, 5), classifier=dense(5, 3)), IMAGES)) == (
+        "deep:3:conv conv:5:conv"
+    )
+
+
+@pytest.mark.parametrize("blocks", [2, 4])
+def test_a_shuffle_of_so_many_groups_has_a_channel_of_each_as_a_filter(blocks):
+    def shuffled(_, x):
+        split = x.reshape(*x.shape[:-1], blocks, x.shape[-1] // blocks)
+        return jnp.swapaxes(split, -1, -2).reshape(x.shape)
+
+    assert groups(trace(lambda: between(shuffled), IMAGES)) == f"first:{8 // blocks}:conv second:12:conv"
+
+
+# Loops.
+
+
+@pytest.mark.parametrize("cell", [nnx.LSTMCell, nnx.OptimizedLSTMCell, nnx.GRUCell, nnx.SimpleCell])
+def test_units_of_a_recurrent_layer_are_filters(cell):
+    def run(net, x):
+        return net.out(net.rnn(net.embed(x))[:, -1])
+
+    def build():
+        rnn = nnx.RNN(cell(4, 6, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(0))
+        return Net(run, embed=dense(6, 4), rnn=rnn, out=dense(6, 3))
+
+    network = trace(build, TOKENS)
+    assert [group.filters for group in network.filter_groups] == [4, 6]
+
+
+def test_layers_that_are_stacked_share_their_groups():
+    class Stacked(nnx.Module):
+        def __init__(self):
+            @nnx.vmap(in_axes=(0,), out_axes=0)
+            def blocks(key):
+                return Block(nnx.Rngs(key))
+
+            self.blocks, self.out = blocks(jax.random.split(jax.random.key(0), 3)), dense(6, 3)
+
+        def __call__(self, x):
+            @nnx.scan(in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)
+            def through(x, block):
+                return block(x)
+
+            return self.out(through(x, self.blocks).mean(1))
+
+    class Block(nnx.Module):
+        def __init__(self, rngs):
+            self.up, self.down = nnx.Linear(6, 8, rngs=rngs), nnx.Linear(8, 6, rngs=rngs)
+
+        def __call__(self, x):
+            return x + self.down(nnx.gelu(self.up(x)))
+
+    network = trace(Stacked, TOKENS)
+    assert [group.filters for group in network.filter_groups] == [8]
+    assert network.macs() == 3 * 5 * 2 * 6 * 8 + 6 * 3

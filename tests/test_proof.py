@@ -1,0 +1,281 @@
+"""Claims about the proof of a trace: what the rules get wrong is refused with layer and operation, and never trained."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax import lax
+
+from distreal_jax.errors import InputError
+from distreal_jax.tracing import elementwise_rule, proof, register_rule, rules, trace_network
+from distreal_jax.tracing.arithmetic import compute, exact
+from tests.test_idioms import BOTH, IMAGES, Net, between, conv, dense, groups, trace
+
+
+class Layer(nnx.Module):
+    """A layer without parameters."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, x):
+        return self.function(x)
+
+
+def with_layer(function):
+    return between(lambda net, x: net.odd(x), odd=Layer(function))
+
+
+@jax.custom_vjp
+def counted_gradient(x):
+    return x
+
+
+counted_gradient.defvjp(lambda x: (x, None), lambda _, g: (g / g.shape[-1],))
+
+# Each runs in every smaller network, has the shapes that one expects of it, or is what one computes with.
+SILENT = {
+    "halves that are computed differently": lambda x: jnp.concatenate([jnp.exp(x[..., :4]), jnp.tanh(x[..., 4:])], -1),
+    "a temporal shift": lambda x: jnp.concatenate([jnp.roll(x[..., :2], 1, axis=1), x[..., 2:]], -1),
+    "an activation of some channels": lambda x: jnp.concatenate([nnx.relu(x[..., :3]), x[..., 3:]], axis=-1),
+    "one channel that gates all": lambda x: x * nnx.sigmoid(x[..., :1]),
+    "a count in an array": lambda x: x / np.array([x.shape[-1]], dtype=np.float32)[None, None, None],
+    "a count in a power": lambda x: x ** x.shape[-1],
+    "a count in a clip": lambda x: jnp.clip(x, 0, x.shape[-1] / 16),
+    "a count in a gradient": counted_gradient,
+}
+
+
+@pytest.mark.parametrize("what", SILENT)
+def test_what_would_be_wrong_without_a_word_is_refused(what):
+    with pytest.raises(InputError) as refusal:
+        trace(lambda: with_layer(SILENT[what]), IMAGES)
+    assert "\n" not in str(refusal.value)
+    if what != "a count in a gradient":  # which is in no operation of the forward pass
+        assert "layer 'odd'" in str(refusal.value) or "computes with the number" in str(refusal.value)
+
+
+def test_a_masked_gradient_that_is_no_number_is_refused():
+    """A dropped filter is zero, where a square root has no derivative."""
+
+    def run(net, x):
+        return net.classifier(jnp.sqrt(jnp.square(net.second(net.first(x)))).mean((1, 2)))
+
+    with pytest.raises(InputError, match=r"the gradient of 'first.*' differs and is no number"):
+        trace(lambda: Net(run, first=conv(1, 4), second=conv(4, 8), classifier=dense(8, 10)), IMAGES)
+
+
+def test_without_the_proof_by_numbers_shapes_are_still_compared():
+    assert groups(trace(lambda: with_layer(SILENT["a count in an array"]), IMAGES, proof=False)) == BOTH
+    with pytest.raises(InputError, match="hard-codes a number of channels"):
+        trace(lambda: with_layer(SILENT["a temporal shift"]), IMAGES, proof=False)
+
+
+def test_a_network_is_proved_once(monkeypatch):
+    build = lambda: with_layer(lambda x: 1.5 * x)  # noqa: E731
+    trace(build, IMAGES)
+    monkeypatch.setattr(proof, "_Numbers", None)
+    trace(build, IMAGES)
+
+
+# Normalisations.
+
+
+class Renamed(nnx.LayerNorm):
+    def __call__(self, features, scale=1.0, mask=None):
+        return scale * super().__call__(features, mask=mask)
+
+
+class Maskless(nnx.LayerNorm):
+    def __call__(self, x):
+        return super().__call__(x)
+
+
+def test_a_normalisation_without_parameters_behind_two_layers_has_a_mask_for_each_call():
+    def run(net, x):
+        x = nnx.relu(net.norm(net.first(x)))
+        return net.classifier(nnx.relu(net.norm(net.second(x))).mean((1, 2)))
+
+    def build():
+        norm = nnx.LayerNorm(8, use_scale=False, use_bias=False, rngs=nnx.Rngs(0))
+        return Net(run, first=conv(1, 8), second=conv(8, 8), norm=norm, classifier=dense(8, 10))
+
+    network = trace(build, IMAGES)
+    assert groups(network) == "first:8:conv second:8:conv"
+    assert sorted(network.normalised_over) == [("norm", 0), ("norm", 1)]
+
+
+def test_a_layer_norm_with_a_signature_of_its_own_is_masked():
+    build = lambda: between(lambda net, x: net.norm(x, 0.5), norm=Renamed(8, rngs=nnx.Rngs(0)))  # noqa: E731
+    assert groups(trace(build, IMAGES)) == BOTH
+
+
+def test_a_mask_of_the_networks_own_is_kept():
+    def function(net, x):
+        return net.norm(x, mask=jnp.ones(x.shape, bool))
+
+    assert groups(trace(lambda: between(function, norm=nnx.LayerNorm(8, rngs=nnx.Rngs(0))), IMAGES)) == BOTH
+
+
+def test_a_layer_norm_that_takes_no_mask_is_refused():
+    build = lambda: between(lambda net, x: net.norm(x), norm=Maskless(8, rngs=nnx.Rngs(0)))  # noqa: E731
+    with pytest.raises(InputError, match=r"can't trace layer 'norm': primitive 'reduce_sum' at test_proof.py:\d+ reduces"):
+        trace(build, IMAGES)
+
+
+# Modes.
+
+
+def test_a_branch_of_training_alone_is_followed_and_counted():
+    class Auxiliary(nnx.Module):
+        def __init__(self):
+            self.a, self.b, self.deterministic = conv(1, 8), conv(8, 12), False
+            self.hidden, self.aux, self.classifier = dense(8, 6), dense(6, 10), dense(12, 10)
+
+        def __call__(self, x):
+            h = nnx.relu(self.a(x))
+            out = self.classifier(nnx.relu(self.b(h)).mean((1, 2)))
+            return out if self.deterministic else out + self.aux(nnx.relu(self.hidden(h.mean((1, 2)))))
+
+    network = trace(Auxiliary, IMAGES)
+    assert groups(network) == "a:8:conv b:12:conv hidden:6:dense"
+    assert network.macs([4, 12, 3]) == 64 * 9 * (4 + 4 * 12) + 10 * 12 + 4 * 3 + 3 * 10
+
+
+def test_what_a_network_sows_is_no_variable_of_it():
+    class Sown(nnx.Module):
+        def __init__(self):
+            self.conv, self.classifier = conv(1, 8), dense(8, 10)
+
+        def __call__(self, x):
+            x = nnx.relu(self.conv(x))
+            self.sow(nnx.Intermediate, "features", x)
+            return self.classifier(x.mean((1, 2)))
+
+    fresh, used = Sown(), Sown()
+    with pytest.warns(DeprecationWarning, match="sow"):
+        used(jnp.ones(IMAGES))
+    traced = [trace_network(model, jnp.ones(IMAGES)) for model in (fresh, used)]
+    assert traced[0].layouts == traced[1].layouts
+    assert hasattr(used, "features")  # what it had is still there
+
+
+# What is kept whole is said.
+
+WHOLE = {
+    "a ramp over channels": (lambda x: x * np.linspace(0.5, 1.5, 8, dtype=np.float32)[None, None, None], "mul"),
+    "the first channels": (lambda x: jnp.where(jnp.arange(8)[None, None, None] < 3, x, 0), "select_n"),
+    "channels by index": (lambda x: x[..., np.array([1, 0, 2, 3, 4, 5, 6, 7])], "gather"),
+    "attention over neighbouring channels": (
+        lambda x: x * nnx.sigmoid(lax.conv(x.mean((1, 2))[:, None], jnp.ones((1, 1, 3)), (1,), "SAME")[:, 0])[:, None, None],
+        "conv_general_dilated",
+    ),
+    "a Gram matrix": (
+        lambda x: x * jnp.einsum("nhwc,nhwd->ncd", x, x).reshape(x.shape[0], -1)[:, None, None, :8],
+        "mul",
+    ),
+    "a loop over channels": (
+        lambda x: x + lax.scan(lambda c, y: (c + y, None), jnp.zeros(x.shape[:-1]), jnp.moveaxis(x, -1, 0))[0][..., None],
+        "scan",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WHOLE)
+def test_a_layer_that_is_kept_whole_is_named_with_the_operation(what):
+    function, primitive = WHOLE[what]
+    network = trace(lambda: with_layer(function), IMAGES)
+    assert groups(network) == "second:12:conv"
+    (whole,) = network.kept_whole
+    assert (whole.layer, whole.filters) == ("first", 8)
+    assert f"primitive '{primitive}'" in whole.reason
+    assert str(whole) in str(network)
+
+
+def test_filters_that_go_together_are_no_group():
+    """Two grouped convolutions with a shuffle between them tie every channel to every other."""
+
+    def function(net, x):
+        halves = jnp.swapaxes(net.odd(x).reshape(*x.shape[:-1], -1, 4), -1, -2).reshape(x.shape)
+        return net.even(halves)
+
+    layers = {name: conv(8, 8, feature_group_count=2) for name in ("odd", "even")}
+    network = trace(lambda: between(function, **layers), IMAGES)
+    assert groups(network) == "second:12:conv"
+    assert [whole.layer for whole in network.kept_whole] == ["first", "odd", "even"]
+
+
+def test_layers_are_kept_whole_by_name_or_by_an_attribute_of_the_class():
+    class Marked(Net):
+        keep_whole = ("sec*",)
+
+    by_name = trace(lambda: with_layer(nnx.relu), IMAGES, keep_whole=["first"])
+    assert groups(by_name) == "second:12:conv"
+    assert str(by_name.kept_whole[0]) == "kept whole: first, 8 filters, by keep_whole"
+    run = between(lambda _, x: x).run
+    marked = trace(lambda: Marked(run, first=conv(1, 8), second=conv(8, 12), classifier=dense(12, 10)), IMAGES)
+    assert groups(marked) == "first:8:conv"
+    with pytest.raises(InputError, match="keep_whole names 'third', which is no layer with filters; choose from: first, "):
+        trace(lambda: with_layer(nnx.relu), IMAGES, keep_whole=["third"])
+
+
+def test_a_network_says_its_groups_their_kind_and_their_share():
+    assert str(trace(lambda: between(lambda _, x: x), IMAGES)).splitlines()[:3] == [
+        "group                    filters  kind    MACs  normalised",
+        "first                          8  conv   99.8%  no",
+        "second                        12  conv   92.3%  no",
+    ]
+
+
+# A primitive that is given a rule.
+
+
+def test_a_primitive_is_followed_once_it_has_a_rule(monkeypatch):
+    monkeypatch.setattr(rules, "_RULES", dict(rules._RULES))
+    build = lambda: with_layer(lambda x: jax.scipy.special.gammainc(2.0, nnx.softplus(x)))  # noqa: E731
+    with pytest.raises(InputError, match=r"primitive 'igamma' at \w+.py:\d+ has no rule .*register_rule.*keep_whole"):
+        trace(build, IMAGES)
+    register_rule("igamma", elementwise_rule)
+    assert groups(trace(build, IMAGES)) == BOTH
+
+
+# Numbers are computed as JAX computes them.
+
+X = np.random.default_rng(0).normal(size=(3, 6, 6, 4)).astype(np.float32)
+KERNEL = np.random.default_rng(1).normal(size=(3, 3, 2, 6)).astype(np.float32)
+NUMBERS = ("NHWC", "HWIO", "NHWC")
+
+
+def grouped(x):
+    return lax.conv_general_dilated(x, KERNEL, (2, 1), "SAME", dimension_numbers=NUMBERS, feature_group_count=2)
+
+
+def dilated(x):
+    kernel = jnp.concatenate([KERNEL, KERNEL], axis=2)
+    return lax.conv_general_dilated(x, kernel, (1, 1), ((0, 1), (1, 0)), (2, 2), (1, 2), dimension_numbers=NUMBERS)
+
+
+COMPUTED = {
+    "grouped convolution": grouped,
+    "dilated convolution": dilated,
+    "maximum": lambda x: nnx.max_pool(x, (3, 3), strides=(2, 2), padding="SAME"),
+    "mean": lambda x: nnx.avg_pool(x, (2, 2), strides=(2, 2)),
+    "softmax": nnx.softmax,
+    "gelu": nnx.gelu,
+    "products": lambda x: jnp.einsum("nhwc,nkwc->nhkc", x, x),
+    "moving": lambda x: jnp.roll(jnp.pad(x, ((0, 0), (1, 0), (0, 2), (0, 0))), 1, axis=2)[:, ::2].transpose(0, 3, 1, 2),
+    "loops": lambda x: lax.scan(lambda c, r: (jnp.tanh(c + r), c * r), jnp.zeros((3, 6, 4)), x.swapaxes(0, 1))[1],
+    "order": lambda x: jnp.sort(x, axis=1) + jnp.cumsum(x, axis=2) + jnp.argmax(x, axis=3, keepdims=True),
+    "indices": lambda x: x.at[:, np.array([0, 3])].add(x[:, np.array([1, 2])]),
+}
+
+
+@pytest.mark.parametrize("what", COMPUTED)
+def test_numbers_are_those_of_jax(what):
+    def both(x):
+        y, back = jax.vjp(COMPUTED[what], x)
+        return y, back(jnp.cos(y))[0]
+
+    for one, other in zip(compute(jax.make_jaxpr(both)(X), [exact(X)]), jax.jit(both)(X), strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-4)
