@@ -8,7 +8,9 @@ from flax import nnx
 from jax import lax
 
 from distreal_jax.errors import InputError
-from distreal_jax.tracing import elementwise_rule, proof, register_rule, rules, trace_network
+from distreal_jax.search import SearchSpace
+from distreal_jax.table import DropoutTable
+from distreal_jax.tracing import FilterGroup, dropped_groups, elementwise_rule, proof, register_rule, rules, trace_network
 from distreal_jax.tracing.arithmetic import compute, exact
 from tests.test_idioms import BOTH, IMAGES, Net, between, conv, dense, groups, trace
 
@@ -218,6 +220,27 @@ def test_layers_are_kept_whole_by_name_or_by_an_attribute_of_the_class():
     assert groups(marked) == "first:8:conv"
     with pytest.raises(InputError, match="keep_whole names 'third', which is no layer with filters; choose from: first, "):
         trace(lambda: with_layer(nnx.relu), IMAGES, keep_whole=["third"])
+
+
+def test_a_network_of_which_nothing_can_be_dropped_is_refused_by_what_drops():
+    run = lambda net, x: net.classifier(nnx.relu(net.first(x) * np.arange(8)[None, None, None]).mean((1, 2)))  # noqa: E731
+    network = trace(lambda: Net(run, first=conv(1, 8), classifier=dense(8, 10)), IMAGES)
+    assert str(network).startswith("nothing of this network can be dropped")
+    with pytest.raises(InputError, match=r"none can be dropped \(kept whole: first, 8 filters, by .*'mul'.*; take another"):
+        SearchSpace(network, 0.9)
+
+
+def test_hidden_units_are_dropped_by_default_where_there_are_no_convolutions_and_heads_are_not():
+    def run(net, x):
+        x = net.hidden(x.reshape(x.shape[0], -1))
+        return net.classifier(nnx.relu(x))
+
+    network = trace(lambda: Net(run, hidden=dense(64, 8), classifier=dense(8, 10)), IMAGES)
+    assert [entry.widths for entry in DropoutTable.uniform(network, [0, 0.5]).entries] == [(4,), (8,)]
+    kinds = [FilterGroup(kind, 4, kind) for kind in ("conv", "dense", "head")]
+    assert dropped_groups(kinds).tolist() == [True, False, False]
+    assert dropped_groups(kinds[1:]).tolist() == [True, False]
+    assert dropped_groups(kinds, dense=True).tolist() == [True, True, False]
 
 
 def test_a_network_says_its_groups_their_kind_and_their_share():
