@@ -16,8 +16,11 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-ConvolutionForm = Literal["patches", "library"]
+from distreal_jax.step.convolution import Geometry, convolution
 
+ConvolutionForm = Literal["folded", "patches", "library"]
+
+Exchanges = dict[str, Callable[..., jax.Array | None]]  # by primitive; what gives None stays as it is
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
@@ -35,13 +38,13 @@ def in_form(form: ConvolutionForm, function: Callable[Parameters, Result]) -> Ca
     @functools.wraps(function)
     def exchanged(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         closed, shape = jax.make_jaxpr(lambda args, kwargs: function(*args, **kwargs), return_shape=True)(args, kwargs)
-        outputs = _run(closed.jaxpr, closed.consts, jax.tree.leaves((args, kwargs)))
+        outputs = _run(_EXCHANGES[form], closed.jaxpr, closed.consts, jax.tree.leaves((args, kwargs)))
         return jax.tree.unflatten(jax.tree.structure(shape), outputs)
 
     return exchanged
 
 
-def _run(jaxpr: core.Jaxpr, constants: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
+def _run(exchanges: Exchanges, jaxpr: core.Jaxpr, constants: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
     """Evaluates a jaxpr, inner calls as well, exchanging operations on the way."""
     known: dict[Any, Any] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *arguments], strict=True))
 
@@ -51,13 +54,13 @@ def _run(jaxpr: core.Jaxpr, constants: Sequence[Any], arguments: Sequence[Any]) 
     for equation in jaxpr.eqns:
         operands = [value_of(atom) for atom in equation.invars]
         primitive = equation.primitive
-        exchange = _EXCHANGES.get(primitive.name)
+        exchange = exchanges.get(primitive.name)
         result = None if exchange is None else exchange(*operands, **equation.params)
         if result is not None:
             results = [result]
         elif primitive.name in ("jit", "pjit"):
             inner = equation.params["jaxpr"]
-            results = _run(inner.jaxpr, inner.consts, operands)
+            results = _run(exchanges, inner.jaxpr, inner.consts, operands)
         else:
             results = _evaluated(jaxpr, equation, operands)
         known.update(zip(equation.outvars, results, strict=True))
@@ -77,6 +80,57 @@ def _evaluated(jaxpr: core.Jaxpr, equation: core.JaxprEqn, operands: Sequence[An
         debug_info=jaxpr.debug_info.with_unknown_names(),
     )
     return core.jaxpr_as_fun(core.ClosedJaxpr(alone, ()))(*variables.values())
+
+
+def folded_convolution(
+    image: jax.Array,
+    kernel: jax.Array,
+    *,
+    window_strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int],
+    rhs_dilation: Sequence[int],
+    dimension_numbers: Any,
+    feature_group_count: int,
+    batch_group_count: int,
+    precision: Any,
+    preferred_element_type: Any,
+    **others: Any,
+) -> jax.Array | None:
+    """A convolution as `distreal_jax.step.convolution` computes it; one of windows of 1x1 as a matrix product.
+
+    The parameters are those of the primitive `conv_general_dilated`.
+
+    Returns:
+      [batch, out spatial ..., filters]; None for a convolution that is grouped, dilated, of another layout or not in float32.
+    """
+    spatial = tuple(range(1, image.ndim - 1))
+    layout = (dimension_numbers.lhs_spec, dimension_numbers.rhs_spec, dimension_numbers.out_spec)
+    channels_last = (0, image.ndim - 1, *spatial)
+    ordinary = feature_group_count == batch_group_count == 1 and set(lhs_dilation) <= {1}
+    as_it_is = layout == (channels_last, (image.ndim - 1, image.ndim - 2, *range(image.ndim - 2)), channels_last)
+    if not ordinary or not as_it_is or not 3 <= image.ndim <= 5 or 0 in (image.size, kernel.size):
+        return None
+    if image.dtype != jnp.float32 or kernel.dtype != jnp.float32 or preferred_element_type not in (None, jnp.float32):
+        return None
+    if image.ndim == 4 and kernel.shape[:2] == (1, 1):
+        return patches_times_matrix(
+            image,
+            kernel,
+            window_strides=window_strides,
+            padding=padding,
+            lhs_dilation=lhs_dilation,
+            rhs_dilation=rhs_dilation,
+            dimension_numbers=dimension_numbers,
+            feature_group_count=feature_group_count,
+            batch_group_count=batch_group_count,
+            precision=precision,
+            preferred_element_type=preferred_element_type,
+        )
+    geometry = Geometry(tuple(window_strides), tuple((low, high) for low, high in padding), tuple(rhs_dilation))
+    if any(side < 0 for sides in geometry.padding for side in sides):
+        return None
+    return convolution(image, kernel, geometry)
 
 
 def patches_times_matrix(
@@ -185,7 +239,7 @@ def _maximum_backward(window: tuple[int, int], saved: tuple[jax.Array, jax.Array
 
 _maximum.defvjp(_maximum_forward, _maximum_backward)
 
-_EXCHANGES: dict[str, Callable[..., jax.Array | None]] = {
-    "conv_general_dilated": patches_times_matrix,
-    "reduce_window_max": windows_maximum,
+_EXCHANGES: dict[str, Exchanges] = {
+    "folded": {"conv_general_dilated": folded_convolution, "reduce_window_max": windows_maximum},
+    "patches": {"conv_general_dilated": patches_times_matrix, "reduce_window_max": windows_maximum},
 }
