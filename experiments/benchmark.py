@@ -79,7 +79,7 @@ class Options:
     """A DISTREAL round under load instead: 12 entries, availability uniform in [0.05, 1], redrawn 3 times a round."""
     execution: Execution = "compact"
     """compact: what is dropped is not computed; masked: full shapes."""
-    convolution: ConvolutionForm = "folded"
+    convolution: ConvolutionForm = "platform"
     """patches: patches times matrix; library: XLA's convolution."""
     clients: Annotated[int, MANY] = 0
     """Clients of a round; 0: the workload's."""

@@ -162,7 +162,7 @@ class Federation:
     table: DropoutTable
     training: TrainingSettings
     execution: Execution = "compact"
-    convolution: ConvolutionForm = "patches"
+    convolution: ConvolutionForm = "platform"
     grouping: Grouping | None = None
 
     def __post_init__(self) -> None:

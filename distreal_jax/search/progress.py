@@ -92,7 +92,7 @@ class Progress:
         *,
         seed: int,
         rescale: bool = False,
-        convolution: ConvolutionForm = "patches",
+        convolution: ConvolutionForm = "platform",
         partition: Partition | None = None,
         task: Task = CLASSIFICATION,
     ) -> None:

@@ -1,9 +1,11 @@
 """The form in which the operations of a network are computed: XLA's own, or one that is faster for many small clients.
 
-Clients train different weights side by side, and XLA turns a convolution over per-client kernels into a grouped
-convolution, which is slow on every platform; on a CPU even a single convolution inside a loop is. As patches times matrix
-the work is a (batched) matrix product. XLA's backward pass of a max-pooling (select-and-scatter) is slow on a CPU as well:
-4.6 ms against 0.5 ms for [10, 28, 28, 64] on one core. `experiments/benchmark.py` measures the forms.
+Clients train different weights side by side, and XLA turns a convolution over per-client kernels into a grouped convolution,
+which is slow on every platform. As *patches* times matrix the work is a (batched) matrix product, which an accelerator takes.
+A CPU trains one client after the other, and there XLA's own convolutions are the fastest in the one layout that they have fast
+code for: that is the *folded* form (`distreal_jax.step.convolution`). XLA's backward pass of a max-pooling
+(select-and-scatter) is slow on a CPU as well: 4.6 ms against 0.5 ms for [10, 28, 28, 64] on one core.
+`experiments/benchmark.py` measures the forms.
 
 The exchange is made in the jaxpr, so it does not matter how a network calls these operations.
 """
@@ -17,8 +19,10 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from distreal_jax.step.convolution import Geometry, convolution
+from distreal_jax.step.grouped import depthwise_convolution, grouped_convolution
 
-ConvolutionForm = Literal["folded", "patches", "library"]
+ConvolutionForm = Literal["platform", "folded", "patches", "library"]
+_MOST_GROUPS = 32  # chosen by us: of several channels each; every group is a convolution that is compiled
 
 Exchanges = dict[str, Callable[..., jax.Array | None]]  # by primitive; what gives None stays as it is
 Parameters = ParamSpec("Parameters")
@@ -29,9 +33,12 @@ def in_form(form: ConvolutionForm, function: Callable[Parameters, Result]) -> Ca
     """The same function with its convolutions and poolings in that form.
 
     Args:
-      form: `library` leaves the function as it is; `patches` exchanges what it can.
+      form: `library` leaves the function as it is; `folded` and `patches` exchange what they can; `platform` is the one of them
+        that measures best on the platform at hand.
       function: A function of pytrees of arrays.
     """
+    if form == "platform":
+        form = "folded" if jax.default_backend() == "cpu" else "patches"
     if form == "library":
         return function
 
@@ -82,55 +89,41 @@ def _evaluated(jaxpr: core.Jaxpr, equation: core.JaxprEqn, operands: Sequence[An
     return core.jaxpr_as_fun(core.ClosedJaxpr(alone, ()))(*variables.values())
 
 
-def folded_convolution(
-    image: jax.Array,
-    kernel: jax.Array,
-    *,
-    window_strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-    lhs_dilation: Sequence[int],
-    rhs_dilation: Sequence[int],
-    dimension_numbers: Any,
-    feature_group_count: int,
-    batch_group_count: int,
-    precision: Any,
-    preferred_element_type: Any,
-    **others: Any,
-) -> jax.Array | None:
+def folded_convolution(image: jax.Array, kernel: jax.Array, **parameters: Any) -> jax.Array | None:
     """A convolution as `distreal_jax.step.convolution` computes it; one of windows of 1x1 as a matrix product.
 
     The parameters are those of the primitive `conv_general_dilated`.
 
     Returns:
-      [batch, out spatial ..., filters]; None for a convolution that is grouped, dilated, of another layout or not in float32.
+      [batch, out spatial ..., filters]; None for a dilated image, another layout, another type than float32, negative padding or
+      more than `_MOST_GROUPS` groups of several channels.
     """
     spatial = tuple(range(1, image.ndim - 1))
-    layout = (dimension_numbers.lhs_spec, dimension_numbers.rhs_spec, dimension_numbers.out_spec)
+    numbers, groups = parameters["dimension_numbers"], parameters["feature_group_count"]
     channels_last = (0, image.ndim - 1, *spatial)
-    ordinary = feature_group_count == batch_group_count == 1 and set(lhs_dilation) <= {1}
-    as_it_is = layout == (channels_last, (image.ndim - 1, image.ndim - 2, *range(image.ndim - 2)), channels_last)
-    if not ordinary or not as_it_is or not 3 <= image.ndim <= 5 or 0 in (image.size, kernel.size):
+    layout = (channels_last, (image.ndim - 1, image.ndim - 2, *range(image.ndim - 2)), channels_last)
+    geometry = Geometry(
+        tuple(parameters["window_strides"]),
+        tuple((low, high) for low, high in parameters["padding"]),
+        tuple(parameters["rhs_dilation"]),
+    )
+    single = {image.dtype, kernel.dtype, jnp.dtype(parameters["preferred_element_type"] or jnp.float32)} == {jnp.dtype("float32")}
+    if (
+        (numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec) != layout
+        or not 3 <= image.ndim <= 5
+        or not single
+        or parameters["batch_group_count"] != 1
+        or set(parameters["lhs_dilation"]) != {1}
+        or min(min(sides) for sides in geometry.padding) < 0
+        or 0 in (image.size, kernel.size)
+    ):
         return None
-    if image.dtype != jnp.float32 or kernel.dtype != jnp.float32 or preferred_element_type not in (None, jnp.float32):
-        return None
-    if image.ndim == 4 and kernel.shape[:2] == (1, 1):
-        return patches_times_matrix(
-            image,
-            kernel,
-            window_strides=window_strides,
-            padding=padding,
-            lhs_dilation=lhs_dilation,
-            rhs_dilation=rhs_dilation,
-            dimension_numbers=dimension_numbers,
-            feature_group_count=feature_group_count,
-            batch_group_count=batch_group_count,
-            precision=precision,
-            preferred_element_type=preferred_element_type,
-        )
-    geometry = Geometry(tuple(window_strides), tuple((low, high) for low, high in padding), tuple(rhs_dilation))
-    if any(side < 0 for sides in geometry.padding for side in sides):
-        return None
-    return convolution(image, kernel, geometry)
+    if groups == 1:
+        product = image.ndim == 4 and kernel.shape[:2] == (1, 1)
+        return patches_times_matrix(image, kernel, **parameters) if product else convolution(image, kernel, geometry)
+    if kernel.shape[-2] == 1:
+        return depthwise_convolution(image, kernel, geometry)
+    return grouped_convolution(image, kernel, geometry, groups) if groups <= _MOST_GROUPS else None
 
 
 def patches_times_matrix(

@@ -48,7 +48,7 @@ class LocalStep:
     network: TracedNetwork
     optimizer: optax.GradientTransformation
     others: Any
-    convolution: ConvolutionForm = "patches"
+    convolution: ConvolutionForm = "platform"
     rescale: bool = False
     proximal: float = 0.0
     task: Task = CLASSIFICATION
