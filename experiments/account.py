@@ -117,7 +117,9 @@ def convolution_times(step: Any, params: Any, images: jax.Array, repeats: int) -
 
 def main(options: Options) -> None:
     """Times the parts and prints the JSON line."""
-    ours = OurRounds(RoundOptions(workload=options.workload, keep=options.keep, rounds=options.repeats), options.keep, "compact")
+    ours = OurRounds(
+        RoundOptions(workload=options.workload, keep=options.keep, rounds=options.repeats), options.keep, "compact"
+    )
     step, network = ours.program.step, ours.network
     widths = tuple(int(width) for width in ours.widths[0])
     params = ours.server.params
@@ -133,7 +135,9 @@ def main(options: Options) -> None:
 
     def many(start: Any, one: Callable[[Any, jax.Array], Any]) -> float:
         steps = 6
-        run = jax.jit(lambda learner: lax.fori_loop(0, steps, lambda i, learner: one(learner, jax.random.fold_in(key, i)), learner))
+        run = jax.jit(
+            lambda learner: lax.fori_loop(0, steps, lambda i, learner: one(learner, jax.random.fold_in(key, i)), learner)
+        )
         return timed(run, (start,), repeats) / steps
 
     built = many(little, lambda learner, key: small.ordinary(learner, little.params, batch, key)[0])

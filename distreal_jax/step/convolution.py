@@ -87,9 +87,7 @@ def _convolution(image: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax
     return _folded(image, kernel, geometry)
 
 
-def _forward(
-    image: jax.Array, kernel: jax.Array, geometry: Geometry
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+def _forward(image: jax.Array, kernel: jax.Array, geometry: Geometry) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     # Or XLA computes all that made the image (normalisation, activation, the sums of a residual stream) once more backwards.
     image = lax.optimization_barrier(image)
     return _folded(image, kernel, geometry), (image, kernel)
@@ -201,7 +199,9 @@ def _transposed(array: jax.Array, order: tuple[int, ...]) -> jax.Array:
     return lax.optimization_barrier(lax.fori_loop(0, 2, copy, out))
 
 
-def _folded(image: jax.Array, kernel: jax.Array, geometry: Geometry, image_dilation: Sequence[int] | None = None) -> jax.Array:
+def _folded(
+    image: jax.Array, kernel: jax.Array, geometry: Geometry, image_dilation: Sequence[int] | None = None
+) -> jax.Array:
     """The convolution, several columns of its output at once."""
     channels, filters = kernel.shape[-2:]
     dilation = (1,) * (kernel.ndim - 2) if image_dilation is None else tuple(image_dilation)

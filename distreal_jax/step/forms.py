@@ -107,7 +107,9 @@ def folded_convolution(image: jax.Array, kernel: jax.Array, **parameters: Any) -
         tuple((low, high) for low, high in parameters["padding"]),
         tuple(parameters["rhs_dilation"]),
     )
-    single = {image.dtype, kernel.dtype, jnp.dtype(parameters["preferred_element_type"] or jnp.float32)} == {jnp.dtype("float32")}
+    single = {image.dtype, kernel.dtype, jnp.dtype(parameters["preferred_element_type"] or jnp.float32)} == {
+        jnp.dtype("float32")
+    }
     if (
         (numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec) != layout
         or not 3 <= image.ndim <= 5
