@@ -3,9 +3,9 @@
     python experiments/account.py --workload resnet20 --keep 0.5
 
 Each part is compiled and timed by itself, in a loop as it stands in a round: every convolution in its three directions
-(forwards, to the image, to the kernel), the step of a network built at that width, the same as a sub-network of the full one,
-and the round. What is between two of them is the rest: normalisation, activation and sums; draws, gathering and write-back;
-start, sums and dispatch of a client.
+(forwards, to the image, to the kernel), the step of a network built at that width, and the step of a sub-network of the full
+one. The difference of the first two is normalisation, activation and sums; that of the last two is draws, gathering and
+write-back.
 """
 
 import dataclasses
@@ -23,7 +23,6 @@ if __name__ == "__main__":
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from distreal_jax.experiment import run_command
@@ -44,10 +43,6 @@ class Options:
     """Fraction of each group's filters."""
     repeats: int = 5
     """Timings of each part; the median counts."""
-
-
-class Convolution(tuple[Any, ...]):
-    """One convolution of the network: shapes of image and kernel, and the primitive's parameters."""
 
 
 def convolutions_of(jaxpr: Any) -> Iterator[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]:

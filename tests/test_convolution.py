@@ -1,7 +1,7 @@
 """Claims about convolutions in the form of a CPU: each is XLA's own to rounding, and its gradients are those of XLA's own.
 
-XLA's gradients are taken of images that are padded beforehand: where windows lie in the padding alone, XLA's own gradient with
-padding reads beyond the image (jax 0.10.2).
+XLA's gradients are taken of images that are padded beforehand: where windows lie in the padding alone, XLA's own gradient
+reads beyond the image (jax 0.10.2).
 """
 
 import functools

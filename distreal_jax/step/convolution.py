@@ -16,8 +16,8 @@ columns wider, filled up with zeros, and takes F steps at once. 3x3, [20, 32, 32
 | 16 | 1.96 | 1.29 | 1.86 | | 1.96 |
 | 32 (of [20, 16, 16]) | 0.93 | 1.20 | | | 1.42 |
 
-(2 threads of one core of an AMD EPYC, 190 GFLOP/s, jax 0.10.2, 2026-11-25; the gradient of the kernel is computed unfolded, where
-it takes 1.33 ms at 16 channels and 0.50 at 8, against 2.86 and 1.60 as a product of patches.)
+(One thread on an AMD EPYC whose two threads share a core, 190 GFLOP/s, jax 0.10.2, 2026-11-25. The gradient of the kernel is
+computed unfolded, where it takes 1.33 ms at 16 channels and 0.50 at 8, against 2.86 and 1.60 as a product of patches.)
 """
 
 import functools
@@ -29,8 +29,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-# Measured (above, and for 3 to 64 channels by 2 to 64 filters): from 20 filters on the kernel is at its speed, from 40 on for
-# images of up to three channels; with 24 channels and more it is so for any number of filters.
+# Measured (above, and for 3 to 64 channels by 2 to 64 filters): XLA's code is at its speed from 20 filters on, for images of
+# up to three channels from 40 on, and with 24 channels and more at any number of filters.
 _ENOUGH_FILTERS, _ENOUGH_FILTERS_OF_COLOURS, _ENOUGH_CHANNELS = 20, 40, 24
 _MOST_COLUMNS = 16
 
@@ -182,8 +182,8 @@ def _transposed(array: jax.Array, order: tuple[int, ...]) -> jax.Array:
     """The array with its axes in another order.
 
     In a loop over halves of its rows, as XLA fuses nothing into a loop: otherwise it computes all elementwise work that made
-    the array (normalisation, activation, the sums of a residual stream) once more for its transposition. A round of ResNet-20
-    is faster by 3 % at all filters and by 14 % at a quarter.
+    the array (normalisation, activation, the sums of a residual stream) once more for its transposition. A round of
+    ResNet-20 is faster by 3 % at all filters and by 14 % at a quarter.
     """
     rows = array.shape[1]
     if rows < 2 or rows % 2:
@@ -230,7 +230,7 @@ def _plain(
     """XLA's convolution in the layout that it takes as it is."""
     spatial = range(kernel.ndim - 2)
     dilation = (1,) * len(spatial) if image_dilation is None else tuple(image_dilation)
-    # What no window reaches is cut: with negative padding XLA's kernel reads beyond the image (jax 0.10.2: gradients of 1e34).
+    # What no window reaches is cut: with negative padding XLA reads beyond the image (jax 0.10.2: gradients of 1e34).
     unreached = [min(0, high) for _, high in geometry.padding]
     ends = [size + cut for size, cut in zip(image.shape, (0, *unreached, 0), strict=True)]
     padding = [(low, max(0, high)) for low, high in geometry.padding]

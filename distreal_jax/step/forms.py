@@ -1,10 +1,10 @@
 """The form in which the operations of a network are computed: XLA's own, or one that is faster for many small clients.
 
-Clients train different weights side by side, and XLA turns a convolution over per-client kernels into a grouped convolution,
-which is slow on every platform. As *patches* times matrix the work is a (batched) matrix product, which an accelerator takes.
-A CPU trains one client after the other, and there XLA's own convolutions are the fastest in the one layout that they have fast
-code for: that is the *folded* form (`distreal_jax.step.convolution`). XLA's backward pass of a max-pooling
-(select-and-scatter) is slow on a CPU as well: 4.6 ms against 0.5 ms for [10, 28, 28, 64] on one core.
+Clients train different weights side by side, and XLA turns a convolution over per-client kernels into a grouped
+convolution, which is slow on every platform. As *patches* times matrix the work is a (batched) matrix product, which an
+accelerator takes. A CPU trains one client after the other, and there XLA's own convolutions are the fastest in the one
+layout that they have fast code for: that is the *folded* form (`distreal_jax.step.convolution`). XLA's backward pass of a
+max-pooling (select-and-scatter) is slow on a CPU as well: 4.6 ms against 0.5 ms for [10, 28, 28, 64] on one core.
 `experiments/benchmark.py` measures the forms.
 
 The exchange is made in the jaxpr, so it does not matter how a network calls these operations.
@@ -33,8 +33,8 @@ def in_form(form: ConvolutionForm, function: Callable[Parameters, Result]) -> Ca
     """The same function with its convolutions and poolings in that form.
 
     Args:
-      form: `library` leaves the function as it is; `folded` and `patches` exchange what they can; `platform` is the one of them
-        that measures best on the platform at hand.
+      form: `library` leaves the function as it is; `folded` and `patches` exchange what they can; `platform` is the one of
+        them that measures best on the platform at hand.
       function: A function of pytrees of arrays.
     """
     if form == "platform":
@@ -95,8 +95,8 @@ def folded_convolution(image: jax.Array, kernel: jax.Array, **parameters: Any) -
     The parameters are those of the primitive `conv_general_dilated`.
 
     Returns:
-      [batch, out spatial ..., filters]; None for a dilated image, another layout, another type than float32, negative padding or
-      more than `_MOST_GROUPS` groups of several channels.
+      [batch, out spatial ..., filters]; None for a dilated image, another layout, another type than float32, negative
+      padding or more than `_MOST_GROUPS` groups of several channels.
     """
     spatial = tuple(range(1, image.ndim - 1))
     numbers, groups = parameters["dimension_numbers"], parameters["feature_group_count"]
