@@ -26,8 +26,10 @@ from distreal_jax.record.recorded_run import RecordSettings, accuracy_per_tier
 from distreal_jax.record.run_folder import RunFolder
 from distreal_jax.search.progress import ProgressSettings
 from distreal_jax.step import CLASSIFICATION, Task, classification
+from distreal_jax.step.outputs import check_tokens
 from distreal_jax.step.task import score_of
 from distreal_jax.table import DropoutTable
+from distreal_jax.tracing import trace_network
 
 COUNT = 48
 TRAINING = TrainingSettings(devices_per_round=2, steps=2, batch_size=4)
@@ -241,6 +243,31 @@ def test_a_network_that_runs_on_one_example_alone_is_refused() -> None:
         World.make(
             WorldSettings(partition="iid", devices=4), 0, dataset(3, np.zeros((COUNT, 4)), np.arange(COUNT) % 3), model
         )
+
+
+@pytest.mark.parametrize(("least", "most", "fits"), [(0, 9, True), (0, 10, False), (-1, 5, False)])
+def test_tokens_without_an_embedding_are_refused(least: int, most: int, fits: bool) -> None:
+    class Tokens(nnx.Module):
+        def __init__(self) -> None:
+            self.embed = nnx.Embed(10, 3, rngs=nnx.Rngs(0))
+
+        def __call__(self, tokens: jax.Array) -> jax.Array:
+            return self.embed(tokens).mean(axis=1)
+
+    tokens = np.full((COUNT, 5), 3)
+    tokens[7, 2], tokens[9, 0] = least, most
+    examples = dataset(3, tokens, np.arange(COUNT) % 3)
+    model = Tokens()
+    network = trace_network(model, jax.ShapeDtypeStruct((1, 5), jnp.int32))
+    _, params, others = nnx.split(model, nnx.Param, ...)  # type: ignore[misc]
+    check = functools.partial(check_tokens, network, params, others, (examples.train, examples.test))
+    if fits:
+        check()
+    else:
+        with pytest.raises(
+            InputError, match=f"tokens {least} to {most} are looked up in layer 'embed', which has .* 0 to 9"
+        ):
+            check()
 
 
 def test_classification_is_cross_entropy_and_accuracy() -> None:
