@@ -16,7 +16,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from distreal_jax.experiment import run_command
+from distreal_jax.settings import STEPS, Within
 from distreal_jax.step import forward
 from distreal_jax.step.forms import in_form
 from distreal_jax.tracing import draw_filters
@@ -39,9 +40,9 @@ class Options:
 
     workload: Literal["A", "B", "resnet20", "densenet40"] = "resnet20"
     """What is trained, as in benchmark.py."""
-    keep: float = 1.0
+    keep: Annotated[float, Within(0, 1, above=True)] = 1.0
     """Fraction of each group's filters."""
-    repeats: int = 5
+    repeats: Annotated[int, STEPS] = 5
     """Timings of each part; the median counts."""
 
 

@@ -7,8 +7,8 @@
 A is the CIFAR-10 protocol of the pfl-research benchmarks (conv3x3x32 - conv3x3x64 - maxpool - dense128, 50 clients x 5 steps
 of batch 10), B the LEAF CNN (10 clients x 5 steps of batch 20), resnet20 and densenet40 the CIFAR networks (10 clients x 2
 steps of batch 20). --compare-full, --compare-masked and --compare-pytorch (a plain loop over clients, one model copied for
-each; torch is no requirement of the project) time something else by turns in the same run: machines are noisy, so quote
-ratios from one run.
+each, in PyTorch's own layout and with channels last; torch is no requirement of the project) time something else by turns in
+the same run: machines are noisy, so quote ratios from one run.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ import signal
 import statistics
 import time
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
@@ -80,7 +80,7 @@ class Options:
     execution: Execution = "compact"
     """compact: what is dropped is not computed; masked: full shapes."""
     convolution: ConvolutionForm = "platform"
-    """patches: patches times matrix; library: XLA's convolution."""
+    """folded: XLA's in the layout that is fast in loops on a CPU; patches: patches times matrix; library: XLA's own."""
     clients: Annotated[int, MANY] = 0
     """Clients of a round; 0: the workload's."""
     block: Annotated[int, MANY] = 0
@@ -199,7 +199,7 @@ def main(options: Options) -> None:
     for compared in others.values():
         compared(0)
     if options.compare_pytorch:
-        others |= pytorch_loops(options, ours.workload, ours.network)
+        others |= pytorch_loops(options, ours.workload)
     seconds: dict[str, list[float]] = {name: [] for name in ("ours", *others)}
     for index in range(2, options.rounds + 2):
         seconds["ours"].append(ours.seconds_of(index))
@@ -271,60 +271,21 @@ def peak_mib() -> int | None:
     return int(peak / 2**20) if peak else peak_memory_mib()
 
 
-def pytorch_loops(options: Options, workload: Workload, network: TracedNetwork) -> dict[str, Callable[[int], float]]:
+def pytorch_loops(options: Options, workload: Workload) -> dict[str, Callable[[int], float]]:
     """Loops over clients in PyTorch, each returning seconds per client-step; the model is copied for each client."""
     try:
-        import torch
+        import torch  # noqa: F401
     except ImportError:
         raise InputError("--compare-pytorch needs PyTorch; install torch, or leave the option out") from None
-    if options.workload not in ("A", "B"):
-        raise InputError("--compare-pytorch knows the workloads A and B")
-    nn = torch.nn
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.set_num_threads(jax.device_count() if device == "cpu" else 1)
+    from experiments.other_frameworks.pytorch import loop_of
 
-    def model_at(widths: list[int]) -> Any:
-        first, second, hidden = widths
-        if options.workload == "A":
-            body = [nn.Conv2d(3, first, 3), nn.ReLU(), nn.Conv2d(first, second, 3), nn.ReLU(), nn.MaxPool2d(2)]
-            flat = 14 * 14 * second
-        else:
-            body = [nn.Conv2d(1, first, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
-            body += [nn.Conv2d(first, second, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
-            flat = 7 * 7 * second
-        head = [nn.Flatten(), nn.Linear(flat, hidden), nn.ReLU(), nn.Linear(hidden, workload.num_classes)]
-        return nn.Sequential(*body, *head).to(device)
-
-    def loop_of(widths: list[int]) -> Callable[[int], float]:
-        height, width, channels = workload.image_shape
-        server, client = model_at(widths), model_at(widths)
-        clients = min(options.clients or workload.clients, 10)
-        images = torch.randn(clients, workload.steps, workload.batch_size, channels, height, width, device=device)
-        labels = torch.randint(workload.num_classes, (clients, workload.steps, workload.batch_size), device=device)
-
-        def loop(_: int) -> float:
-            begin = time.perf_counter()
-            total = {name: torch.zeros_like(value) for name, value in server.state_dict().items()}
-            for number in range(clients):
-                client.load_state_dict(server.state_dict())
-                optimizer = torch.optim.SGD(client.parameters(), lr=0.1)
-                for index in range(workload.steps):
-                    optimizer.zero_grad()
-                    nn.functional.cross_entropy(client(images[number, index]), labels[number, index]).backward()
-                    optimizer.step()
-                for name, value in client.state_dict().items():
-                    total[name] += value / clients
-            if device == "cuda":
-                torch.cuda.synchronize()
-            return (time.perf_counter() - begin) / (clients * workload.steps)
-
-        loop(0)
-        return loop
-
-    full = list(network.full_widths)
+    sizes = dataclasses.replace(workload, clients=min(options.clients or workload.clients, 10))
     return {
-        "pytorch_full": loop_of(full),
-        "pytorch_at_width": loop_of([max(1, round(count * options.keep)) for count in full]),
+        f"pytorch_{name}{layout}": loop_of(
+            options.workload, sizes, keep, channels_last=bool(layout), threads=jax.device_count()
+        )
+        for name, keep in (("full", 1.0), ("at_width", options.keep))
+        for layout in ("", "_channels_last")
     }
 
 

@@ -307,6 +307,7 @@ BAD_INPUT = {
         "at least 1e-09",
     ),
     "a benchmark of no rounds": ("benchmark", "--rounds 0", "rounds is 0; give a whole number"),
+    "an account of no timings": ("account", "--repeats 0", "repeats is 0; give a whole number"),
     "a population that trains nothing": ("population", "--rounds 0", "rounds is 0; give a whole number"),
     "a home that nobody knows": ("train", "--method partial_work --data-dir ~nobody-of-this-name/x", "without ~"),
     "measurement of no seconds": ("profile_device", "--table {table} --repetitions 0", "repetitions is 0"),
@@ -337,7 +338,7 @@ def test_bad_input_ends_in_one_line_before_anything_is_written(
 ) -> None:
     out = tmp_path / "out"
     filled = [option.format(out=out, **bad_tables) for option in options.split()]
-    elsewhere = [] if script in ("benchmark", "population") else ["--out", str(out)]
+    elsewhere = [] if script in ("account", "benchmark", "population") else ["--out", str(out)]
     status, printed, error = command(script, *filled, *elsewhere)
     assert (status, printed) == (2, "")
     assert error.startswith("error: ") and error.count("\n") == 1 and error.endswith("\n"), error
@@ -390,6 +391,16 @@ def test_help_names_every_method(script: str, command: Any) -> None:
 
 def test_the_scripts_are_these() -> None:
     """Whoever adds a script adds its run, its bad input and its help here."""
-    elsewhere = {"benchmark", "population", "results", "search_study", "proxy_study", "carry_over", "table_shapes", "tune"}
+    elsewhere = {
+        "account",
+        "benchmark",
+        "population",
+        "results",
+        "search_study",
+        "proxy_study",
+        "carry_over",
+        "table_shapes",
+    }
+    elsewhere |= {"tune"}
     with contextlib.chdir(ROOT):
         assert {path.stem for path in Path("experiments").glob("*.py")} == {*SCRIPTS, *elsewhere}

@@ -22,6 +22,7 @@ from distreal_jax.search import SearchSettings
 from distreal_jax.search.progress import ProgressSettings
 from distreal_jax.settings import Within, check_settings
 from experiments import (
+    account,
     availability_map,
     benchmark,
     carry_over,
@@ -37,7 +38,18 @@ from tests.test_damage import AWKWARD_NUMBERS, fine_or_one_line
 SETTINGS = [TrainingSettings, WorldSettings, RecordSettings, SearchSettings, ProgressSettings, ProfileSettings]
 OPTIONS = [
     module.Options
-    for module in (availability_map, benchmark, carry_over, compare, population, proxy_study, search, table_shapes, train)
+    for module in (
+        account,
+        availability_map,
+        benchmark,
+        carry_over,
+        compare,
+        population,
+        proxy_study,
+        search,
+        table_shapes,
+        train,
+    )
 ]
 ANYTHING = st.one_of(
     st.none(),
