@@ -49,7 +49,7 @@ def lowered_step(name, widths):
     """Forward, backward and update of plain SGD."""
     network, params, others = traced(name)
     others = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), network.shapes(others, widths))
-    step = LocalStep(network, optax.sgd(0.1), others)
+    step = LocalStep(network, optax.sgd(0.1), others, convolution="patches")
     learner = jax.eval_shape(step.start, network.shapes(params, widths))
     batch = Batch(jax.ShapeDtypeStruct((BATCH, 8, 8, 1), jnp.float32), jax.ShapeDtypeStruct((BATCH,), jnp.int32))
     return jax.jit(step.ordinary).lower(learner, learner.params, batch, jax.random.key(0))

@@ -26,6 +26,7 @@ from distreal_jax.errors import InputError
 from distreal_jax.experiment.command_line import PARSING
 from distreal_jax.methods import METHODS
 from distreal_jax.networks import NETWORKS
+from distreal_jax.tracing import rules
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/extending.md")
@@ -59,6 +60,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DISTREAL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("distreal_jax.networks.NETWORKS", dict(NETWORKS))
     monkeypatch.setattr("distreal_jax.availability.specification.KINDS", dict(KINDS))
+    monkeypatch.setattr("distreal_jax.tracing.rules._RULES", dict(rules._RULES))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -499,8 +499,10 @@ def test_tables_of_several_shapes_are_trained_with_under_the_same_load(
     """No training: what is handed over to a comparison, and how it is reported; wide first layers raise the outcome."""
     met: dict[str, Federation] = {}
 
-    def stand_in(federation: Federation, record: RecordSettings, output: object, folder: RunFolder) -> MethodResult:
-        del record, output, folder
+    def stand_in(
+        federation: Federation, record: RecordSettings, output: object, folder: RunFolder, *, alone: bool
+    ) -> MethodResult:
+        del record, output, folder, alone
         met[federation.method.name] = federation
         wide_first = np.mean([entry.widths[0] / entry.widths[2] for entry in federation.table.entries])
         axes = dict.fromkeys(("rounds", "macs", "bytes_up", "bytes_down", "round_computing", "round_bytes"), (1.0,))

@@ -22,7 +22,7 @@ from distreal_jax.errors import InputError
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.round import RoundKeys
 from distreal_jax.settings import STEPS, Within, check_settings
-from distreal_jax.step import Examples, Learner
+from distreal_jax.step import ConvolutionForm, Examples, Learner
 from distreal_jax.table import DropoutTable
 from distreal_jax.tracing import draw_filters
 
@@ -85,11 +85,11 @@ def profile_steps(federation: Federation, settings: ProfileSettings) -> StepProf
     A sample trains one client for as many rounds' mini-batches as fill its time, and waits for the device once, at its end.
     The entries take turns, so that whatever else the machine does falls on all of them alike.
 
-    FLOPs are what XLA's cost analysis says of the program that is timed; it counts the body of a loop once, which is one
-    step. It does not count exponentials and logarithms, nor the moving of data (gathering a sub-network, writing it back),
-    nor, where a convolution is left to XLA, its positions in the padding. A GPU's program hands products to cuBLAS and cuDNN
-    in calls whose cost it does not know (https://github.com/jax-ml/jax/issues/16008), so what is counted is always the
-    program as compiled for the CPU.
+    FLOPs are what XLA's cost analysis says of the step with its convolutions as patches times matrix, before it is
+    compiled. It counts the body of a loop once, which is one step. It does not count exponentials and logarithms, nor the
+    moving of data (gathering a sub-network, writing it back). The program that is timed says something else: XLA leaves
+    positions in the padding out, a folded convolution multiplies by zeros, and a GPU's program hands products to cuBLAS and
+    cuDNN in calls whose cost XLA does not know (https://github.com/jax-ml/jax/issues/16008).
 
     Args:
       federation: Its network, data, table, training and form of convolutions are measured; its load does not matter.
@@ -112,7 +112,7 @@ def profile_steps(federation: Federation, settings: ProfileSettings) -> StepProf
     for widths, examples in tqdm(every, "compile", unit="entry", leave=False, disable=None):
         training = _local_training(federation, widths, examples)
         program = _compiled(training, (start, *arguments), device)
-        counted = program if device.platform == "cpu" else _compiled(training, (start, *arguments), _cpu())
+        counted = _lowered(_local_training(federation, widths, examples, "patches"), (start, *arguments), _cpu())
         flops.append(float(counted.cost_analysis()["flops"]))
         timers.append(_Timer(program, start, arguments, steps, settings.sample_seconds))
     turns = tqdm(range(settings.repetitions), "measure", unit="repetition", leave=False, disable=None)
@@ -143,9 +143,12 @@ class _Timer:
         return (time.perf_counter() - begun) / (self._calls * self._steps)
 
 
-def _local_training(federation: Federation, widths: Sequence[int], examples: int) -> LocalTraining:
+def _local_training(
+    federation: Federation, widths: Sequence[int], examples: int, convolution: ConvolutionForm | None = None
+) -> LocalTraining:
     """A client's steps of a round at one entry: (learner, data, client, batches [steps, batch]) to (learner, losses)."""
     step, network, method = federation.round.step, federation.world.network, federation.method
+    step = dataclasses.replace(step, convolution=convolution or step.convolution)
 
     def train(learner: Learner, data: Examples, client: jax.Array, batches: jax.Array) -> tuple[Learner, jax.Array]:
         keys = RoundKeys.of(federation.world.seed, 0)
@@ -161,9 +164,13 @@ def _local_training(federation: Federation, widths: Sequence[int], examples: int
 
 
 def _compiled(training: LocalTraining, arguments: tuple[Any, ...], device: jax.Device) -> Any:
+    return _lowered(training, arguments, device).compile()
+
+
+def _lowered(training: LocalTraining, arguments: tuple[Any, ...], device: jax.Device) -> Any:
     placed = SingleDeviceSharding(device)
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed), arguments)
-    return jax.jit(training, donate_argnums=0).lower(*shapes).compile()
+    return jax.jit(training, donate_argnums=0).lower(*shapes)
 
 
 def _cpu() -> jax.Device:

@@ -229,6 +229,7 @@ class Round:
     ) -> list[Callable[..., tuple[Learner, jax.Array]]]:
         """The steps that an item of work may run, each for one client: one for masks, one for each entry compact."""
         network = self.step.network
+        training = self.step.for_many() if self.grouping.chunk > 1 else self.step
 
         def masked(learner: Learner, client: Any, step: Any, index: Any, entry: Any, classes: Any) -> Any:
             key = keys.filter_key(self.method, client, step)
@@ -236,14 +237,14 @@ class Round:
             kept = draw_masks(self.method.filters, key, round_index, network, widths)
             if self.examples is not None:  # repeated until the mini-batch is full, they have the same mean
                 index = index[jnp.arange(len(index)) % jnp.asarray(self.examples)[entry]]
-            return self.step.masked(learner, params, data.batch(index, classes), keys.layer_key(client, step), kept)
+            return training.masked(learner, params, data.batch(index, classes), keys.layer_key(client, step), kept)
 
         def compact_at(widths: tuple[int, ...], examples: int | None) -> Callable[..., Any]:
             def compact(learner: Learner, client: Any, step: Any, index: Any, entry: Any, classes: Any) -> Any:
                 key = keys.filter_key(self.method, client, step)
                 kept = draw_filters(self.method.filters, key, round_index, network, widths)
                 batch = data.batch(index[:examples], classes)
-                return self.step.compact(learner, params, batch, keys.layer_key(client, step), kept)
+                return training.compact(learner, params, batch, keys.layer_key(client, step), kept)
 
             return compact
 

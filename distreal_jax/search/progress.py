@@ -267,7 +267,8 @@ class Progress:
 
     def _trained(self, sizes: Widths, candidate: jax.Array, snapshots: Any, data: ProxyData, key: jax.Array) -> Any:
         """The short training of a candidate from each snapshot, computed at these sizes."""
-        settings, step = self._settings, self._step
+        settings = self._settings
+        step = self._step.for_many() if self._vmapped > 1 else self._step
 
         def device(params: Any, device_key: jax.Array, client: jax.Array | None) -> Any:
             def body(learner: Any, step_key: jax.Array) -> tuple[Any, None]:

@@ -53,6 +53,10 @@ class LocalStep:
     proximal: float = 0.0
     task: Task = CLASSIFICATION
 
+    def for_many(self) -> "LocalStep":
+        """The step in the form of the platform's that is fast under `vmap` over clients, whose weights differ."""
+        return dataclasses.replace(self, convolution="patches") if self.convolution == "platform" else self
+
     def start(self, params: Any) -> Learner:
         """A device's state when it has just received the global parameters.
 
