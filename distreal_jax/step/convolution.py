@@ -88,14 +88,11 @@ def _convolution(image: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax
 
 
 def _forward(image: jax.Array, kernel: jax.Array, geometry: Geometry) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    # Or XLA computes all that made the image (normalisation, activation, the sums of a residual stream) once more backwards.
-    image = lax.optimization_barrier(image)
     return _folded(image, kernel, geometry), (image, kernel)
 
 
 def _backward(geometry: Geometry, saved: tuple[jax.Array, jax.Array], cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
     image, kernel = saved
-    cotangent = lax.optimization_barrier(cotangent)
     return _image_gradient(image, kernel, geometry, cotangent), _kernel_gradient(image, kernel, geometry, cotangent)
 
 
