@@ -12,7 +12,7 @@ import numpy.typing as npt
 from distreal_jax.errors import InputError
 from distreal_jax.settings import Within
 
-ALPHAS = Within(1e-300, 1e300)  # chosen by us: one class a client, and no difference between clients
+ALPHAS = Within(1e-300, 1e300)  # chosen by us: what numpy's Dirichlet draws from
 PARTITIONS = ("iid", "dirichlet", "natural")
 
 Examples = npt.NDArray[np.int32]

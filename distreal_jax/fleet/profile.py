@@ -110,10 +110,10 @@ def profile_steps(federation: Federation, settings: ProfileSettings) -> StepProf
     timers, flops = [], []
     # Without a terminal there are no bars.
     for widths, examples in tqdm(every, "compile", unit="entry", leave=False, disable=None):
-        training = _local_training(federation, widths, examples)
-        program = _compiled(training, (start, *arguments), device)
         counted = _lowered(_local_training(federation, widths, examples, "patches"), (start, *arguments), _cpu())
         flops.append(float(counted.cost_analysis()["flops"]))
+        timed = _local_training(federation, widths, examples, federation.convolution)
+        program = _lowered(timed, (start, *arguments), device).compile()
         timers.append(_Timer(program, start, arguments, steps, settings.sample_seconds))
     turns = tqdm(range(settings.repetitions), "measure", unit="repetition", leave=False, disable=None)
     samples = np.array([[timer.seconds_of_step() for timer in timers] for _ in turns]).T
@@ -144,11 +144,11 @@ class _Timer:
 
 
 def _local_training(
-    federation: Federation, widths: Sequence[int], examples: int, convolution: ConvolutionForm | None = None
+    federation: Federation, widths: Sequence[int], examples: int, convolution: ConvolutionForm
 ) -> LocalTraining:
     """A client's steps of a round at one entry: (learner, data, client, batches [steps, batch]) to (learner, losses)."""
-    step, network, method = federation.round.step, federation.world.network, federation.method
-    step = dataclasses.replace(step, convolution=convolution or step.convolution)
+    step = dataclasses.replace(federation.round.step, convolution=convolution)
+    network, method = federation.world.network, federation.method
 
     def train(learner: Learner, data: Examples, client: jax.Array, batches: jax.Array) -> tuple[Learner, jax.Array]:
         keys = RoundKeys.of(federation.world.seed, 0)
@@ -161,10 +161,6 @@ def _local_training(
         return jax.lax.scan(body, learner, (jnp.arange(len(batches)), batches))
 
     return train
-
-
-def _compiled(training: LocalTraining, arguments: tuple[Any, ...], device: jax.Device) -> Any:
-    return _lowered(training, arguments, device).compile()
 
 
 def _lowered(training: LocalTraining, arguments: tuple[Any, ...], device: jax.Device) -> Any:

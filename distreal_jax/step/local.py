@@ -63,7 +63,7 @@ class LocalStep:
         Raises:
           InputError: The optimiser's state doesn't follow the shapes of the parameters, so a sub-network has no share of it.
         """
-        learner = Learner(params, self._first_state(params))
+        learner = Learner(params, self.first_state(params))
         self._check_state(params)
         return learner
 
@@ -142,13 +142,14 @@ class LocalStep:
         updated, loss = run(narrowed, small, self.network.take(anchor, within) if self.proximal else None)
         return self.network.put(learner, updated, within), loss
 
-    def _first_state(self, params: Any) -> Any:
+    def first_state(self, params: Any) -> Any:
+        """The optimiser's state before the first step; it is kept in float32 at least."""
         return self.optimizer.init(in_full_precision(params))
 
     def _check_state(self, params: Any) -> None:
         kept = [jnp.arange(1) for _ in self.network.full_widths]
-        taken = jax.eval_shape(lambda params: self.network.take(self._first_state(params), kept), params)
-        fresh = jax.eval_shape(lambda params: self._first_state(self.network.take(params, kept)), params)
+        taken = jax.eval_shape(lambda params: self.network.take(self.first_state(params), kept), params)
+        fresh = jax.eval_shape(lambda params: self.first_state(self.network.take(params, kept)), params)
         if jax.tree.map(jnp.shape, taken) != jax.tree.map(jnp.shape, fresh):
             raise InputError(
                 "the devices' optimiser keeps state of other shapes than the parameters', such as Adafactor's factors, which"

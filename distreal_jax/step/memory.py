@@ -42,7 +42,7 @@ def training_bytes(step: LocalStep, params: Any, widths: tuple[int, ...], batch:
     jaxpr = jax.make_jaxpr(saved)(small, others, batch).jaxpr
     given = {*jaxpr.invars, *jaxpr.constvars}
     activations = {var for var in jaxpr.outvars if isinstance(var, Var) and var not in given}
-    state = jax.eval_shape(step.optimizer.init, small)
+    state = jax.eval_shape(step.first_state, small)
     held = jax.tree.leaves((small, small, state))  # weights, gradients, and what the optimiser keeps
     return sum(map(_bytes, [*jax.tree.leaves(batch), *held, *(var.aval for var in activations)]))
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -123,7 +123,7 @@ def loop_of(name: str, sizes: Sizes, keep: float, *, channels_last: bool, thread
 
     def loop(_: int) -> float:
         begin = time.perf_counter()
-        total: dict[str, Any] = {
+        total: dict[str, torch.Tensor] = {
             name: torch.zeros_like(value, dtype=torch.float32) for name, value in server.state_dict().items()
         }
         for number in range(sizes.clients):
