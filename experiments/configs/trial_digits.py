@@ -5,7 +5,8 @@
 Digits, Dirichlet 0.3, availability from a twentieth to a half; tuned by trial_tune_digits, a table searched for each
 seed, 10 seeds.
 
-Expected: not run yet (0 of its seeds), and to be estimated by --dry-run; more than 7 min on 2 CPU cores in any case.
+Expected: not run yet (0 of its seeds) and not estimated. The dry run of trial_tune_digits had not ended after 7 min, on
+2 CPU cores that did other work as well.
 """
 
 from pathlib import Path

@@ -4,7 +4,8 @@
 
 Fashion-MNIST, Dirichlet 0.3, harsh load, 16 trials of each method in 60 rounds, seeds of its own (1000).
 
-Expected: not run yet; by --dry-run about 500 min on 2 CPU cores that did other work as well.
+Expected: not run yet. About 500 min by a dry run in compact execution, on 2 CPU cores that did other work as well; it is
+masked now, and has not been estimated again.
 """
 
 from pathlib import Path
