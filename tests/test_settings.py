@@ -1,6 +1,7 @@
 """What a setting may be is said once: for the library's users, the command line and the help alike."""
 
 import dataclasses
+import importlib
 import math
 import sys
 import typing
@@ -21,36 +22,11 @@ from distreal_jax.record.recorded_run import RecordSettings
 from distreal_jax.search import SearchSettings
 from distreal_jax.search.progress import ProgressSettings
 from distreal_jax.settings import Within, check_settings
-from experiments import (
-    account,
-    availability_map,
-    benchmark,
-    carry_over,
-    compare,
-    population,
-    proxy_study,
-    search,
-    table_shapes,
-    train,
-)
 from tests.test_damage import AWKWARD_NUMBERS, fine_or_one_line
 
 SETTINGS = [TrainingSettings, WorldSettings, RecordSettings, SearchSettings, ProgressSettings, ProfileSettings]
-OPTIONS = [
-    module.Options
-    for module in (
-        account,
-        availability_map,
-        benchmark,
-        carry_over,
-        compare,
-        population,
-        proxy_study,
-        search,
-        table_shapes,
-        train,
-    )
-]
+SCRIPTS = "account availability_map benchmark carry_over compare population proxy_study search table_shapes train".split()
+OPTIONS = [importlib.import_module(f"experiments.{script}").Options for script in SCRIPTS]
 ANYTHING = st.one_of(
     st.none(),
     st.booleans(),
@@ -100,7 +76,7 @@ def test_any_command_line_is_options_or_one_line(monkeypatch: pytest.MonkeyPatch
     if value in ("-h", "--help"):
         return
     with fine_or_one_line():
-        options = parsed(population.Options)
+        options = parsed(OPTIONS[SCRIPTS.index("population")])
         assert options.rounds >= 1 and options.steps >= 1
 
 

@@ -22,38 +22,15 @@ from distreal_jax.errors import InputError
 from distreal_jax.networks import make_network
 from distreal_jax.step import forward, split_variables
 from distreal_jax.tracing import trace_network
+from tests.small_networks import Net, conv, dense, trace
 
 IMAGES = (2, 6, 6, 3)  # 36 positions
 SEQUENCE = (2, 7, 3)  # 7 positions
 QUICKLY = {"xla_backend_optimization_level": 0}  # what is compiled here runs once
 
 
-class Net(nnx.Module):
-    """Any network: its layers, and how they are called."""
-
-    def __init__(self, run, **layers):
-        self.run = run
-        for name, layer in layers.items():
-            setattr(self, name, layer)
-
-    def __call__(self, x):
-        return self.run(self, x)
-
-
-def conv(features_in, features, window=3, **options):
-    return nnx.Conv(features_in, features, (window, window), rngs=nnx.Rngs(0), **options)
-
-
-def dense(features_in, features):
-    return nnx.Linear(features_in, features, rngs=nnx.Rngs(0))
-
-
 def kernel(*shape):
     return nnx.Param(jnp.zeros(shape))
-
-
-def trace(build, example):
-    return trace_network(nnx.eval_shape(build), jax.ShapeDtypeStruct(example, jnp.float32))
 
 
 def over_positions(x):
