@@ -34,7 +34,7 @@ results: .venv/ready-to-run
 	for config in $(CONFIGS); do \
 		$(BIN)/python -m experiments.configs.$$config --data-dir $(DATA_DIR) --out runs/$$config || exit; \
 	done
-	$(BIN)/python -m experiments.results
+	$(BIN)/python experiments/results.py
 
 notebooks: .venv/ready-to-test
 	$(BIN)/jupyter-execute notebooks/*.ipynb

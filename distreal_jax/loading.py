@@ -1,6 +1,7 @@
 """What comes before large libraries are loaded: a word where they would crash, and none where they only complain."""
 
 import logging
+import signal
 import sys
 
 LEAST_GIB = 3.0  # of address space, measured for the smallest run on two cores: with 2 XLA's compiler aborts
@@ -23,6 +24,14 @@ def prepare_loading() -> None:
             f"error: ulimit -v leaves {limit / 2**30:.2g} GiB of address space, and JAX needs {LEAST_GIB:g}; raise it\n"
         )
         raise SystemExit(2)
+
+
+def end_at_ctrl_c() -> None:
+    """From now on Ctrl-C ends the process without a word, until a command takes it over.
+
+    While libraries load there is nothing to save, and a traceback through them explains nothing.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _is_no_complaint(record: logging.LogRecord) -> bool:

@@ -1,82 +1,9 @@
 """Search a table of Pareto-optimal dropout vectors for a network.
 
-    python experiments/search.py --dataset fashion_mnist --data-dir ../shared/tfds --model leaf_cnn
-
-writes runs/search-HASH/table.json, the front over the curve of uniform rates, the rates of each layer, and the hypervolume
-of each generation. A search that is stopped and started again goes on after its last generation and ends with the same
-table.
+The same as `distreal search`; `--help` explains the options, `distreal_jax/commands/search.py` is the program.
 """
 
-import dataclasses
-import signal
-from typing import Annotated
+from distreal_jax.commands import run
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
-
-from distreal_jax.experiment import (
-    OutputSettings,
-    Plain,
-    open_folder,
-    run_command,
-    search_dry_run,
-    search_table,
-    table_section,
-)
-from distreal_jax.fleet.federation import TrainingSettings
-from distreal_jax.fleet.world import World, WorldSettings
-from distreal_jax.record import open_tracker, write_report
-from distreal_jax.record.run_folder import RESULTS_KIND
-from distreal_jax.search import SearchSettings
-from distreal_jax.search.evaluation import check_most_entries
-from distreal_jax.search.progress import ProgressSettings
-from distreal_jax.settings import STEPS
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """Search a table of Pareto-optimal dropout vectors (NSGA-II: MACs against progress of a short training)."""
-
-    world: Plain[WorldSettings] = WorldSettings(partition="iid")
-    training: Plain[TrainingSettings] = TrainingSettings()
-    progress: ProgressSettings = ProgressSettings()
-    search: SearchSettings = SearchSettings()
-    output: Plain[OutputSettings] = OutputSettings()
-    entries: Annotated[int, STEPS] = 12
-    """Most entries of the table; a device compiles one training step for each."""
-    dry_run: bool = False
-    """Print what would be measured, what it costs and about how long it takes, and write nothing."""
-
-    def __post_init__(self) -> None:
-        check_most_entries(self.entries)
-
-
-def main(options: Options) -> None:
-    """Searches and reports."""
-    world = World.make(options.world, options.search.seed)
-    output = options.output
-    if options.dry_run:
-        print(search_dry_run(world, options.training, options.search, options.progress), end="")
-        return
-    print(world.network)
-    with open_folder(output, "search", options) as folder:
-        tracker = open_tracker(
-            output.wandb, project=output.wandb_project, name="search", config=folder.settings, folder=folder.path
-        )
-        with tracker:
-            found = search_table(
-                world, options.training, options.search, options.progress, folder, most_entries=options.entries
-            )
-            for file in found.pictures:
-                tracker.log_image(file.removesuffix(".png"), folder.path / file)
-            tracker.log_artifact(folder.path / "table.json", "dropout_table", "dropout_table")
-        front, uniform = found.hypervolumes
-        results = {"table": "table.json", "entries": len(found.table.entries), "hypervolume": front, "uniform": uniform}
-        folder.write_part("results.json", RESULTS_KIND, results)
-        write_report(folder.path / "report.md", "Search", table_section(found))
-        print(table_section(found).text)
-        print(f"table: {folder.path / 'table.json'}")
-
-
-if __name__ == "__main__":
-    run_command(main, Options)
+    run("search")

@@ -1,84 +1,9 @@
 """Train one method on a simulated fleet.
 
-    python experiments/train.py --method distreal --dataset digits
-
-A method that chooses from a searched table needs --table: a file that experiments/search.py wrote, or the name of a table
-that is shipped (such as small_cnn). A run that is stopped and started again goes on from its last checkpoint.
+The same as `distreal train`; `--help` explains the options, `distreal_jax/commands/train.py` is the program.
 """
 
-import dataclasses
-import signal
-from typing import Annotated
+from distreal_jax.commands import run
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
-
-from distreal_jax.experiment import (
-    OutputSettings,
-    Plain,
-    PlainFlags,
-    dry_run,
-    open_folder,
-    run_command,
-    run_method,
-    table_of,
-)
-from distreal_jax.experiment.comparison import table_settings
-from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
-from distreal_jax.fleet.round import Execution
-from distreal_jax.fleet.world import World, WorldSettings
-from distreal_jax.methods import method_named
-from distreal_jax.record.recorded_run import RecordSettings
-from distreal_jax.record.run_folder import RESULTS_KIND
-from distreal_jax.settings import SEED, STEPS
-from distreal_jax.tuning import settings_of
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """Train one method on a simulated fleet whose resources change while it trains.
-
-    Attributes:
-      method: distreal, distreal_uniform, federated_dropout, heterofl, fjord, fedrolex, small_network, small_ensemble,
-        drop_stragglers, partial_work, adaptive_batch, fedprox, fednova or full_resources. Other choices go in brackets:
-        distreal[filters=first,drawn=round].
-    """
-
-    method: str = "distreal"
-    table: str | None = None
-    """Dropout table: a file, or the name of a shipped one."""
-    seed: Annotated[int, SEED] = 0
-    """Of data split, devices, first weights and load."""
-    examples: Annotated[int, STEPS] | None = None
-    """Examples of a round in place of --steps, so that batch sizes compare at equal MACs."""
-    execution: Execution = "compact"
-    """compact: what is dropped is not computed; masked: the reference, one program for all entries."""
-    world: Plain[WorldSettings] = WorldSettings()
-    training: Plain[TrainingSettings] = TrainingSettings()
-    record: PlainFlags[RecordSettings] = RecordSettings()
-    output: Plain[OutputSettings] = OutputSettings()
-    dry_run: bool = False
-    """Print what would be done, what it costs and about how long it takes, and write nothing."""
-
-
-def main(options: Options) -> None:
-    """Trains and prints the result."""
-    method, training = method_named(options.method), options.training
-    if options.examples is not None:
-        _, training = settings_of({}, method, dataclasses.replace(training, steps=options.examples, batch_size=1))
-        _, training = settings_of({"batch_size": options.training.batch_size}, method, training)
-    world = World.make(options.world, options.seed)
-    searched = table_of(options.table, world) if options.table is not None else None
-    table = table_for(method, world, searched, training)
-    federation = Federation(world, method, table, training, options.execution)
-    if options.dry_run:
-        print(dry_run([federation], options.record))
-        return
-    with open_folder(options.output, f"train-{method.name}", options, table=table_settings(federation)) as folder:
-        result = run_method(federation, options.record, options.output, folder)
-        folder.write_part("results.json", RESULTS_KIND, {"runs": [result.to_json()]})
-        print(f"{method.name}: accuracy {result.final:.4f} (mean of the last three evaluations), {folder.path}")
-
-
-if __name__ == "__main__":
-    run_command(main, Options)
+    run("train")

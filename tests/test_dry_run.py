@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from distreal_jax.commands import compare, search, train
 from distreal_jax.experiment.dry_run import Speed, dry_run, forecast
 from distreal_jax.experiment.search_dry_run import measurements
 from distreal_jax.fleet.federation import UNIFORM_RATES, Federation, TrainingSettings, table_for
@@ -22,7 +23,6 @@ from distreal_jax.search import search as search_vectors
 from distreal_jax.search.progress import ProgressSettings
 from distreal_jax.table import DropoutTable
 from distreal_jax.tracing import trace_network
-from experiments import compare, search, train
 
 TRAINING = TrainingSettings(rounds=3, devices_per_round=2, steps=3)
 WORLD = WorldSettings(devices=5)

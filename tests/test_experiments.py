@@ -1,6 +1,5 @@
 """The scripts as a person runs them: end to end in processes of their own, bad input in one line, help for every option."""
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -387,20 +386,3 @@ def test_help_names_every_method(script: str, command: Any) -> None:
     _, printed, _ = command(script, "--help")
     words = set(re.findall(r"\w+", printed))
     assert words >= set(METHODS)
-
-
-def test_the_scripts_are_these() -> None:
-    """Whoever adds a script adds its run, its bad input and its help here."""
-    elsewhere = {
-        "account",
-        "benchmark",
-        "population",
-        "results",
-        "search_study",
-        "proxy_study",
-        "carry_over",
-        "table_shapes",
-    }
-    elsewhere |= {"tune"}
-    with contextlib.chdir(ROOT):
-        assert {path.stem for path in Path("experiments").glob("*.py")} == {*SCRIPTS, *elsewhere}

@@ -10,6 +10,7 @@ import pytest
 
 from distreal_jax.availability import make_availability
 from distreal_jax.availability.segments import Integers, Segments
+from distreal_jax.commands import profile
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import OutputSettings
 from distreal_jax.experiment.comparison import table_settings
@@ -19,7 +20,6 @@ from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS, method_named
 from distreal_jax.record.recorded_run import Counted
 from distreal_jax.table import DropoutTable
-from experiments import profile_device
 
 WORLD = WorldSettings(partition="iid", devices=4, availability="constant:0.5")
 TRAINING = TrainingSettings(devices_per_round=2, steps=3, batch_size=10)
@@ -47,8 +47,8 @@ def profiled(world: World, tmp_path_factory: pytest.TempPathFactory) -> Profiled
     DropoutTable.from_widths(world.network, [NARROW, MIDDLE], progress=[0.1, 0.2], provenance={"seed": 3}).save(path)
     given, lines = path.read_bytes(), []
     patch.setattr("builtins.print", lambda text: lines.append(text))
-    profile_device.main(
-        profile_device.Options(
+    profile.main(
+        profile.Options(
             table=str(path),
             device_name="bench",
             profile=ProfileSettings(repetitions=3, sample_seconds=0.001),
@@ -104,12 +104,12 @@ def test_the_report_has_a_line_for_each_entry_and_the_picture(profiled: Profiled
 def test_parts_of_a_mini_batch_are_measured_as_such(world: World) -> None:
     table = DropoutTable.from_widths(world.network, [FULL]).with_cut_batches(TRAINING.batch_size)
     federation = Federation(world, METHODS["distreal"], table, TRAINING)
-    profile = profile_steps(federation, ProfileSettings(repetitions=1, sample_seconds=1e-4))
+    measured = profile_steps(federation, ProfileSettings(repetitions=1, sample_seconds=1e-4))
     examples = federation.examples
     assert examples is not None and len(examples) > 2
     # FLOPs follow the examples, but for the update of the weights
-    assert np.all(np.diff(profile.flops) > 0) and profile.flops[-1] == profile.full_flops
-    share = (profile.flops[0] - 3 * world.network.macs()) / profile.full_flops
+    assert np.all(np.diff(measured.flops) > 0) and measured.flops[-1] == measured.full_flops
+    share = (measured.flops[0] - 3 * world.network.macs()) / measured.full_flops
     assert share < 2 * examples[0] / TRAINING.batch_size
     # by seconds, devices choose among parts of mini-batches as among filters
     seconds = table.with_seconds("pi", examples.tolist(), full_seconds=float(TRAINING.batch_size))

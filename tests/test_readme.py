@@ -72,12 +72,19 @@ def test_a_program_runs_as_it_stands_and_what_it_asserts_holds(program: str, pla
     assert isinstance(ast.parse(program).body[-1], ast.Assert), "a reader should see what comes out"
 
 
+def command_of(script: Path) -> str:
+    """The command that a script of `experiments/` runs."""
+    (command,) = re.findall(r'^ +run\("(\w+)"\)$', script.read_text(), flags=re.MULTILINE)
+    return command
+
+
 def commands() -> list[list[str]]:
     """The command lines of pages and scripts that run a script, as a shell splits them; each once, patterns left out."""
     found: dict[tuple[str, ...], None] = {}
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "experiments").rglob("*.py"))]:
+    programs = (*sorted((ROOT / "distreal_jax/commands").glob("*.py")), *sorted((ROOT / "experiments").rglob("*.py")))
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *programs]:
         text = re.sub(r"\\\n\s*", " ", page.read_text())
-        lines = re.findall(r"^ {4,}(python (?:experiments/|-m experiments\.).*)$", text, flags=re.MULTILINE)
+        lines = re.findall(r"^ {4,}((?:python (?:experiments/|-m experiments\.)|distreal ).*)$", text, flags=re.MULTILINE)
         inline = re.findall(r"`(python -m experiments[^`]*)`", text)
         whole = [line for line in [*lines, *inline] if not re.search(r"\.\.\.|\{|configs\.NAME", line)]
         found.update((tuple(shlex.split(line, comments=True)), None) for line in whole)
@@ -86,9 +93,11 @@ def commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
 def test_a_command_is_one_that_its_script_takes(command: list[str]) -> None:
-    _, *command = command
-    module = command[1] if command[0] == "-m" else command[0].removesuffix(".py").replace("/", ".")
-    options = command[2:] if command[0] == "-m" else command[1:]
+    if command[:2] == ["python", "-m"]:
+        module, options = command[2], command[3:]
+    else:
+        name = command[1] if command[0] == "distreal" else command_of(ROOT / command[1])
+        module, options = f"distreal_jax.commands.{name}", command[2:]
     given = getattr(importlib.import_module(module), "CONFIG", None)
     kind = type(given) if given else importlib.import_module(module).Options
     parsed = tyro.cli(kind, args=options, config=PARSING, **({"default": given} if given else {}))
@@ -165,22 +174,9 @@ def has_loaded(process: "subprocess.Popen[str]", library: str) -> bool:
     return False
 
 
-SCRIPTS = sorted(path for path in (ROOT / "experiments").glob("*.py") if path.stem != "results")
 MOMENTS = [  # numpy's, JAX's, matplotlib's
     *(("train", library) for library in ("_multiarray_umath", "libjax_common", "ft2font")),
-    ("search_study", "libjax_common"),
 ]
-QUIET = """
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends it at once
-"""
-
-
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
-def test_a_script_lets_ctrl_c_end_it_before_it_imports_what_takes_long(script: Path) -> None:
-    before, quiet, _ = script.read_text().partition(QUIET)
-    roots = {line.split()[1].split(".")[0] for line in before.splitlines() if line.startswith(("import ", "from "))}
-    assert quiet and roots <= sys.stdlib_module_names
 
 
 @pytest.mark.parametrize(("script", "library"), MOMENTS)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from distreal_jax.commands.results import MARKS, Options, main
 from distreal_jax.document import write_document
 from distreal_jax.errors import InputError
 from distreal_jax.record import MethodResult
-from experiments.results import MARKS, Options, main
 
 SESSION = {
     "accelerators": [],

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from distreal_jax.commands import COMMANDS, population
 from distreal_jax.errors import InputError
 from distreal_jax.experiment.command_line import parsed
 from distreal_jax.fleet.federation import TrainingSettings
@@ -25,8 +26,7 @@ from distreal_jax.settings import Within, check_settings
 from tests.test_damage import AWKWARD_NUMBERS, fine_or_one_line
 
 SETTINGS = [TrainingSettings, WorldSettings, RecordSettings, SearchSettings, ProgressSettings, ProfileSettings]
-SCRIPTS = "account availability_map benchmark carry_over compare population proxy_study search table_shapes train".split()
-OPTIONS = [importlib.import_module(f"experiments.{script}").Options for script in SCRIPTS]
+OPTIONS = [importlib.import_module(f"distreal_jax.commands.{command}").Options for command in COMMANDS]
 ANYTHING = st.one_of(
     st.none(),
     st.booleans(),
@@ -72,11 +72,11 @@ def numbers_without_a_range(hint: Any) -> bool:
 )
 @settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_command_line_is_options_or_one_line(monkeypatch: pytest.MonkeyPatch, option: str, value: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["population.py", *([option] if option else []), value])
+    monkeypatch.setattr(sys, "argv", ["distreal population", *([option] if option else []), value])
     if value in ("-h", "--help"):
         return
     with fine_or_one_line():
-        options = parsed(OPTIONS[SCRIPTS.index("population")])
+        options = parsed(population.Options)
         assert options.rounds >= 1 and options.steps >= 1
 
 

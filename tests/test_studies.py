@@ -16,6 +16,7 @@ import optax
 import pytest
 from flax import nnx
 
+from distreal_jax.commands import carry_over, proxy_study, search_study, table_shapes
 from distreal_jax.data.datasets import synthetic_dataset
 from distreal_jax.data.partition import Partition
 from distreal_jax.errors import InputError
@@ -40,7 +41,6 @@ from distreal_jax.search.progress import Progress, ProgressSettings
 from distreal_jax.step import Batch, Examples, split_variables
 from distreal_jax.table import DropoutTable
 from distreal_jax.tracing import trace_network
-from experiments import carry_over, proxy_study, search_study, table_shapes
 
 ROOT = Path(__file__).parents[1]
 TINY = ProgressSettings(rounds=1, devices=2, steps=1, batch_size=4, held_out=50, sizes=1)

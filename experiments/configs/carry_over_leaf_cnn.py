@@ -10,10 +10,10 @@ searched, +0.015 [+0.010, +0.024] on MNIST writers, +0.002 [0.000, +0.005] later
 data: nothing that is sure, as single entries are off by up to 0.08. 7 min on 2 CPU cores, 2026-11-24.
 """
 
+from distreal_jax.commands.carry_over import Options, main
 from distreal_jax.experiment import run_command
 from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.search.progress import ProgressSettings
-from experiments.carry_over import Options, main
 
 CONFIG = Options(
     table="leaf_cnn",

@@ -11,11 +11,11 @@ Expected (final accuracy, means of two seeds, too few for an interval; 13 min on
 comparison: two seeds, one learning rate, and the beginning of a training alone.
 """
 
+from distreal_jax.commands.compare import Options, main
 from distreal_jax.experiment import run_command
 from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.recorded_run import RecordSettings
-from experiments.compare import Options, main
 
 CONFIG = Options(
     seeds="0-3",

@@ -15,12 +15,12 @@ Withdrawn as an order of methods: none is tuned, HeteroFL and FjORD are scored o
 sub-networks dropped dense units and were thrown away at the deadline.
 """
 
+from distreal_jax.commands.compare import Options, main
 from distreal_jax.experiment import run_command
 from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.methods import METHODS
 from distreal_jax.record.recorded_run import RecordSettings
-from experiments.compare import Options, main
 
 CONFIG = Options(
     seeds="0-4",

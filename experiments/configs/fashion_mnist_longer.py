@@ -7,11 +7,11 @@ The same world, 200 rounds instead of 60, the strongest methods, 5 seeds.
 Expected: not known yet, no full run was made. About 15 min on 2 CPU cores, by an estimate.
 """
 
+from distreal_jax.commands.compare import Options, main
 from distreal_jax.experiment import run_command
 from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.recorded_run import RecordSettings
-from experiments.compare import Options, main
 
 CONFIG = Options(
     seeds="0-4",

@@ -9,11 +9,11 @@ Expected (final accuracy, 95 % over seeds): full resources 0.795 ± 0.021, adapt
 0.598 ± 0.032. So they do not: DISTREAL falls behind partial work. 6 min on 2 CPU cores, 2026-11-23.
 """
 
+from distreal_jax.commands.compare import Options, main
 from distreal_jax.experiment import run_command
 from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.recorded_run import RecordSettings
-from experiments.compare import Options, main
 
 CONFIG = Options(
     seeds="0-4",

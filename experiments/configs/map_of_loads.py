@@ -12,11 +12,11 @@ to +0.34 at 0.03, level at 0.1 (-0.02 to +0.03), -0.02 to -0.01 at 0.3 and 0.6; 
 All with 20 examples a mini-batch: with smaller ones partial work learns at 0.03 too, and adaptive_batch is no method apart.
 """
 
+from distreal_jax.commands.map import Options, main
 from distreal_jax.experiment import run_command
 from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.recorded_run import RecordSettings
-from experiments.availability_map import Options, main
 
 CONFIG = Options(
     means="0.03,0.1,0.3,0.6",

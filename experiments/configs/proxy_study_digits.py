@@ -11,10 +11,10 @@ are too short for cheap vectors, 0.82 [0.52, 0.95] (0.41 [-0.09, 0.81]) and 0.90
 agree by 0.99 (0.87). 5 min on 2 CPU cores, 2026-11-23.
 """
 
+from distreal_jax.commands.proxy_study import Options, main
 from distreal_jax.experiment import run_command
 from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.search.progress import ProgressSettings
-from experiments.proxy_study import Options, main
 
 CONFIG = Options(
     shapes="1,0.3333333333333333,-0.3333333333333333,-1",

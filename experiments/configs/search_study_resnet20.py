@@ -11,11 +11,11 @@ Expected (area below the front over MACs, 95 % over seeds): NSGA-II 0.575 ± 0.0
 generation begins. 49 min on 2 CPU cores, 2026-11-25.
 """
 
+from distreal_jax.commands.search_study import Options, main
 from distreal_jax.experiment import run_command
 from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.search import SearchSettings
 from distreal_jax.search.progress import ProgressSettings
-from experiments.search_study import Options, main
 
 CONFIG = Options(
     seeds="0-4",

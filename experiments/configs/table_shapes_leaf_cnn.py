@@ -9,11 +9,11 @@ Expected (final accuracy, 95 % over seeds): one rate 0.724 ± 0.017, a tilt of 0
 searched table 0.716 ± 0.028: the shape hardly matters to this network. 16 min on 2 CPU cores, 2026-11-24.
 """
 
+from distreal_jax.commands.table_shapes import Options, main
 from distreal_jax.experiment import run_command
 from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.recorded_run import RecordSettings
-from experiments.table_shapes import Options, main
 
 CONFIG = Options(
     shapes="0,0.5,1",

@@ -16,11 +16,11 @@ inside blocks alone. 6 min for the search, 12 min for this, on 2 CPU cores, 2026
 All of it at a learning rate of 0.1, which decides how large the differences are: withdrawn as a statement about shapes.
 """
 
+from distreal_jax.commands.table_shapes import Options, main
 from distreal_jax.experiment import run_command
 from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.recorded_run import RecordSettings
-from experiments.table_shapes import Options, main
 
 CONFIG = Options(
     shapes="0,inside,0.5",

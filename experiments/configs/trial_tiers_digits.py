@@ -11,8 +11,8 @@ Expected: not run yet (0 of its seeds) and not estimated. The dry run of trial_t
 
 import dataclasses
 
+from distreal_jax.commands.compare import main
 from distreal_jax.experiment import run_command
-from experiments.compare import main
 from experiments.configs.trial_digits import CONFIG as TRIAL_DIGITS
 
 CONFIG = dataclasses.replace(

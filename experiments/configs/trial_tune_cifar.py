@@ -10,11 +10,11 @@ Expected: not run yet (0 of its seeds) and not estimated. The dry run of trial_t
 
 from pathlib import Path
 
+from distreal_jax.commands.tune import Options, main
 from distreal_jax.experiment import OutputSettings, run_command
 from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.recorded_run import RecordSettings
-from experiments.tune import Options, main
 
 CONFIG = Options(
     methods="distreal,distreal_uniform,heterofl,fjord,fedrolex,small_network,small_ensemble,partial_work,adaptive_batch,full_resources",

@@ -9,11 +9,11 @@ rescaled -0.052, drawn once a round -0.019, decided once a round -0.012, rolling
 remaining time +0.013, examples left out first +0.070. 11 min on 2 CPU cores, 2026-11-23.
 """
 
+from distreal_jax.commands.compare import Options, main
 from distreal_jax.experiment import run_command
 from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.recorded_run import RecordSettings
-from experiments.compare import Options, main
 
 CONFIG = Options(
     seeds="0-4",

@@ -11,11 +11,25 @@ from torch import nn
 class Sizes(Protocol):
     """What of a workload a loop needs."""
 
-    image_shape: tuple[int, int, int]
-    num_classes: int
-    clients: int
-    steps: int
-    batch_size: int
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width, channels."""
+
+    @property
+    def num_classes(self) -> int:
+        """Logits."""
+
+    @property
+    def clients(self) -> int:
+        """Of a round."""
+
+    @property
+    def steps(self) -> int:
+        """Mini-batches of a client."""
+
+    @property
+    def batch_size(self) -> int:
+        """Examples of a mini-batch."""
 
 
 class Block(nn.Module):

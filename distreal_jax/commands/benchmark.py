@@ -1,0 +1,284 @@
+"""How fast rounds are on this machine: one JSON line for one choice of workload, width, execution and form.
+
+    python experiments/benchmark.py --workload A --keep 0.5
+    python experiments/benchmark.py --workload B --plan --execution masked
+    python experiments/benchmark.py --workload A --keep 0.5 --compare-pytorch
+
+A is the CIFAR-10 protocol of the pfl-research benchmarks (conv3x3x32 - conv3x3x64 - maxpool - dense128, 50 clients x 5 steps
+of batch 10), B the LEAF CNN (10 clients x 5 steps of batch 20), resnet20 and densenet40 the CIFAR networks (10 clients x 2
+steps of batch 20). --compare-full, --compare-masked and --compare-pytorch (a plain loop over clients, one model copied for
+each, in PyTorch's own layout and with channels last; torch is no requirement of the project) time something else by turns in
+the same run: machines are noisy, so quote ratios from one run.
+"""
+
+import dataclasses
+import json
+import statistics
+import time
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from distreal_jax.availability import make_availability
+from distreal_jax.data.datasets import synthetic_dataset
+from distreal_jax.errors import InputError
+from distreal_jax.experiment.surroundings import peak_memory_mib
+from distreal_jax.fleet import ClientWork, Execution, Grouping, Round, client_work, default_grouping
+from distreal_jax.methods import METHODS
+from distreal_jax.networks import make_network
+from distreal_jax.plan import plan_round
+from distreal_jax.record import provenance
+from distreal_jax.settings import STEPS, Within
+from distreal_jax.step import ConvolutionForm, Examples, LocalStep, split_variables
+from distreal_jax.table import DropoutTable
+from distreal_jax.tracing import TracedNetwork, trace_network
+
+MANY = Within(0, 10**6)  # chosen by us
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """What is trained in a round."""
+
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    clients: int
+    steps: int
+    batch_size: int
+
+
+WORKLOADS = {
+    "A": Workload((32, 32, 3), 10, clients=50, steps=5, batch_size=10),
+    "B": Workload((28, 28, 1), 62, clients=10, steps=5, batch_size=20),
+    "resnet20": Workload((32, 32, 3), 10, clients=10, steps=2, batch_size=20),
+    "densenet40": Workload((32, 32, 3), 10, clients=10, steps=2, batch_size=20),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Time rounds on this machine."""
+
+    workload: Literal["A", "B", "resnet20", "densenet40"] = "A"
+    """What is trained."""
+    keep: Annotated[float, Within(0, 1, above=True)] = 1.0
+    """Fraction of each group's filters, dense units included, that all clients train."""
+    examples: Annotated[int, Within(0, 10**5)] = 0
+    """Examples of each mini-batch that clients train, a divisor of its size; 0: all."""
+    plan: bool = False
+    """A DISTREAL round under load instead: 12 entries, availability uniform in [0.05, 1], redrawn 3 times a round."""
+    execution: Execution = "compact"
+    """compact: what is dropped is not computed; masked: full shapes."""
+    convolution: ConvolutionForm = "platform"
+    """folded: XLA's in the layout that is fast in loops on a CPU; patches: patches times matrix; library: XLA's own."""
+    clients: Annotated[int, MANY] = 0
+    """Clients of a round; 0: the workload's."""
+    block: Annotated[int, MANY] = 0
+    """Clients whose weights are held at once; 0: the platform's default."""
+    chunk: Annotated[int, MANY] = 0
+    """Clients that are vmapped; 0: the platform's default."""
+    rounds: Annotated[int, STEPS] = 7
+    """Rounds that are timed, after one that compiles and one that warms up."""
+    compare_full: bool = False
+    """Time the full network as well, by turns with what is asked for."""
+    compare_masked: bool = False
+    """Time the masked execution of the same work as well, by turns."""
+    compare_pytorch: bool = False
+    """Time a PyTorch loop as well, full and physically built at the width, round about with ours."""
+
+
+class WorkloadA(nnx.Module):
+    """The CNN of the pfl-research CIFAR-10 benchmark."""
+
+    def __init__(self, num_classes: int, *, rngs: nnx.Rngs) -> None:
+        self.conv1 = nnx.Conv(3, 32, (3, 3), padding="VALID", rngs=rngs)
+        self.conv2 = nnx.Conv(32, 64, (3, 3), padding="VALID", rngs=rngs)
+        self.hidden = nnx.Linear(14 * 14 * 64, 128, rngs=rngs)
+        self.classifier = nnx.Linear(128, num_classes, rngs=rngs)
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """[batch, 32, 32, 3] to [batch, classes]."""
+        x = nnx.relu(self.conv2(nnx.relu(self.conv1(images))))
+        x = nnx.max_pool(x, (2, 2), (2, 2))
+        return self.classifier(nnx.relu(self.hidden(x.reshape(x.shape[0], -1))))
+
+
+def network_of(name: str, workload: Workload) -> tuple[nnx.Module, TracedNetwork]:
+    """The workload's network, traced."""
+    if name == "A":
+        model: nnx.Module = WorkloadA(workload.num_classes, rngs=nnx.Rngs(0))
+    else:
+        known = {"B": "leaf_cnn"}.get(name, name)
+        model = make_network(known, image_shape=workload.image_shape, num_classes=workload.num_classes, seed=0)
+    return model, trace_network(model, jax.ShapeDtypeStruct((1, *workload.image_shape), jnp.float32))
+
+
+def table_of(options: Options, network: TracedNetwork, keep: float) -> DropoutTable:
+    """One entry at the width asked for, or the 12 of a DISTREAL round."""
+    if options.plan:
+        return DropoutTable.uniform(network, [1 - level / 12 for level in range(1, 13)])
+    return DropoutTable.from_widths(network, [[max(1, round(count * keep)) for count in network.full_widths]])
+
+
+def work_of(options: Options, workload: Workload, table: DropoutTable, round_index: int) -> ClientWork:
+    """What the clients do in a round: every step at the one width, or what the load allows."""
+    clients = options.clients or workload.clients
+    numbers = np.arange(clients)
+    load = make_availability("redrawn:0.05,1,3" if options.plan else "constant:1", seed=0, num_devices=clients)
+    costs = table.costs() if options.plan else [1.0]
+    plan = plan_round(METHODS["distreal"], costs, load, numbers, round_index=round_index, steps=workload.steps, seed=0)
+    generator = np.random.default_rng(round_index)
+    shape = (clients, workload.steps, workload.batch_size)
+    return client_work(plan, generator.integers(0, 1000, shape, dtype=np.int32), np.ones(clients), by_steps=False)
+
+
+class OurRounds:
+    """The workload's rounds as this project runs them, at some widths and in some execution."""
+
+    def __init__(self, options: Options, keep: float, execution: Execution) -> None:
+        self.workload = workload = WORKLOADS[options.workload]
+        clients = options.clients or workload.clients
+        model, self.network = network_of(options.workload, workload)
+        params, others = split_variables(model)
+        self.table = table_of(options, self.network, keep)
+        data = synthetic_dataset(
+            num_examples=1000, image_shape=workload.image_shape, num_classes=workload.num_classes, seed=0
+        )
+        self.images: Examples = jax.tree.map(jnp.asarray, data.train)
+        grouping = default_grouping(execution, jax.default_backend(), clients, len(jax.devices()))
+        if options.block or options.chunk:
+            block = options.block or options.chunk
+            by_entry = execution == "compact"
+            grouping = Grouping(block, (options.chunk or block) if by_entry else block, by_entry, len(jax.devices()))
+        step = LocalStep(self.network, optax.sgd(0.1), others, convolution=options.convolution)
+        self.widths = np.array([entry.widths for entry in self.table.entries])
+        self.examples = options.examples or workload.batch_size
+        examples = np.full(len(self.widths), self.examples) if options.examples else None
+        self.program = Round(step, METHODS["distreal"], self.widths, optax.sgd(1.0), execution, grouping, 0, examples)
+        self.server = self.program.start(jax.tree.map(jnp.array, params))
+        self.works = [work_of(options, workload, self.table, index) for index in range(options.rounds + 2)]
+
+    def seconds_of(self, index: int) -> float:
+        """Seconds of a round for each client-step."""
+        begin = time.perf_counter()
+        self.server, _ = jax.block_until_ready(self.program.run(self.server, self.images, self.works[index], index))
+        return (time.perf_counter() - begin) / int((self.works[index].entries >= 0).sum())
+
+    def macs_per_step(self) -> float:
+        """Of the steps of the rounds that are timed, forward and backward, on average."""
+        used = np.concatenate([work.entries[work.entries >= 0] for work in self.works[2:]])
+        return 3.0 * self.examples * float(self.network.macs_of_many(self.widths)[used].mean())
+
+
+def main(options: Options) -> None:
+    """Times rounds and prints the JSON line."""
+    if options.examples and WORKLOADS[options.workload].batch_size % options.examples:
+        raise InputError(
+            f"examples is {options.examples}; give a divisor of the mini-batch's {WORKLOADS[options.workload].batch_size}"
+        )
+    ours = OurRounds(options, options.keep, options.execution)
+    begin = time.perf_counter()
+    ours.seconds_of(0)
+    compile_seconds = time.perf_counter() - begin
+    ours.seconds_of(1)
+    others: dict[str, Callable[[int], float]] = {}
+    if options.compare_full:
+        others["full"] = OurRounds(dataclasses.replace(options, plan=False, examples=0), 1.0, "compact").seconds_of
+    if options.compare_masked:
+        others["masked"] = OurRounds(options, options.keep, "masked").seconds_of
+    for compared in others.values():
+        compared(0)
+    if options.compare_pytorch:
+        others |= pytorch_loops(options, ours.workload)
+    seconds: dict[str, list[float]] = {name: [] for name in ("ours", *others)}
+    for index in range(2, options.rounds + 2):
+        seconds["ours"].append(ours.seconds_of(index))
+        for name, compared in others.items():
+            seconds[name].append(compared(index))
+    grouping, macs_of_step = ours.program.grouping, ours.macs_per_step()
+    rates = {name: [1 / value for value in values] for name, values in seconds.items()}
+    peak, achieved = matmul_peak(grouping.shards), 2e-9 * macs_of_step * statistics.median(rates["ours"])
+    print(
+        json.dumps(
+            {
+                "workload": options.workload,
+                "keep": None if options.plan else options.keep,
+                "examples": ours.examples,
+                "plan": options.plan,
+                "execution": options.execution,
+                "convolution": options.convolution,
+                "clients": len(ours.works[0].clients),
+                "block": grouping.block,
+                "chunk": grouping.chunk,
+                "shards": grouping.shards,
+                "client_steps_per_second": spread(rates["ours"]),
+                "macs_per_step": macs_of_step,
+                "share_of_full_macs": macs_of_step / (3.0 * ours.workload.batch_size * ours.network.macs()),
+                "gflop_per_second": round(achieved, 2),
+                "matmul_peak_gflop_per_second": round(peak, 1),
+                "share_of_peak": round(achieved / peak, 3),
+                "compile_seconds": round(compile_seconds, 2),
+                "compilations": ours.program.compilations(),
+                "peak_memory_mib": peak_mib(),
+                **{f"{name}_steps_per_second": spread(rates[name]) for name in others},
+                **{
+                    f"over_{name}": spread([o / t for o, t in zip(rates["ours"], rates[name], strict=True)])
+                    for name in others
+                },
+                "device": f"{len(jax.devices())} x {jax.devices()[0].device_kind}",
+                "versions": provenance()["versions"],
+            }
+        )
+    )
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median, smallest and largest."""
+    return {name: round(f(values), 3) for name, f in (("median", statistics.median), ("min", min), ("max", max))}
+
+
+def matmul_peak(shards: int) -> float:
+    """GFLOP/s of a large float32 product on each of the devices that train, at the same time: what the hardware can do."""
+    size, times = 2048, []
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:shards]), ("devices",))
+    matrices = jax.device_put(
+        np.ones((shards, size, size), np.float32), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("devices"))
+    )
+    alone = jax.sharding.PartitionSpec("devices")
+    product = jax.jit(jax.shard_map(lambda m: (m[0] @ m[0])[None], mesh=mesh, in_specs=alone, out_specs=alone))
+    jax.block_until_ready(product(matrices))
+    for _ in range(5):
+        begin = time.perf_counter()
+        jax.block_until_ready(product(matrices))
+        times.append(time.perf_counter() - begin)
+    return shards * 2e-9 * size**3 / min(times)
+
+
+def peak_mib() -> int | None:
+    """Peak memory of the accelerator, or of the process on a CPU, in MiB."""
+    statistics_of_device = jax.devices()[0].memory_stats() or {}
+    peak = statistics_of_device.get("peak_bytes_in_use")
+    return int(peak / 2**20) if peak else peak_memory_mib()
+
+
+def pytorch_loops(options: Options, workload: Workload) -> dict[str, Callable[[int], float]]:
+    """Loops over clients in PyTorch, each returning seconds per client-step; the model is copied for each client."""
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        raise InputError("--compare-pytorch needs PyTorch; install torch, or leave the option out") from None
+    from distreal_jax.commands.pytorch_loop import loop_of
+
+    sizes = dataclasses.replace(workload, clients=min(options.clients or workload.clients, 10))
+    return {
+        f"pytorch_{name}{layout}": loop_of(
+            options.workload, sizes, keep, channels_last=bool(layout), threads=jax.device_count()
+        )
+        for name, keep in (("full", 1.0), ("at_width", options.keep))
+        for layout in ("", "_channels_last")
+    }

@@ -1,0 +1,166 @@
+"""Compare methods under the same load, in pairs: same data, devices, first weights and load for each seed.
+
+    python experiments/compare.py --dataset fashion_mnist --data-dir ../shared/tfds --model leaf_cnn \
+        --methods distreal,heterofl,partial_work,full_resources --rounds 50
+
+leaves results.json, a report and pictures. Without --table, the shipped table of the network is used, and where there is
+none, a table is searched first. Finished runs are not run again; one that was stopped goes on from its last checkpoint.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from distreal_jax.errors import InputError
+from distreal_jax.experiment import (
+    OutputSettings,
+    Plain,
+    PlainFlags,
+    compare,
+    dry_run,
+    federations,
+    open_folder,
+    parsed_list,
+    parsed_seeds,
+    parsed_targets,
+    search_table,
+    table_of,
+    tuned_table,
+)
+from distreal_jax.fleet.federation import UNIFORM_RATES, Federation, TrainingSettings
+from distreal_jax.fleet.round import Execution
+from distreal_jax.fleet.world import World, WorldSettings
+from distreal_jax.methods import Method, methods_named
+from distreal_jax.record import DeviceModel, RunFolder, Section, write_report
+from distreal_jax.record.json_values import json_value
+from distreal_jax.record.recorded_run import RecordSettings
+from distreal_jax.search import SearchSettings
+from distreal_jax.search.progress import ProgressSettings
+from distreal_jax.table import DropoutTable
+from distreal_jax.tuning import TunedSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Compare methods of federated learning under the same load.
+
+    Attributes:
+      methods: Methods, separated by commas: distreal, distreal_uniform, federated_dropout, heterofl, fjord, fedrolex,
+        small_network, small_ensemble, drop_stragglers, partial_work, adaptive_batch, fedprox, fednova, full_resources.
+        Other choices of a method go in brackets: distreal[filters=first,drawn=round].
+    """
+
+    methods: str = "distreal,distreal_uniform,heterofl,partial_work,full_resources"
+    seeds: str = "0"
+    """Seeds, such as 0,1,2 or 0-4."""
+    table: str | None = None
+    """Dropout table: a file, or the name of a shipped one; {seed} in a path stands for the seed that is run."""
+    tuned: Path | None = None
+    """Tuned settings of each method, a file that experiments/tune.py wrote."""
+    targets: str | None = None
+    """Accuracies that methods are timed to, such as 0.5,0.6,0.7; without them 0.7, 0.8 and 0.9 of the best final one."""
+    iso_compute: bool = False
+    """Every device trains until the deadline, so that who is cheaper does more: idle=train for each method."""
+    device: DeviceModel = DeviceModel()
+    """The model of energy and of links, by which runs are judged; it decides nothing in them."""
+    execution: Execution = "compact"
+    """compact: what is dropped is not computed; masked: the reference, one program for all entries."""
+    world: Plain[WorldSettings] = WorldSettings()
+    training: Plain[TrainingSettings] = TrainingSettings()
+    record: PlainFlags[RecordSettings] = RecordSettings()
+    output: Plain[OutputSettings] = OutputSettings()
+    share: bool = False
+    """Share out the runs among all processes that are started with this command, on any machines that see the folder."""
+    dry_run: bool = False
+    """Print what would be done, what it costs and about how long it takes, and write nothing."""
+
+
+# More methods or seeds may come to those that are there, and what is there may be judged in another way.
+MAY_CHANGE = ("methods", "seeds", "targets", "device")
+
+
+def main(options: Options) -> None:
+    """Runs what is not finished and reports."""
+    methods = methods_named(parsed_list(options.methods, "methods"))
+    if options.iso_compute:
+        methods = tuple(dataclasses.replace(method, idle="train") for method in methods)
+    missing = options.dry_run and options.tuned is not None and not options.tuned.exists()
+    tuned = None if options.tuned is None or missing else TunedSettings.load(options.tuned)
+    seeds, targets = parsed_seeds(options.seeds), parsed_targets(options.targets)
+    world = World.make(options.world, seeds[0])
+    table = given_or_shipped(options, world)
+    notes = [] if table else [f"A table for {options.world.model} is not there yet; uniform rates stand in for it."]
+    if missing:
+        notes.append(f"{options.tuned} is not there yet; the untuned settings stand in for it.")
+
+    def known(world: World, _: Method) -> DropoutTable:
+        return given_or_shipped(options, world) or DropoutTable.uniform(world.network, UNIFORM_RATES)
+
+    def planned(seeds: Sequence[int]) -> Iterator[Federation]:
+        settings = (options.world, options.training)
+        how: Any = {"searched": known, "execution": options.execution, "tuned": tuned, "first": world}
+        return federations(methods, seeds, *settings, **how)
+
+    if options.dry_run:
+        print(dry_run(planned(seeds), options.record, notes))
+        return
+    decided = {} if tuned is None else {"tuned": {method.name: method.point for method in tuned.methods}}
+    list(planned(seeds[:1]))  # bad input ends here, before anything is written
+    shared = options.share
+    with open_folder(options.output, "compare", options, may_change=MAY_CHANGE, shared=shared, **decided) as folder:
+        comparison = compare(
+            methods,
+            seeds,
+            options.world,
+            options.training,
+            options.record,
+            options.output,
+            folder,
+            searched=lambda world, _: given_or_shipped(options, world) or searched(options, world, folder),
+            execution=options.execution,
+            targets=targets,
+            device=options.device,
+            tuned=tuned,
+            first=world,
+            share=options.share,
+        )
+        sections = [comparison.section, *([] if tuned is None else [tuned_section(tuned, options)])]
+        with folder.alone() if options.share else contextlib.nullcontext():
+            write_report(folder.path / "report.md", "Comparison", *sections)
+        print(comparison.section.text)
+        print(f"report: {folder.path / 'report.md'}")
+
+
+def tuned_section(tuned: TunedSettings, options: Options) -> Section:
+    """What each method was tuned to, where, and in what this comparison differs from that."""
+    world, training = (json_value(dataclasses.asdict(part)) for part in (options.world, options.training))
+    differs = "; ".join(tuned.differences(world, training))
+    said = f"Tuned under other settings than these: {differs}." if differs else "Tuned under these settings."
+    origin = f"{said} By `{tuned.provenance.get('command')}`, {tuned.provenance.get('date', '')[:10]}."
+    return Section("Tuned settings", f"{origin}\n\n{tuned_table(tuned)}")
+
+
+def given_or_shipped(options: Options, world: World) -> DropoutTable | None:
+    """The table that is asked for, or the shipped one of the network if it is for just this network."""
+    if options.table is not None:
+        path = options.table.replace("{seed}", str(world.seed))
+        if options.dry_run and path.endswith(".json") and not Path(path).exists():
+            return None
+        return table_of(path, world)
+    with contextlib.suppress(InputError):
+        return table_of(options.world.model, world)
+    return None
+
+
+def searched(options: Options, world: World, folder: RunFolder) -> DropoutTable:
+    """A table that is searched once and kept in the folder."""
+    with folder.alone() if options.share else contextlib.nullcontext():
+        if (folder.path / "table.json").exists():
+            return table_of(str(folder.path / "table.json"), world)
+        print(
+            f"no table is shipped for {options.world.model}: searching one first (experiments/search.py does it at length)"
+        )
+        short = SearchSettings(population=24, generations=8)
+        return search_table(world, options.training, short, ProgressSettings(held_out=500), folder).table

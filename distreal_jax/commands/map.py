@@ -1,0 +1,157 @@
+"""The map: which method is best at which mean availability and rate of change, and what dropping filters gains there.
+
+    python experiments/availability_map.py --dataset fashion_mnist --data-dir ../shared/tfds --model small_cnn
+
+runs a comparison in each cell, in a folder of its own, and leaves map.png, map.json and a report. Finished cells are not run
+again. A device's availability is uniform, 0.8 times the distance to the nearer of 0 and 1 to either side of the mean, and
+redrawn so many times a round on average: at a mean of 1 nothing changes.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+
+from distreal_jax.availability import make_availability
+from distreal_jax.errors import InputError
+from distreal_jax.experiment import (
+    OutputSettings,
+    Plain,
+    PlainFlags,
+    compare,
+    open_folder,
+    parsed_list,
+    parsed_seeds,
+    table_of,
+)
+from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.round import Execution
+from distreal_jax.fleet.world import World, WorldSettings
+from distreal_jax.methods import methods_named
+from distreal_jax.record import MethodResult, RunFolder, Section, map_picture, paired_difference, write_report
+from distreal_jax.record.recorded_run import RecordSettings
+from distreal_jax.record.report import markdown_table, signed
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Compare methods over a grid of loads."""
+
+    means: str = "0.03,0.1,0.3,0.6"
+    """Mean availability, columns of the map."""
+    rates: str = "0.1,1,10"
+    """Changes of availability a round, rows of the map."""
+    methods: str = "distreal,partial_work,heterofl"
+    """Methods, the first two of which the margin is between."""
+    seeds: str = "0-2"
+    """Seeds, such as 0,1,2 or 0-4."""
+    table: str | None = None
+    """Dropout table: a file, or the name of a shipped one; without it the shipped one of the network."""
+    execution: Execution = "compact"
+    """compact: what is dropped is not computed; masked: the reference, one program for all entries."""
+    world: Plain[WorldSettings] = WorldSettings("fashion_mnist", model="small_cnn")
+    training: Plain[TrainingSettings] = TrainingSettings(rounds=60)
+    record: PlainFlags[RecordSettings] = RecordSettings(eval_every=10)
+    output: Plain[OutputSettings] = OutputSettings()
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """What the methods did at one load."""
+
+    mean: float
+    rate: float
+    results: tuple[MethodResult, ...]
+
+    def final(self, method: str) -> list[float]:
+        """Final accuracies of a method, by seed."""
+        return [result.final for result in sorted(self.results, key=lambda result: result.seed) if result.method == method]
+
+    def winner(self) -> str:
+        """The method of the best mean final accuracy."""
+        methods = dict.fromkeys(result.method for result in self.results)
+        return max(methods, key=lambda method: sum(self.final(method)))
+
+
+def load_of(mean: float, rate: float) -> str:
+    """The load of a cell, as `WorldSettings.availability`."""
+    reach = 0.8 * min(mean, 1 - mean)
+    return f"redrawn:{mean - reach:g},{mean + reach:g},{rate:g}"
+
+
+def numbers(text: str, what: str, highest: float) -> list[float]:
+    """Numbers above 0 from a comma-separated option."""
+    try:
+        values = [float(part) for part in parsed_list(text, what)]
+    except ValueError:
+        values = []
+    if not values or not all(0 < value <= highest for value in values):
+        raise InputError(f"{what} {text!r}: expected numbers above 0 and at most {highest:g}, separated by commas")
+    names = [f"{value:g}" for value in values]
+    if len(set(names)) < len(names):
+        raise InputError(f"{what} {text!r}: two are the same to six digits, in which cells are named; leave one out")
+    return values
+
+
+def main(options: Options) -> None:
+    """Runs what is not finished and draws the map."""
+    means, rates = numbers(options.means, "means", 1.0), numbers(options.rates, "rates", 1000.0)
+    methods, seeds = methods_named(parsed_list(options.methods, "methods")), parsed_seeds(options.seeds)
+    if len(methods) < 2:
+        raise InputError(f"a map of {options.methods!r} has nothing to compare; give at least two methods")
+    world = World.make(options.world, seeds[0])
+    table = table_of(options.table or options.world.model, world)
+    for rate, mean in itertools.product(rates, means):
+        make_availability(load_of(mean, rate), seed=0, num_devices=1)  # bad input ends here, before anything is written
+    widths, growing = [list(entry.widths) for entry in table.entries], ("means", "rates", "methods", "seeds")
+    with open_folder(options.output, "map", options, may_change=growing, table=widths) as folder:
+        cells = []
+        for rate in rates:
+            for mean in means:
+                load = load_of(mean, rate)
+                settings = dataclasses.replace(options.world, availability=load)
+                decides = {"world": settings, "training": options.training, "record": options.record}
+                with RunFolder.at(folder.path / f"mean{mean:g}-rate{rate:g}", decides) as own:
+                    comparison = compare(
+                        methods,
+                        seeds,
+                        settings,
+                        options.training,
+                        options.record,
+                        options.output,
+                        own,
+                        searched=lambda *_: table,
+                        execution=options.execution,
+                    )
+                cells.append(Cell(mean, rate, comparison.results))
+        first, second = methods[0].name, methods[1].name
+        section = drawn(folder, cells, means, rates, first, second)
+        write_report(folder.path / "report.md", "Map", section)
+        print(section.text)
+        print(f"report: {folder.path / 'report.md'}")
+
+
+def drawn(
+    folder: RunFolder, cells: Sequence[Cell], means: Sequence[float], rates: Sequence[float], first: str, second: str
+) -> Section:
+    """Writes map.json and map.png; returns the section of the report, a line for each cell."""
+    names = list(dict.fromkeys(result.method for result in cells[0].results))
+    rows = [["mean availability", "changes a round", *names, f"{first} minus {second}"]]
+    for cell in cells:
+        margin = paired_difference(cell.final(first), cell.final(second))
+        finals = [sum(cell.final(name)) / len(cell.final(name)) for name in names]
+        rows.append([f"{cell.mean:g}", f"{cell.rate:g}", *(f"{final:.3f}" for final in finals), signed(margin)])
+    folder.write_json(
+        "map.json", [{"mean": c.mean, "rate": c.rate, "final": {name: c.final(name) for name in names}} for c in cells]
+    )
+    grid = [cells[row * len(means) : (row + 1) * len(means)] for row in range(len(rates))]
+    map_picture(
+        folder.path / "map.png",
+        x_values=means,
+        y_values=rates,
+        winners=[[cell.winner() for cell in row] for row in grid],
+        best=[[max(sum(cell.final(name)) / len(cell.final(name)) for name in names) for cell in row] for row in grid],
+        margins=[[paired_difference(cell.final(first), cell.final(second)).mean for cell in row] for row in grid],
+        title=f"{first} minus {second}",
+        margin_label="points of accuracy",
+    )
+    return Section("Which method at which load", markdown_table(rows), {"map.png": "Best method and margin in each cell"})

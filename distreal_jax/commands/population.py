@@ -1,0 +1,72 @@
+"""How a large population behaves: rounds of 1,000 clients from 1,000,000 devices, with their time and peak memory.
+
+    python experiments/population.py
+
+prints one JSON line. Every device holds one synthetic 8x8 image (a million real ones would measure the disk), its load is
+redrawn three times a round, and the method is DISTREAL with one rate for all layers. Memory grows with the clients that
+train at once, not with the devices.
+"""
+
+import dataclasses
+import json
+import time
+from typing import Annotated
+
+import jax
+
+from distreal_jax.data.datasets import synthetic_dataset
+from distreal_jax.experiment.surroundings import peak_memory_mib
+from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
+from distreal_jax.fleet.world import World, WorldSettings
+from distreal_jax.methods import METHODS
+from distreal_jax.settings import COUNT, STEPS
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Time rounds of a large population on this machine."""
+
+    devices: Annotated[int, COUNT] = 1_000_000
+    """Devices in the population."""
+    clients: Annotated[int, COUNT] = 1000
+    """Clients of a round."""
+    steps: Annotated[int, STEPS] = 5
+    """Mini-batches of 10 that a device with all resources manages in a round."""
+    rounds: Annotated[int, STEPS] = 3
+    """Rounds that are timed, after one that compiles."""
+
+
+def main(options: Options) -> None:
+    """Times the parts and prints the JSON line."""
+    begin = time.perf_counter()
+    dataset = synthetic_dataset(num_examples=options.devices, image_shape=(8, 8, 1), num_classes=10, seed=0)
+    settings = WorldSettings(partition="iid", devices=options.devices)
+    world = World.make(settings, 0, dataset)
+    made = time.perf_counter() - begin
+    method = METHODS["distreal_uniform"]
+    training = TrainingSettings(devices_per_round=options.clients, steps=options.steps, batch_size=10)
+    federation = Federation(world, method, table_for(method, world, None, training), training)
+    server = federation.start()
+    planning, training_seconds = [], []
+    for index in range(options.rounds + 1):
+        begin = time.perf_counter()
+        _, work = federation.plan(index)
+        planning.append(time.perf_counter() - begin)
+        begin = time.perf_counter()
+        server, _ = jax.block_until_ready(federation.run_round(server, work, index))
+        training_seconds.append(time.perf_counter() - begin)
+    print(
+        json.dumps(
+            {
+                "devices": options.devices,
+                "clients": options.clients,
+                "seconds_to_make_the_world": round(made, 1),
+                "seconds_to_plan": [round(seconds, 3) for seconds in planning[1:]],
+                "seconds_to_train": [round(seconds, 2) for seconds in training_seconds[1:]],
+                "seconds_of_the_first_round": round(training_seconds[0], 1),
+                "compilations": federation.round.compilations(),
+                "peak_memory_mib": peak_memory_mib(),
+                "device": f"{len(jax.devices())} x {jax.devices()[0].device_kind}",
+            }
+        )
+    )

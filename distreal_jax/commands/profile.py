@@ -1,0 +1,103 @@
+"""What each entry of a dropout table costs on this device: seconds of its training step, and FLOPs by XLA's count.
+
+    python experiments/profile_device.py --table runs/search-HASH/table.json --dataset fashion_mnist \
+        --data-dir ../shared/tfds --model leaf_cnn
+
+writes runs/profile-HASH/table.json, the same table with a column of FLOPs and one of seconds under the device's name, and a
+picture of seconds against MACs. The table that is given stays as it is. The same command again measures again.
+
+    python experiments/train.py --table runs/profile-HASH/table.json --cost "seconds:NAME" ...
+
+then lets the simulated devices choose entries by these seconds. Measured is one client on one device: a CPU core, an
+accelerator. Give the batch size and optimiser that devices will train with.
+"""
+
+import dataclasses
+
+from distreal_jax.experiment import OutputSettings, Plain, open_folder, table_of
+from distreal_jax.fleet.federation import Federation, TrainingSettings
+from distreal_jax.fleet.profile import ProfileSettings, StepProfile, profile_steps
+from distreal_jax.fleet.world import World, WorldSettings
+from distreal_jax.methods import METHODS
+from distreal_jax.record import Section, open_tracker, provenance, seconds_picture, write_report
+from distreal_jax.record.report import markdown_table, quantity
+from distreal_jax.record.run_folder import RESULTS_KIND
+from distreal_jax.table import DropoutTable
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Measure what each entry of a dropout table costs on this device, in seconds and in FLOPs."""
+
+    table: str
+    """Dropout table: a file, or the name of a shipped one."""
+    cut_batches: bool = False
+    """Measure the ladder of a device that leaves out examples of a mini-batch before it drops filters (`batch=cut`)."""
+    device_name: str | None = None
+    """Name of the column of seconds; without it that of the accelerator or CPU."""
+    profile: Plain[ProfileSettings] = dataclasses.field(default_factory=ProfileSettings)
+    world: Plain[WorldSettings] = WorldSettings(partition="iid")
+    training: Plain[TrainingSettings] = TrainingSettings()
+    output: Plain[OutputSettings] = OutputSettings()
+
+
+def main(options: Options) -> None:
+    """Measures and reports."""
+    world = World.make(options.world, seed=0)  # what a step costs does not depend on it
+    table = table_of(options.table, world)
+    if options.cut_batches:
+        table = table.with_cut_batches(options.training.batch_size)
+    source, output = provenance(), options.output
+    device = options.device_name or ", ".join(sorted(set(source["accelerators"]))) or source["cpu"]
+    federation = Federation(world, METHODS["distreal"], table, options.training)
+    widths = [entry.widths for entry in table.entries]
+    with open_folder(output, "profile", options, table=widths, device_name=device) as folder:
+        tracker = open_tracker(
+            output.wandb, project=output.wandb_project, name="profile", config=folder.settings, folder=folder.path
+        )
+        with tracker:
+            profile = profile_steps(federation, options.profile)
+            conditions = {
+                "training": dataclasses.asdict(options.training),
+                "quartiles": profile.quartiles.tolist(),
+                "full_flops": profile.full_flops,
+            }
+            measured = dataclasses.replace(
+                profile.added_to(table, device),
+                provenance={**table.provenance, f"seconds:{device}": {**source, **conditions}},
+            )
+            measured.save(folder.path / "table.json")
+            seconds_picture(
+                folder.path / "seconds.png",
+                [[*table.costs(), 1.0]],
+                [[*profile.seconds, measured.full_seconds[device]]],
+                [device],
+            )
+            tracker.log_image("seconds", folder.path / "seconds.png")
+            tracker.log_artifact(folder.path / "table.json", "dropout_table", "dropout_table")
+        folder.write_part(
+            "results.json", RESULTS_KIND, {"table": "table.json", "device": device, **dataclasses.asdict(profile)}
+        )
+        section = section_of(measured, profile, device)
+        write_report(folder.path / "report.md", "What a training step costs", section)
+        print(section.text)
+        print(f'table: {folder.path / "table.json"}; to choose by seconds: --cost "seconds:{device}"')
+
+
+def section_of(table: DropoutTable, profile: StepProfile, device: str) -> Section:
+    """For a report: cost of each entry in MACs, FLOPs and seconds, and the picture."""
+    unit = f"seconds:{device}"
+    rows = [["entry", "share of MACs", "FLOPs a step", "share of FLOPs", "ms a step", "middle half", "share of seconds"]]
+    columns = zip(table.costs(), profile.flops, profile.seconds, profile.quartiles, table.costs(unit), strict=True)
+    for index, (macs, flops, seconds, (low, high), share) in enumerate(columns):
+        of_flops, spread = f"{flops / profile.full_flops:.1%}", f"{1e3 * low:.3g} to {1e3 * high:.3g}"
+        milliseconds = f"{1e3 * seconds:.3g}"
+        rows.append([str(index), f"{macs:.1%}", quantity(flops), of_flops, milliseconds, spread, f"{share:.1%}"])
+    worth = table.undominated(unit).entries
+    never = [str(index) for index, entry in enumerate(table.entries) if entry not in worth]
+    notes = f"Measured on {device}; the full network takes {1e3 * table.full_seconds[device]:.3g} ms a step."
+    if never:
+        notes += f" By seconds nobody chooses {', '.join(never)}: a better entry, or the full network, is as fast."
+    return Section(
+        "Cost of each entry", f"{notes}\n\n{markdown_table(rows)}", {"seconds.png": "Seconds of a step over MACs"}
+    )

@@ -1,0 +1,128 @@
+"""Gathers finished configs into docs/results.md, and the main one into README.md: every number with its command and machine.
+
+    make results DATA_DIR=../shared     # runs the configs that are not finished, then this
+    python experiments/results.py       # this alone
+
+A config's run is looked for in runs/NAME, where `make results` puts it. What the documents say of configs that are not
+finished there, but were elsewhere, stays.
+"""
+
+import dataclasses
+import importlib
+import pkgutil
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from distreal_jax.errors import InputError
+from distreal_jax.record import DeviceModel, MethodResult, comparison_table, write_atomically
+from distreal_jax.record.report import ACCURACY, COST
+from distreal_jax.record.run_folder import RESULTS_KIND, read_config, read_part
+
+PICTURES = {
+    "accuracy.png": "Test accuracy over simulated time",
+    "map.png": "Best method and margin at each load",
+    "rivals.png": "Fronts of one seed, areas below them of all seeds",
+    "proxy.png": "Accuracy of the federation over the proxy",
+    "carry_over.png": "The table and vectors of one rate under each condition",
+}
+"""What a finished run leaves, by its experiment -> what is on it."""
+MARKS = ("<!-- results: begin -->", "<!-- results: end -->")
+SAID = """intervals are of 95 % over seeds, differences are paired.
+
+**No method of these tables was tuned.** All ran with one learning rate and one batch size, scored on the full network, which
+decides several orders below; the claims that are withdrawn are in [findings.md](findings.md#withdrawn)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Gather the results of finished configs into the documents."""
+
+    runs: Path = Path("runs")
+    """Folder of the runs, one for each config, named as it is."""
+    report: Path = Path("docs/results.md")
+    """Gets a section for each finished config, and its pictures beside it in results/."""
+    readme: Path = Path("README.md")
+    """Gets the table of the main config between its marks."""
+    main: str = "fashion_mnist_harsh"
+    """The config whose table README.md shows."""
+
+
+def section(name: str, folder: Path, pictures: Path) -> str:
+    """A config's question, command, machine, table and picture, in Markdown."""
+    text = (importlib.import_module(f"experiments.configs.{name}").__doc__ or "").strip()
+    picture = finished(folder)
+    shutil.copyfile(folder / picture, pictures / f"{name}.png")
+    return "\n\n".join(
+        (
+            f"## {name}",
+            text,
+            table(folder).strip(),
+            f"({machine(folder)})",
+            f"![{PICTURES[picture]}]({pictures.name}/{name}.png)",
+        )
+    )
+
+
+def sections_of(report: Path, names: Sequence[str]) -> dict[str, str]:
+    """The sections that a report has of configs, by name."""
+    if not report.exists():
+        return {}
+    _, *parts = re.split(r"^## (\w+)\n", report.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    found = dict(zip(parts[::2], parts[1::2], strict=True))
+    return {name: f"## {name}\n{text.rstrip()}" for name, text in found.items() if name in names}
+
+
+def finished(folder: Path) -> str:
+    """The picture of a finished run, which it leaves before its report; empty for one that is not finished, or not there."""
+    there = (folder / "report.md").exists()
+    return next((name for name in PICTURES if there and (folder / name).exists()), "")
+
+
+def table(folder: Path) -> str:
+    """The comparison, or the tables of another experiment's report, in Markdown."""
+    if finished(folder) != "accuracy.png":
+        tables = re.findall(r"(?:^\|.*\n)+", (folder / "report.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+        return "\n".join(tables)
+    _, content = read_part(folder / "results.json", RESULTS_KIND)
+    results = [MethodResult.from_json(run) for run in content["runs"]]
+    device = DeviceModel(**content["device"])
+    how = {"targets": content["targets"], "device": device}
+    return "\n".join(comparison_table(results, columns=names, **how) for names in (ACCURACY, COST))
+
+
+def machine(folder: Path) -> str:
+    """On what, with what and when a run was begun; the commits of all its parts."""
+    sessions = read_config(folder)["sessions"]
+    first, commits = sessions[0], dict.fromkeys(session["commit"]["hash"][:10] for session in sessions)
+    accelerators = ", ".join(sorted(set(first["accelerators"])))
+    device = accelerators or f"{first['cpu_count']} CPU cores, {first['cpu']}"
+    return f"{device}, jax {first['versions']['jax']}, commit {', '.join(commits)}, {first['date'][:10]}"
+
+
+def main(options: Options) -> None:
+    """Writes the documents."""
+    try:
+        configs = importlib.import_module("experiments.configs")
+    except ModuleNotFoundError:
+        raise InputError("results gathers what the configs of a checkout left; run it in the root of one") from None
+    names = [module.name for module in pkgutil.iter_modules(configs.__path__)]
+    done = [name for name in names if finished(options.runs / name)]
+    if not done:
+        raise InputError(f"no config is finished in {options.runs} (there are: {', '.join(names)}); run one with --out")
+    pictures = options.report.parent / "results"
+    pictures.mkdir(parents=True, exist_ok=True)
+    sections = sections_of(options.report, names)
+    sections |= {name: section(name, options.runs / name, pictures) for name in done}
+    head = f"# Results\n\nMade by `python experiments/results.py`; {SAID}"
+    write_atomically(options.report, ("\n\n".join((head, *(sections[name] for name in sorted(sections)))) + "\n").encode())
+    if options.main in done:
+        folder = options.runs / options.main
+        content = options.readme.read_text(encoding="utf-8")
+        between = re.compile(f"({re.escape(MARKS[0])}\n).*?({re.escape(MARKS[1])})", re.DOTALL)
+        if not between.search(content):
+            raise InputError(f"{options.readme} has no lines {MARKS[0]} and {MARKS[1]} to put the table between; add them")
+        shown = f"{table(folder).strip()}\n\n(`python -m experiments.configs.{options.main}`, {machine(folder)})\n"
+        write_atomically(options.readme, between.sub(lambda found: found[1] + shown + found[2], content).encode())
+    print(f"{options.report}: {', '.join(done)}")

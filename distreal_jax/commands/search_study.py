@@ -1,0 +1,233 @@
+"""Is the search worth it? NSGA-II against vectors that take no search, at equal numbers of evaluations.
+
+    python experiments/search_study.py --dataset fashion_mnist --data-dir ../shared/tfds --model small_cnn
+
+Expected: the configs search_study_digits and search_study_resnet20 say. This command took 18 min on 2 CPU cores on
+2026-11-23, before measurements were pooled, and NSGA-II was ahead by little (hypervolume, 95 % over 5 seeds): +0.015
+[-0.002, +0.039] over one rate, +0.004 [-0.015, +0.023] over random rates, +0.012 [-0.001, +0.027] over most where MACs are
+highest.
+
+The rivals: one rate for all layers; random rates per layer; rates in proportion to what a layer's filters cost ("drop most
+where MACs are highest"); and one rate for the filters inside blocks, for networks that have residual streams or
+concatenations. For each seed all of them meet the same first weights, mini-batches and held-out examples, and are given as
+many evaluations as NSGA-II used. Each chooses its front as a search does, which measures afresh as many of the best as a
+population has, and NSGA-II's besides those that it began with. The front is then judged by measurements that had no part in
+any choice. Finished parts are not run again, and a search that was stopped goes on after its last generation.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from tqdm import tqdm
+
+from distreal_jax.errors import InputError
+from distreal_jax.experiment import OutputSettings, Plain, open_folder, parsed_seeds
+from distreal_jax.experiment.proxy import proxy_in
+from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.world import World, WorldSettings
+from distreal_jax.record import (
+    Front,
+    RunFolder,
+    Section,
+    mean_interval,
+    open_tracker,
+    paired_difference,
+    rivals_picture,
+    write_report,
+)
+from distreal_jax.record.report import level, markdown_table, signed
+from distreal_jax.record.run_folder import RESULTS_KIND
+from distreal_jax.search import (
+    SearchResult,
+    SearchSettings,
+    SearchSpace,
+    evaluate_rates,
+    inner_weights,
+    macs_weights,
+    random_rates,
+    search,
+    uniform_rates,
+    weighted_rates,
+)
+from distreal_jax.search.evaluation import EvaluatedVectors
+from distreal_jax.search.front import area_below
+from distreal_jax.search.nsga2 import ALGORITHM
+from distreal_jax.search.progress import Progress, ProgressSettings, describe
+
+SEARCH = "nsga2"
+PART_KIND = "distreal_jax outcome of a search"
+ARMS = {
+    SEARCH: "NSGA-II",
+    "uniform": "one rate for all layers",
+    "random": "random rates",
+    "macs": "most where MACs are highest",
+    "inner": "block-inner filters alone",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Compare a search with vectors that take no search, at equal numbers of evaluations."""
+
+    seeds: str = "0-4"
+    """Seeds, such as 0,1,2 or 0-4; each is the seed of the search as well."""
+    world: Plain[WorldSettings] = WorldSettings(partition="iid")
+    training: Plain[TrainingSettings] = TrainingSettings()
+    progress: ProgressSettings = ProgressSettings(held_out=500)
+    search: SearchSettings = SearchSettings(population=16, generations=8)
+    output: Plain[OutputSettings] = OutputSettings()
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What an arm came to with one seed.
+
+    Attributes:
+      arm: A key of `ARMS`.
+      seed: The seed.
+      evaluated: Different vectors evaluated.
+      widths: Of the front that the arm chose, [front][groups].
+      costs: Of the front, fractions of the full network's, [front].
+      progress: Of the front, by measurements that did not choose it, [front].
+      stderr: Standard error of `progress`, [front].
+      area: Below the front as judged (`area_below`): fraction of the full cost times accuracy.
+      over_octaves: The same over the logarithm of cost: octaves of cost times accuracy.
+      as_chosen: The same as estimated from the measurements that chose the front.
+    """
+
+    arm: str
+    seed: int
+    evaluated: int
+    widths: tuple[tuple[int, ...], ...]
+    costs: tuple[float, ...]
+    progress: tuple[float, ...]
+    stderr: tuple[float, ...]
+    area: float
+    over_octaves: float
+    as_chosen: float
+
+    @classmethod
+    def judged(cls, arm: str, seed: int, found: SearchResult, space: SearchSpace, measured: Progress) -> Self:
+        """Measures a front on repeats that neither selected its vectors nor decided which of them are the front."""
+        settings, widths = found.settings, tuple(entry.widths for entry in found.front)
+        # no arm has more generations than the search: all are judged by the same random numbers, which none has used
+        used = settings.generations * settings.repeats + settings.final_repeats
+        progress = EvaluatedVectors(space, measured, settings).measure(widths, range(used, used + settings.final_repeats))
+        costs, mean = np.array([space.cost(row) for row in widths]), progress.mean(axis=1)
+        return cls(
+            arm,
+            seed,
+            len(found.evaluated),
+            widths,
+            tuple(costs.tolist()),
+            tuple(mean.tolist()),
+            tuple((progress.std(axis=1, ddof=1) / np.sqrt(settings.final_repeats)).tolist()),
+            area_below(costs, mean),
+            area_below(np.log2(costs), mean, (0.0, 0.0)),
+            found.hypervolume(),
+        )
+
+
+def main(options: Options) -> None:
+    """Runs what is not finished and reports."""
+    seeds = parsed_seeds(options.seeds)
+    if options.search.seed:
+        raise InputError(f"search seed {options.search.seed} is given beside the seeds; the searches' seeds are --seeds")
+    world = World.make(options.world, seeds[0])
+    has_blocks = inner_weights(SearchSpace(world.network, options.search.max_rate)).any()
+    arms = [arm for arm in ARMS if arm != "inner" or has_blocks]
+    output = options.output
+    with open_folder(output, "search_study", options, algorithm=ALGORITHM) as folder:
+        tracker = open_tracker(
+            output.wandb, project=output.wandb_project, name="search_study", config=folder.settings, folder=folder.path
+        )
+        bar = tqdm(total=len(seeds) * len(arms), desc="study", unit="part", disable=not sys.stderr.isatty())
+        with tracker, bar:
+            outcomes = [outcome for seed in seeds for outcome in outcomes_of(seed, arms, options, world, folder, bar)]
+            section = drawn(folder, outcomes, arms)
+            tracker.log_image("rivals", folder.path / "rivals.png")
+        write_report(folder.path / "report.md", "What a search is worth", section)
+        print(section.text)
+        print(f"report: {folder.path / 'report.md'}")
+
+
+def outcomes_of(
+    seed: int, arms: Sequence[str], options: Options, first: World, folder: RunFolder, bar: "tqdm[Any]"
+) -> list[Outcome]:
+    """All arms with one seed, from the folder where they are finished; NSGA-II first: it sets the number of evaluations."""
+    settings = dataclasses.replace(options.search, seed=seed)
+    files = {arm: f"{arm}-seed{seed}.json" for arm in arms}
+    stored = {arm: folder.read_part(file, PART_KIND) for arm, file in files.items()}
+    outcomes = {arm: Outcome(**outcome) for arm, outcome in stored.items() if outcome is not None}
+    bar.update(len(outcomes))
+    if len(outcomes) == len(arms):
+        return list(outcomes.values())
+    world = first if seed == first.seed else World.make(options.world, seed, first.dataset)
+    network, space = world.network, SearchSpace(world.network, settings.max_rate)
+    measured = proxy_in(world, options.training, options.progress)
+    for arm in arms:
+        if arm in outcomes:
+            continue
+        if arm == SEARCH:
+            measures = describe(options.progress, options.training, world.dataset.name, world.seed)
+            file = folder.path / f"search_checkpoint-seed{seed}.json"
+            found = search(network, measured, settings, checkpoint=file, measures=measures)
+        else:
+            rates = rates_of(arm, space, outcomes[SEARCH].evaluated, seed)
+            found = evaluate_rates(network, measured, settings, rates)
+        outcomes[arm] = Outcome.judged(arm, seed, found, space, measured)
+        folder.write_part(files[arm], PART_KIND, dataclasses.asdict(outcomes[arm]))
+        bar.update()
+    return [outcomes[arm] for arm in arms]
+
+
+def rates_of(rival: str, space: SearchSpace, count: int, seed: int) -> np.ndarray:
+    """The vectors of a rival: [vectors, searched], at most `count` of different widths."""
+    if rival == "uniform":
+        return uniform_rates(space, count)
+    if rival == "random":
+        # in a small space many draws round to the same widths, which are evaluated once
+        rates = random_rates(space, 8 * count, seed)
+        different = {space.widths(row): row for row in reversed(rates)}
+        return np.array(list(reversed(different.values()))[:count])
+    if rival == "macs":
+        return weighted_rates(space, count, macs_weights(space))
+    return weighted_rates(space, count, inner_weights(space))
+
+
+def drawn(folder: RunFolder, outcomes: Sequence[Outcome], arms: Sequence[str]) -> Section:
+    """Writes results.json and rivals.png; returns the section of the report, a line for each arm."""
+    by_arm = {arm: [outcome for outcome in outcomes if outcome.arm == arm] for arm in arms}
+    rows = [["vectors", "evaluated", "area", "NSGA-II minus it", "over octaves", "NSGA-II minus it", "as chosen"]]
+    summary = {}
+    for arm, own in by_arm.items():
+        cells, found = [f"{np.mean([outcome.evaluated for outcome in own]):.0f}"], {}
+        for measure in ("area", "over_octaves"):
+            values, best = ([getattr(outcome, measure) for outcome in of] for of in (own, by_arm[SEARCH]))
+            found[measure], found[f"{measure}_ahead"] = mean_interval(values), paired_difference(best, values)
+            cells += [level(found[measure]), "–" if arm == SEARCH else signed(found[f"{measure}_ahead"])]
+        rows.append([ARMS[arm], *cells, f"{np.mean([outcome.as_chosen for outcome in own]):.3f}"])
+        summary[arm] = found
+    folder.write_part("results.json", RESULTS_KIND, {"outcomes": outcomes, "summary": summary})
+    first = {ARMS[arm]: own[0] for arm, own in by_arm.items()}
+    rivals_picture(
+        folder.path / "rivals.png",
+        {name: Front(outcome.costs, outcome.progress, outcome.stderr) for name, outcome in first.items()},
+        {ARMS[arm]: [outcome.area for outcome in own] for arm, own in by_arm.items()},
+        title=f"The fronts, as judged (seed {outcomes[0].seed})",
+    )
+    notes = [
+        f"{len(by_arm[SEARCH])} seeds; intervals of 95 % over seeds, differences within a seed. Area is that below an "
+        "arm's front by measurements that did not choose it, over MACs and over octaves of MACs; `as chosen` is by those "
+        "that did. A way of one parameter has fewer different vectors than evaluations."
+    ]
+    if "inner" not in arms:
+        notes.append(
+            "No groups of this network are inside blocks (it has no residual stream and no concatenation), so "
+            f'"{ARMS["inner"]}" is left out.'
+        )
+    text = "\n\n".join([*notes, markdown_table(rows)])
+    return Section("NSGA-II and its rivals", text, {"rivals.png": "Fronts of one seed, areas below them of all seeds"})

@@ -1,0 +1,106 @@
+"""Tune methods, each with the same number of trials, and leave a file of settings that a comparison takes.
+
+    python experiments/tune.py --methods distreal,heterofl,partial_work --trials 12 --out runs/tuned
+    python experiments/compare.py --methods distreal,heterofl,partial_work --tuned runs/tuned/tuned.json --seeds 0-4
+
+Trials are scored on a part of the training examples (`--validation`), with seeds of their own (`--seeds`), at equal MACs of
+a round: a smaller batch means more mini-batches. The test set is reported and never chosen by. What is finished is not run
+again; a tuning that was stopped goes on.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+from distreal_jax.errors import InputError
+from distreal_jax.experiment import OutputSettings, Plain, open_folder, parsed_list, parsed_seeds, table_of
+from distreal_jax.experiment.tuning import Tuner, Tuning, tuned_table, tuning_table
+from distreal_jax.experiment.tuning_dry_run import tuning_dry_run
+from distreal_jax.fleet.federation import UNIFORM_RATES, TrainingSettings
+from distreal_jax.fleet.round import Execution
+from distreal_jax.fleet.world import World, WorldSettings
+from distreal_jax.methods import Method, methods_named
+from distreal_jax.record import RunFolder, Section, provenance, sensitivity_picture, write_report
+from distreal_jax.record.json_values import json_value
+from distreal_jax.record.recorded_run import RecordSettings
+from distreal_jax.settings import Within
+from distreal_jax.table import DropoutTable
+from distreal_jax.tuning import TunedSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Tune methods with equal numbers of trials.
+
+    Attributes:
+      methods: Methods, separated by commas: distreal, distreal_uniform, federated_dropout, heterofl, fjord, fedrolex,
+        small_network, small_ensemble, drop_stragglers, partial_work, adaptive_batch, fedprox, fednova, full_resources.
+        Other choices of a method go in brackets, and stay where they are no knob: distreal[filters=first].
+    """
+
+    methods: str = "distreal,heterofl,partial_work,full_resources"
+    trials: Annotated[int, Within(1, 10_000)] = 12
+    """Trials of each method, the untuned settings among them."""
+    seeds: str = "1000"
+    """Seeds that every trial is trained with, such as 1000,1001: others than those of the comparison."""
+    table: str | None = None
+    """Dropout table: a file, or the name of a shipped one; without it the shipped one of the network."""
+    execution: Execution = "compact"
+    """compact: what is dropped is not computed; masked: the reference, one program for all entries."""
+    world: Plain[WorldSettings] = WorldSettings(validation=0.2)
+    training: Plain[TrainingSettings] = TrainingSettings()
+    record: Plain[RecordSettings] = RecordSettings()
+    output: Plain[OutputSettings] = OutputSettings()
+    dry_run: bool = False
+    """Print how many trials there would be, what they cost and about how long they take, and write nothing."""
+
+
+def main(options: Options) -> None:
+    """Tunes what is not finished and reports."""
+    methods, seeds = methods_named(parsed_list(options.methods, "methods")), parsed_seeds(options.seeds)
+    if not options.world.validation:
+        raise InputError("tuning on the test set would choose by what is reported; give --validation a share such as 0.2")
+    worlds = tuple(World.make(options.world, seed) for seed in seeds)
+    given = options.table or (options.world.model if any(method.rates == "table" for method in methods) else None)
+    absent = given is None or (options.dry_run and (options.table is None or not Path(options.table).exists()))
+    table = None if given is None or absent else table_of(given, worlds[0])
+
+    def searched(world: World, _: Method) -> DropoutTable:
+        return table or DropoutTable.uniform(world.network, UNIFORM_RATES)
+
+    tuner = Tuner(worlds, options.training, options.record, None, searched, options.execution)
+    if options.dry_run:
+        print(tuning_dry_run(methods, options.trials, tuner))
+        return
+    widths: dict[str, Any] = {} if table is None else {"table": [list(entry.widths) for entry in table.entries]}
+    # More methods may come to those that are there, and more trials: what was tried stays and is gone on from.
+    with open_folder(options.output, "tune", options, may_change=("methods", "trials"), **widths) as folder:
+        tuner = dataclasses.replace(tuner, folder=folder)
+        tunings = [tuner.tune(method, options.trials, seeds[0], print) for method in methods]
+        section = reported(options, folder, tuner, tunings)
+        print(section.text)
+        print(f"tuned settings: {folder.path / 'tuned.json'}; report: {folder.path / 'report.md'}")
+
+
+def reported(options: Options, folder: RunFolder, tuner: Tuner, tunings: list[Tuning]) -> Section:
+    """Writes tuned.json, the picture and the report; returns the report's section."""
+    world, training = (json_value(dataclasses.asdict(part)) for part in (options.world, options.training))
+    settings = TunedSettings([tuning.tuned() for tuning in tunings], world, training, provenance())
+    settings.save(folder.path / "tuned.json")
+    quarter = tuner.rungs[0]
+
+    def place(tuning: Tuning, index: int) -> tuple[float, int, float]:
+        trial = tuning.trials[index]
+        return float(trial.point["learning_rate"]), int(trial.point["batch_size"]), trial.score(quarter)
+
+    sensitivity_picture(
+        folder.path / "sensitivity.png",
+        {tuning.method.name: [place(tuning, index) for index in range(len(tuning.trials))] for tuning in tunings},
+        {tuning.method.name: place(tuning, tuning.trials.index(tuning.best)) for tuning in tunings},
+        quarter,
+    )
+    pictures = {"sensitivity.png": "Validation accuracy over learning rate and batch size, for each method"}
+    text = f"{tuning_table(tunings)}\n{tuned_table(settings)}"
+    section = Section("Tuning", text, pictures)
+    write_report(folder.path / "report.md", "Tuning", section)
+    return section

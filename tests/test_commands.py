@@ -1,0 +1,49 @@
+"""The commands: one implementation behind `distreal`, `python -m distreal_jax` and the scripts, and nothing loaded too early."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_readme import command_of
+
+from distreal_jax import __version__
+from distreal_jax.commands import COMMANDS, main
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted((ROOT / "experiments").glob("*.py"))
+
+
+def test_every_command_has_a_script_of_a_few_lines_and_every_script_a_command() -> None:
+    assert sorted(map(command_of, SCRIPTS)) == sorted(COMMANDS)
+    assert all(len(script.read_text().splitlines()) <= 10 for script in SCRIPTS)
+
+
+def test_every_module_of_the_commands_is_a_command_or_used_by_one() -> None:
+    modules = {path.stem for path in (ROOT / "distreal_jax/commands").glob("[a-z]*.py")}
+    assert modules == {*COMMANDS, "pytorch_loop"}
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"]])
+def test_without_a_command_all_of_them_are_listed_before_a_large_library_is_loaded(arguments: list[str]) -> None:
+    program = "import sys; from distreal_jax.commands import main; main(); assert not {'jax', 'numpy'} & set(sys.modules)"
+    command = [sys.executable, "-c", program, *arguments]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert all(f"  {name} " in listed.stdout for name in COMMANDS) and listed.stderr == ""
+
+
+def test_the_version_is_that_of_the_package(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["distreal", "--version"])
+    main()
+    assert capsys.readouterr().out == f"{__version__}\n"
+
+
+def test_an_unknown_command_is_refused_in_one_line_that_names_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["distreal", "trian", "--rounds", "1"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    error = capsys.readouterr().err
+    assert left.value.code == 2 and error.count("\n") == 1
+    assert error.startswith("error: unknown command 'trian'; did you mean train? There are: demo, search, train, ")
