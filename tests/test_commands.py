@@ -1,4 +1,4 @@
-"""The commands: one implementation behind `distreal`, `python -m distreal_jax` and the scripts, and nothing loaded too early."""
+"""The commands: one implementation behind `distreal`, `python -m distreal_jax` and the scripts."""
 
 import subprocess
 import sys
