@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from distreal_jax.errors import InputError
+from distreal_jax.own import called, is_own, own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,8 +223,8 @@ def method_named(name: str) -> Method:
     """The method of that name.
 
     Args:
-      name: A key of `METHODS`, or one with other choices in brackets: `distreal[filters=first,drawn=round]`. Without
-        spaces, it is the method's name in results and folders.
+      name: A key of `METHODS`, or one's own as MODULE:NAME (a `Method`, or a function that returns one); with other choices
+        in brackets: `distreal[filters=first,drawn=round]`. Without spaces, it is the method's name in results and folders.
 
     Raises:
       InputError: No such method, choice or value (the valid ones are listed), or choices that contradict each other.
@@ -231,23 +232,42 @@ def method_named(name: str) -> Method:
     name = "".join(name.split())
     parts = _WITH_CHOICES.fullmatch(name)
     base = parts["base"] if parts else name
+    if is_own(base):
+        method = _own_method(base)
+        return _with_choices(method, f"{method.name}[{parts['choices']}]", parts["choices"]) if parts else method
     if base in _RENAMED:
         raise InputError(f"method {base!r} is called {_RENAMED[base]!r} now; give {name.replace(base, _RENAMED[base])!r}")
     if base not in METHODS:
         raise InputError(
             f"unknown method {name!r}; choose from: {', '.join(METHODS)}; or one with other choices: distreal[filters=first]"
         )
-    if parts is None:
-        return METHODS[base]
+    return METHODS[base] if parts is None else _with_choices(METHODS[base], name, parts["choices"])
+
+
+def _own_method(name: str) -> Method:
+    found = own(name, "method")
+    method = found if isinstance(found, Method) else called(found, name, "method")
+    if not isinstance(method, Method):
+        raise InputError(f"method {name!r} is a {type(method).__name__}; expected a distreal_jax.Method")
+    if not re.fullmatch(r"[\w-]+", method.name) or METHODS.get(method.name, method) != method:
+        raise InputError(
+            f"method {name!r} has the name {method.name!r}; give it one of its own, of letters, digits, _ and -, as folders "
+            "and results are named by it"
+        )
+    return method
+
+
+def _with_choices(method: Method, name: str, chosen: str) -> Method:
+    """A method with other choices, as written in brackets."""
     choices: dict[str, str | bool] = {}
-    for part in parts["choices"].split(","):
+    for part in chosen.split(","):
         choice, _, value = part.partition("=")
         if choice not in CHOICES:
             raise InputError(f"method {name!r}: unknown choice {choice!r}; choose from: {', '.join(CHOICES)}")
         if choice in choices:
             raise InputError(f"method {name!r}: {choice} is given twice; give it once")
         choices[choice] = {_text(allowed): allowed for allowed in CHOICES[choice]}.get(value, value)
-    return dataclasses.replace(METHODS[base], name=name, **choices)  # type: ignore[arg-type]  # checked on creation
+    return dataclasses.replace(method, name=name, **choices)  # type: ignore[arg-type]  # checked on creation
 
 
 def methods_named(names: Sequence[str]) -> tuple[Method, ...]:

@@ -17,7 +17,7 @@ import numpy as np
 from distreal_jax.document import plain_json
 from distreal_jax.errors import InputError
 from distreal_jax.table_entry import TableEntry, check_entry, check_order, costed_entries, kept_filters, relative_seconds
-from distreal_jax.table_file import read_table, table_file, write_table
+from distreal_jax.table_file import read_table, shipped_tables, table_file, write_table
 from distreal_jax.tracing.network import dropped_groups
 
 if TYPE_CHECKING:
@@ -137,6 +137,12 @@ class DropoutTable:
             table_file(source),
             lambda entries, **fields: cls(entries=tuple(TableEntry(**entry) for entry in entries), **fields),
         )
+
+    @classmethod
+    def shipped_for(cls, network: "TracedNetwork") -> Self | None:
+        """The table that comes with the package for this network (of this input size and these classes), if any does."""
+        signature = network.signature()
+        return next((table for name in shipped_tables() if (table := cls.load(name)).network == signature), None)
 
     def save(self, path: str | Path) -> None:
         """Writes the table as JSON, replacing a file at `path` as a whole; raises `InputError` if it can't be written."""

@@ -24,15 +24,19 @@ def table_file(source: str | Path) -> Path | Traversable:
     """
     if isinstance(source, Path) or "/" in source or source.endswith(".json"):
         return user_path(source)
-    tables = _shipped_tables()
-    file = tables.joinpath(f"{source}.json")
+    file = _shipped_tables().joinpath(f"{source}.json")
     if not file.is_file():
-        names = sorted(item.name.removesuffix(".json") for item in tables.iterdir()) if tables.is_dir() else []
         raise InputError(
-            f"no table named {source!r} comes with the package (there are: {', '.join(names) or 'none'}); "
+            f"no table named {source!r} comes with the package (there are: {', '.join(shipped_tables()) or 'none'}); "
             "give one of these names or the path of a .json file"
         )
     return file
+
+
+def shipped_tables() -> list[str]:
+    """The names of the tables that come with the package."""
+    folder = _shipped_tables()
+    return sorted(item.name.removesuffix(".json") for item in folder.iterdir()) if folder.is_dir() else []
 
 
 def read_table(file: Path | Traversable, build: Callable[..., Table]) -> Table:

@@ -21,11 +21,13 @@ import tyro
 from test_datasets import write_prepared
 
 from distreal_jax.availability.specification import KINDS
+from distreal_jax.commands import COMMANDS
 from distreal_jax.data import load_dataset
 from distreal_jax.errors import InputError
 from distreal_jax.experiment.command_line import PARSING
 from distreal_jax.methods import METHODS
 from distreal_jax.networks import NETWORKS
+from distreal_jax.own import is_own
 from distreal_jax.tracing import rules
 
 ROOT = Path(__file__).parents[1]
@@ -101,14 +103,14 @@ def test_a_command_is_one_that_its_script_takes(command: list[str]) -> None:
     given = getattr(importlib.import_module(module), "CONFIG", None)
     kind = type(given) if given else importlib.import_module(module).Options
     parsed = tyro.cli(kind, args=options, config=PARSING, **({"default": given} if given else {}))
-    assert not hasattr(parsed, "world") or parsed.world.model in NETWORKS
+    assert not hasattr(parsed, "world") or parsed.world.model in NETWORKS or is_own(parsed.world.model)
 
 
 def test_readme_names_all_methods_loads_and_scripts_that_there_are() -> None:
     words = set(re.findall(r"[`\"]([\w/.]+)[`:\[\"]", (ROOT / "README.md").read_text()))
-    assert words >= set(METHODS) | set(KINDS)
-    scripts = {word for word in words if word.startswith("experiments/") and word.endswith(".py")}
-    assert len(scripts) >= 5 and all((ROOT / script).is_file() for script in scripts)
+    assert words >= set(METHODS) | set(KINDS) | {command for command in COMMANDS if command not in ("results", "account")}
+    scripts = {word for word in words if re.fullmatch(r"(experiments/)?[a-z_]+\.py", word)}
+    assert len(scripts) >= 5 and all((ROOT / "experiments" / Path(script).name).is_file() for script in scripts)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,13 @@ from distreal_jax.networks import make_network
 from distreal_jax.table import DropoutTable
 from distreal_jax.tracing import TracedNetwork, trace_network
 
-IMAGES = {"small_cnn": (28, 28, 1), "leaf_cnn": (28, 28, 1), "resnet20": (32, 32, 3), "densenet40": (32, 32, 3)}
+IMAGES = {
+    "digits_cnn": (8, 8, 1),
+    "small_cnn": (28, 28, 1),
+    "leaf_cnn": (28, 28, 1),
+    "resnet20": (32, 32, 3),
+    "densenet40": (32, 32, 3),
+}
 LEAST_COST = 0.05  # what every topology here allows: residual streams and concatenations are groups like any other
 
 
@@ -30,7 +36,7 @@ def test_every_shipped_table_is_tested_here() -> None:
 
 def test_it_is_for_the_network_of_its_name(shipped: tuple[TracedNetwork, DropoutTable]) -> None:
     network, table = shipped
-    assert table.checked_for(network) is table
+    assert table.checked_for(network) is table and DropoutTable.shipped_for(network) == table
     assert table.group_names == tuple(group.name for group in network.filter_groups)
 
 
@@ -62,7 +68,7 @@ def test_it_can_be_traced_to_command_seed_data_commit_versions_and_machine(
     provenance = table.provenance
     assert "experiments/search.py" in provenance["command"] and "--model" in provenance["command"]
     assert isinstance(provenance["search"]["settings"]["seed"], int)
-    assert provenance["dataset"] in ("fashion_mnist", "cifar10")
+    assert provenance["dataset"] in ("digits", "fashion_mnist", "cifar10")
     assert len(provenance["commit"]["hash"]) == 40 and not provenance["commit"]["dirty"]
     assert {"jax", "flax", "optax", "python"} <= set(provenance["versions"])
     assert provenance["cpu"] or provenance["accelerators"]

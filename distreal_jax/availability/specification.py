@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from distreal_jax.availability import device_traces
 from distreal_jax.availability.processes import Constant, Markov, Redrawn, Tiers
@@ -11,6 +11,7 @@ from distreal_jax.availability.segments import Availability
 from distreal_jax.availability.trace_files import number_of, read_trace
 from distreal_jax.errors import InputError
 from distreal_jax.files import user_path
+from distreal_jax.own import called, is_own, own
 from distreal_jax.settings import SECONDS, Within
 
 LOWEST_AVAILABILITY = 1e-9  # chosen by us: nobody waits so long for a mini-batch
@@ -55,6 +56,7 @@ def make_availability(spec: str, *, seed: int, num_devices: int, data_dir: str |
     | `planetlab` | a day of load of 11,746 PlanetLab machines; also `planetlab:round_seconds=900,floor=0.01` |
     | `phones` | tiers: 333 phones by their AI-Benchmark score of float inference on the CPU |
     | `phones_measured` | tiers: phones by their measured training time |
+    | `MODULE:NAME` | one's own: a function that returns an `Availability`; may take `seed`, `num_devices`, `data_dir` |
 
     Args:
       spec: The text.
@@ -71,10 +73,24 @@ def make_availability(spec: str, *, seed: int, num_devices: int, data_dir: str |
     if not 1 <= num_devices <= MOST_DEVICES:
         raise InputError(f"{num_devices} devices given; expected 1 to {MOST_DEVICES}")
     name, colon, rest = spec.partition(":")
+    folder = None if data_dir is None else user_path(data_dir)
+    if name not in KINDS and is_own(spec):
+        return _own_load(spec, seed=seed, num_devices=num_devices, data_dir=folder)
     if name not in KINDS:
         raise InputError(f"unknown availability {spec!r}; give one like: {'; '.join(kind.usage for kind in KINDS.values())}")
     settings = tuple(setting.strip() for setting in rest.split(",")) if colon else ()
-    return KINDS[name].build(Request(spec, settings, seed, num_devices, None if data_dir is None else user_path(data_dir)))
+    return KINDS[name].build(Request(spec, settings, seed, num_devices, folder))
+
+
+def _own_load(spec: str, **given: Any) -> Availability:
+    load: Availability = called(own(spec, "availability"), spec, "availability", **given)
+    lowest = getattr(load, "minimum", None)
+    if not callable(getattr(load, "during", None)) or not isinstance(lowest, int | float) or not 0 < lowest <= 1:
+        raise InputError(
+            f"availability {spec!r} is a {type(load).__name__} without `during(round_index, devices)`, or without a "
+            "`minimum` in (0, 1]; docs/extending.md has one"
+        )
+    return load
 
 
 def _constant(request: Request) -> Availability:

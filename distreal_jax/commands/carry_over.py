@@ -24,7 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from distreal_jax.errors import InputError
-from distreal_jax.experiment import OutputSettings, Plain, open_folder, parsed_seeds, table_of
+from distreal_jax.experiment import OutputSettings, Plain, open_folder, parsed_seeds, the_table
 from distreal_jax.experiment.proxy import MEASURED_KIND, measured_often, proxy_in
 from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
@@ -153,7 +153,7 @@ def main(options: Options) -> None:
     """Runs what is not finished and reports."""
     seeds = parsed_seeds(options.seeds)
     world = World.make(options.world, seeds[0])
-    table = table_of(options.table or options.world.model, world)
+    table = the_table(options.table, world, "carry_over")
     chosen_with = table.provenance.get("search", {}).get("settings", {}).get("seed")
     if chosen_with in seeds:
         raise InputError(

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from distreal_jax.errors import InputError
 from distreal_jax.experiment import (
     OutputSettings,
     Plain,
@@ -21,6 +20,7 @@ from distreal_jax.experiment import (
     compare,
     dry_run,
     federations,
+    given_or_shipped,
     open_folder,
     parsed_list,
     parsed_seeds,
@@ -90,13 +90,15 @@ def main(options: Options) -> None:
     tuned = None if options.tuned is None or missing else TunedSettings.load(options.tuned)
     seeds, targets = parsed_seeds(options.seeds), parsed_targets(options.targets)
     world = World.make(options.world, seeds[0])
-    table = given_or_shipped(options, world)
+    table = given_or_shipped(options.table, world, planned=options.dry_run)
     notes = [] if table else [f"A table for {options.world.model} is not there yet; uniform rates stand in for it."]
     if missing:
         notes.append(f"{options.tuned} is not there yet; the untuned settings stand in for it.")
 
     def known(world: World, _: Method) -> DropoutTable:
-        return given_or_shipped(options, world) or DropoutTable.uniform(world.network, UNIFORM_RATES)
+        return given_or_shipped(options.table, world, planned=options.dry_run) or DropoutTable.uniform(
+            world.network, UNIFORM_RATES
+        )
 
     def planned(seeds: Sequence[int]) -> Iterator[Federation]:
         settings = (options.world, options.training)
@@ -118,7 +120,7 @@ def main(options: Options) -> None:
             options.record,
             options.output,
             folder,
-            searched=lambda world, _: given_or_shipped(options, world) or searched(options, world, folder),
+            searched=lambda world, _: given_or_shipped(options.table, world) or searched(options, world, folder),
             execution=options.execution,
             targets=targets,
             device=options.device,
@@ -142,25 +144,14 @@ def tuned_section(tuned: TunedSettings, options: Options) -> Section:
     return Section("Tuned settings", f"{origin}\n\n{tuned_table(tuned)}")
 
 
-def given_or_shipped(options: Options, world: World) -> DropoutTable | None:
-    """The table that is asked for, or the shipped one of the network if it is for just this network."""
-    if options.table is not None:
-        path = options.table.replace("{seed}", str(world.seed))
-        if options.dry_run and path.endswith(".json") and not Path(path).exists():
-            return None
-        return table_of(path, world)
-    with contextlib.suppress(InputError):
-        return table_of(options.world.model, world)
-    return None
-
-
 def searched(options: Options, world: World, folder: RunFolder) -> DropoutTable:
     """A table that is searched once and kept in the folder."""
     with folder.alone() if options.share else contextlib.nullcontext():
         if (folder.path / "table.json").exists():
             return table_of(str(folder.path / "table.json"), world)
         print(
-            f"no table is shipped for {options.world.model}: searching one first (experiments/search.py does it at length)"
+            f"no table comes with the package for {options.world.model}: searching a short one first "
+            "(`distreal search` does it at length)"
         )
         short = SearchSettings(population=24, generations=8)
         return search_table(world, options.training, short, ProgressSettings(held_out=500), folder).table

@@ -1,6 +1,6 @@
 """The map: which method is best at which mean availability and rate of change, and what dropping filters gains there.
 
-    python experiments/availability_map.py --dataset fashion_mnist --data-dir ../shared/tfds --model small_cnn
+    distreal map --dataset fashion_mnist --data-dir ../shared/tfds --model small_cnn
 
 runs a comparison in each cell, in a folder of its own, and leaves map.png, map.json and a report. Finished cells are not run
 again. A device's availability is uniform, 0.8 times the distance to the nearer of 0 and 1 to either side of the mean, and
@@ -10,6 +10,7 @@ redrawn so many times a round on average: at a mean of 1 nothing changes.
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 from distreal_jax.availability import make_availability
 from distreal_jax.errors import InputError
@@ -18,10 +19,10 @@ from distreal_jax.experiment import (
     Plain,
     PlainFlags,
     compare,
+    needed_table,
     open_folder,
     parsed_list,
     parsed_seeds,
-    table_of,
 )
 from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.fleet.round import Execution
@@ -30,6 +31,7 @@ from distreal_jax.methods import methods_named
 from distreal_jax.record import MethodResult, RunFolder, Section, map_picture, paired_difference, write_report
 from distreal_jax.record.recorded_run import RecordSettings
 from distreal_jax.record.report import markdown_table, signed
+from distreal_jax.table import DropoutTable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Options:
     """Dropout table: a file, or the name of a shipped one; without it the shipped one of the network."""
     execution: Execution = "compact"
     """compact: what is dropped is not computed; masked: the reference, one program for all entries."""
-    world: Plain[WorldSettings] = WorldSettings("fashion_mnist", model="small_cnn")
+    world: Plain[WorldSettings] = WorldSettings()
     training: Plain[TrainingSettings] = TrainingSettings(rounds=60)
     record: PlainFlags[RecordSettings] = RecordSettings(eval_every=10)
     output: Plain[OutputSettings] = OutputSettings()
@@ -99,11 +101,12 @@ def main(options: Options) -> None:
     if len(methods) < 2:
         raise InputError(f"a map of {options.methods!r} has nothing to compare; give at least two methods")
     world = World.make(options.world, seeds[0])
-    table = table_of(options.table or options.world.model, world)
+    table = needed_table(options.table, world, methods)
     for rate, mean in itertools.product(rates, means):
         make_availability(load_of(mean, rate), seed=0, num_devices=1)  # bad input ends here, before anything is written
-    widths, growing = [list(entry.widths) for entry in table.entries], ("means", "rates", "methods", "seeds")
-    with open_folder(options.output, "map", options, may_change=growing, table=widths) as folder:
+    decided: dict[str, Any] = {} if table is None else {"table": [list(entry.widths) for entry in table.entries]}
+    growing = ("means", "rates", "methods", "seeds")
+    with open_folder(options.output, "map", options, may_change=growing, **decided) as folder:
         cells = []
         for rate in rates:
             for mean in means:
@@ -119,7 +122,7 @@ def main(options: Options) -> None:
                         options.record,
                         options.output,
                         own,
-                        searched=lambda *_: table,
+                        searched=lambda world, _: table or DropoutTable.full(world.network),  # the latter: nobody asks
                         execution=options.execution,
                     )
                 cells.append(Cell(mean, rate, comparison.results))

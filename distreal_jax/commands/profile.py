@@ -14,7 +14,7 @@ accelerator. Give the batch size and optimiser that devices will train with.
 
 import dataclasses
 
-from distreal_jax.experiment import OutputSettings, Plain, open_folder, table_of
+from distreal_jax.experiment import OutputSettings, Plain, open_folder, the_table
 from distreal_jax.fleet.federation import Federation, TrainingSettings
 from distreal_jax.fleet.profile import ProfileSettings, StepProfile, profile_steps
 from distreal_jax.fleet.world import World, WorldSettings
@@ -29,8 +29,8 @@ from distreal_jax.table import DropoutTable
 class Options:
     """Measure what each entry of a dropout table costs on this device, in seconds and in FLOPs."""
 
-    table: str
-    """Dropout table: a file, or the name of a shipped one."""
+    table: str | None = None
+    """Dropout table: a file, or the name of a shipped one; without it the shipped one of the network."""
     cut_batches: bool = False
     """Measure the ladder of a device that leaves out examples of a mini-batch before it drops filters (`batch=cut`)."""
     device_name: str | None = None
@@ -44,7 +44,7 @@ class Options:
 def main(options: Options) -> None:
     """Measures and reports."""
     world = World.make(options.world, seed=0)  # what a step costs does not depend on it
-    table = table_of(options.table, world)
+    table = the_table(options.table, world, "profile")
     if options.cut_batches:
         table = table.with_cut_batches(options.training.batch_size)
     source, output = provenance(), options.output

@@ -1,9 +1,10 @@
 """Train one method on a simulated fleet.
 
-    python experiments/train.py --method distreal --dataset digits
+    distreal train                              # distreal on digits, with the table that comes with the package
+    distreal train --method partial_work
 
-A method that chooses from a searched table needs --table: a file that experiments/search.py wrote, or the name of a table
-that is shipped (such as small_cnn). A run that is stopped and started again goes on from its last checkpoint.
+A method that chooses from a searched table needs one: --table names a file that `distreal search` wrote, or a table that
+comes with the package. A run that is stopped and started again goes on from its last checkpoint.
 """
 
 import dataclasses
@@ -14,9 +15,9 @@ from distreal_jax.experiment import (
     Plain,
     PlainFlags,
     dry_run,
+    needed_table,
     open_folder,
     run_method,
-    table_of,
 )
 from distreal_jax.experiment.comparison import table_settings
 from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
@@ -41,7 +42,7 @@ class Options:
 
     method: str = "distreal"
     table: str | None = None
-    """Dropout table: a file, or the name of a shipped one."""
+    """Dropout table: a file, or the name of a shipped one; without it the shipped one of the network."""
     seed: Annotated[int, SEED] = 0
     """Of data split, devices, first weights and load."""
     examples: Annotated[int, STEPS] | None = None
@@ -63,7 +64,7 @@ def main(options: Options) -> None:
         _, training = settings_of({}, method, dataclasses.replace(training, steps=options.examples, batch_size=1))
         _, training = settings_of({"batch_size": options.training.batch_size}, method, training)
     world = World.make(options.world, options.seed)
-    searched = table_of(options.table, world) if options.table is not None else None
+    searched = needed_table(options.table, world, [method])
     table = table_for(method, world, searched, training)
     federation = Federation(world, method, table, training, options.execution)
     if options.dry_run:

@@ -9,11 +9,18 @@ again; a tuning that was stopped goes on.
 """
 
 import dataclasses
-from pathlib import Path
 from typing import Annotated, Any
 
 from distreal_jax.errors import InputError
-from distreal_jax.experiment import OutputSettings, Plain, open_folder, parsed_list, parsed_seeds, table_of
+from distreal_jax.experiment import (
+    OutputSettings,
+    Plain,
+    given_or_shipped,
+    needed_table,
+    open_folder,
+    parsed_list,
+    parsed_seeds,
+)
 from distreal_jax.experiment.tuning import Tuner, Tuning, tuned_table, tuning_table
 from distreal_jax.experiment.tuning_dry_run import tuning_dry_run
 from distreal_jax.fleet.federation import UNIFORM_RATES, TrainingSettings
@@ -61,9 +68,10 @@ def main(options: Options) -> None:
     if not options.world.validation:
         raise InputError("tuning on the test set would choose by what is reported; give --validation a share such as 0.2")
     worlds = tuple(World.make(options.world, seed) for seed in seeds)
-    given = options.table or (options.world.model if any(method.rates == "table" for method in methods) else None)
-    absent = given is None or (options.dry_run and (options.table is None or not Path(options.table).exists()))
-    table = None if given is None or absent else table_of(given, worlds[0])
+    if options.dry_run:
+        table = given_or_shipped(options.table, worlds[0], planned=True)
+    else:
+        table = needed_table(options.table, worlds[0], methods)
 
     def searched(world: World, _: Method) -> DropoutTable:
         return table or DropoutTable.uniform(world.network, UNIFORM_RATES)

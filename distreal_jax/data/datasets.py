@@ -19,6 +19,7 @@ from distreal_jax.data.partition import random_stream
 from distreal_jax.data.prepared import PreparedSet, quietly
 from distreal_jax.errors import InputError
 from distreal_jax.files import user_path
+from distreal_jax.own import called, is_own, own
 from distreal_jax.step import Examples, Task, classification
 
 
@@ -155,6 +156,8 @@ def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
     it, if TensorFlow is there to encode the images and a network to fetch them. A set of the Hugging Face hub is prepared
     by tensorflow-datasets beforehand (the error for `huggingface:...` says how) and has the name of its folder.
 
+    `MODULE:NAME` is one's own: a `Dataset`, or a function that returns one and may take `data_dir`.
+
     Args:
       name: Name of the data set.
       data_dir: Folder that holds prepared data sets; None: the usual place of tensorflow-datasets.
@@ -166,6 +169,8 @@ def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
     folder = None if data_dir is None else user_path(data_dir)
     if name == "digits":
         return Dataset.from_arrays(name, 10, digits())
+    if is_own(name) and not name.startswith("huggingface:"):
+        return _own_dataset(name, folder)
     if folder is not None and not folder.is_dir():
         raise InputError(
             f"the data folder {str(folder)!r} does not exist; name the folder that holds {name!r}, or create this one to "
@@ -175,6 +180,17 @@ def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
         return Dataset.from_arrays(name, 10, mnist_writers(folder))
     with quietly():
         return _load_prepared(PreparedSet(name, folder), name)
+
+
+def _own_dataset(name: str, folder: Path | None) -> Dataset:
+    found = own(name, "data set")
+    dataset = found if isinstance(found, Dataset) else called(found, name, "data set", data_dir=folder)
+    if not isinstance(dataset, Dataset):
+        raise InputError(
+            f"data set {name!r} is a {type(dataset).__name__}; give a function that returns a distreal_jax.Dataset, such as "
+            "Dataset.from_arrays"
+        )
+    return dataset
 
 
 def synthetic_dataset(*, num_examples: int, image_shape: tuple[int, int, int], num_classes: int, seed: int) -> Dataset:

@@ -12,8 +12,9 @@ from distreal_jax.experiment.command_line import (
 )
 from distreal_jax.experiment.comparison import Comparison, compare, federations, run_method
 from distreal_jax.experiment.dry_run import dry_run
+from distreal_jax.experiment.given_table import given_or_shipped, needed_table, table_of, the_table
 from distreal_jax.experiment.search_dry_run import search_dry_run
-from distreal_jax.experiment.table_search import TableSearch, search_table, table_of, table_section
+from distreal_jax.experiment.table_search import TableSearch, search_table, table_section
 from distreal_jax.experiment.tuning import tuned_table
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "compare",
     "dry_run",
     "federations",
+    "given_or_shipped",
+    "needed_table",
     "open_folder",
     "parsed_list",
     "parsed_seeds",
@@ -35,5 +38,6 @@ __all__ = [
     "search_table",
     "table_of",
     "table_section",
+    "the_table",
     "tuned_table",
 ]

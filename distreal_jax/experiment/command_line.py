@@ -21,6 +21,7 @@ import tyro
 from distreal_jax.errors import InputError
 from distreal_jax.experiment.surroundings import keep_streams_usable, prepare_jax
 from distreal_jax.files import user_path
+from distreal_jax.own import own_code
 from distreal_jax.record.interruption import STOPPING
 from distreal_jax.record.json_values import settings_hash
 from distreal_jax.record.run_folder import RunFolder
@@ -197,6 +198,8 @@ def open_folder(
     """
     settings = {key: value for key, value in dataclasses.asdict(options).items() if key not in _DECIDE_NOTHING}
     settings |= decided
+    if own_code():  # other code under the same name is another run
+        settings["own_code"] = own_code()
     path = output.out or Path("runs") / f"{name}-{settings_hash(settings)}"
     folder = RunFolder.at(path, settings, may_change=may_change if output.out else (), wait=shared)
     if shared:

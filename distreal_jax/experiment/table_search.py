@@ -112,11 +112,6 @@ def table_section(found: TableSearch) -> Section:
     return Section("The dropout table", text, found.pictures)
 
 
-def table_of(source: str, world: World) -> DropoutTable:
-    """A table by file or by the name of a shipped one, checked to be made for the world's network."""
-    return DropoutTable.load(source).checked_for(world.network)
-
-
 def _draw(folder: Path, table: DropoutTable, uniform: Sequence[TableEntry], hypervolumes: Sequence[float]) -> dict[str, str]:
     def front(entries: Sequence[TableEntry]) -> Front:
         return Front(

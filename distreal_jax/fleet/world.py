@@ -17,6 +17,7 @@ from distreal_jax.data.partition import Partition, make_partition
 from distreal_jax.errors import InputError
 from distreal_jax.fleet.evaluation import STATISTICS_EXAMPLES, Evaluator
 from distreal_jax.networks import make_network
+from distreal_jax.own import called, is_own, own
 from distreal_jax.settings import SEEDS, Within, check_settings
 from distreal_jax.step import Examples, Task, split_variables
 from distreal_jax.step.outputs import batch_shapes, check_outputs, check_tokens
@@ -30,13 +31,15 @@ class WorldSettings:
     """What a world is made of.
 
     Attributes:
-      dataset: digits (needs no network), mnist_writers, or any image classification set of tensorflow-datasets.
+      dataset: digits (needs no network), mnist_writers, any image classification set of tensorflow-datasets, or your own as
+        MODULE:FUNCTION, which returns a Dataset.
       data_dir: Folder with the data; digits needs none.
-      model: digits_cnn, small_cnn, leaf_cnn, resnet20 or densenet40.
+      model: digits_cnn, small_cnn, leaf_cnn, resnet20, densenet40, or your own as MODULE:CLASS.
       partition: How examples are shared out: iid, dirichlet:ALPHA, or natural (by the set's own clients).
       devices: Devices in the population; 0 with natural: all clients of the set.
       availability: Load, such as redrawn:0.1,1,3 (uniform in [0.1, 1], redrawn 3 times a round on average), constant:0.5,
-        tiers:1,0.5,0.25, markov:1,0.5,0.1,2, planetlab, phones or trace:FILE,round_seconds=600.
+        tiers:1,0.5,0.25, markov:1,0.5,0.1,2, planetlab, phones, trace:FILE,round_seconds=600, or your own as
+        MODULE:FUNCTION.
       cost: What devices choose an entry by, and what a round's work is counted in: macs, or seconds:DEVICE where
         experiments/profile_device.py has measured the table on DEVICE.
       shrink: Images are made so many times smaller on each side, by means over squares; 1: not.
@@ -131,12 +134,27 @@ class World:
 
 
 def _network_named(name: str, dataset: Dataset, seed: int) -> nnx.Module:
+    if is_own(name):
+        return _own_network(name, dataset, seed)
     if dataset.train.mean is None or dataset.num_classes is None:
         raise InputError(
             f"network {name!r} classifies images, and data set {dataset.name!r} is another task; give a network of yours: "
             "World.make(settings, seed, dataset=dataset, model=model)"
         )
     return make_network(name, image_shape=dataset.image_shape, num_classes=dataset.num_classes, seed=seed)
+
+
+def _own_network(name: str, dataset: Dataset, seed: int) -> nnx.Module:
+    """A network of a person's own: a class or function that takes any of image_shape, num_classes, rngs and seed."""
+    given: dict[str, Any] = {"rngs": nnx.Rngs(seed), "seed": seed}
+    if dataset.num_classes is not None:
+        given["num_classes"] = dataset.num_classes
+    if dataset.train.mean is not None:
+        given["image_shape"] = dataset.image_shape
+    model = called(own(name, "network"), name, "network", **given)
+    if not isinstance(model, nnx.Module):
+        raise InputError(f"network {name!r} makes a {type(model).__name__}; expected a Flax NNX module (flax.nnx.Module)")
+    return model
 
 
 def partition_of(settings: WorldSettings, dataset: Dataset, seed: int) -> Partition:

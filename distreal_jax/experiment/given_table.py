@@ -1,0 +1,59 @@
+"""Which dropout table an experiment uses: the one that is given, or the one that comes with the package for its network."""
+
+from collections.abc import Sequence
+
+from distreal_jax.errors import InputError
+from distreal_jax.files import user_path
+from distreal_jax.fleet.world import World
+from distreal_jax.methods import METHODS, Method
+from distreal_jax.table import DropoutTable
+from distreal_jax.table_file import shipped_tables
+
+
+def table_of(source: str, world: World) -> DropoutTable:
+    """A table by file or by the name of a shipped one, checked to be made for the world's network."""
+    return DropoutTable.load(source).checked_for(world.network)
+
+
+def given_or_shipped(source: str | None, world: World, *, planned: bool = False) -> DropoutTable | None:
+    """The table that is given; otherwise the one that comes with the package for the world's network; None: there is none.
+
+    Args:
+      source: A file or a name; `{seed}` in it stands for the world's seed.
+      world: Has the network.
+      planned: A file that is not there yet is none, as a dry run may come before the search.
+
+    Raises:
+      InputError: As `table_of`.
+    """
+    if source is None:
+        return DropoutTable.shipped_for(world.network)
+    path = source.replace("{seed}", str(world.seed))
+    if planned and path.endswith(".json") and not user_path(path).exists():
+        return None
+    return table_of(path, world)
+
+
+def the_table(source: str | None, world: World, needed_by: str) -> DropoutTable:
+    """`given_or_shipped`, for what can't do without; `needed_by` is its name.
+
+    Raises:
+      InputError: There is none; the line says what else serves. Or as `table_of`.
+    """
+    table = given_or_shipped(source, world)
+    if table is None:
+        free = ", ".join(name for name, method in METHODS.items() if method.rates != "table")
+        raise InputError(
+            f"{needed_by} needs a dropout table, and none comes with the package for this network and input size (there are "
+            f"those of {', '.join(shipped_tables())}); search one with `distreal search` and give it with --table; methods "
+            f"that need none: {free}"
+        )
+    return table
+
+
+def needed_table(source: str | None, world: World, methods: Sequence[Method]) -> DropoutTable | None:
+    """`given_or_shipped`, refused as by `the_table` if there is none and one of these methods needs one."""
+    needs = [method.name for method in methods if method.rates == "table"]
+    if needs and world.network.filter_groups:
+        return the_table(source, world, needs[0])
+    return given_or_shipped(source, world)
