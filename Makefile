@@ -1,5 +1,6 @@
 # make demo     search a table on digits, train DISTREAL and its rivals under the same load, leave a report in runs/quickstart/
 # make test     linter, formatter, type checker, tests
+# make wheel    build the wheel, install it elsewhere, run its command and check types against it
 # make lint     linter, formatter and type checker alone
 # make results  the comparisons behind README.md and docs/results.md, an hour or two on two cores; DATA_DIR= names the folder
 #               that holds the data sets, CONFIGS= those of experiments/configs/ that are to be run
@@ -15,7 +16,7 @@ BIN := .venv/bin
 DATA_DIR ?= data
 CONFIGS ?= fashion_mnist_harsh fashion_mnist_mild fashion_mnist_skewed fashion_mnist_longer what_carries_the_gain map_of_loads
 
-.PHONY: demo test lint results notebooks clean
+.PHONY: demo test wheel lint results notebooks clean
 .DELETE_ON_ERROR:
 
 demo: .venv/ready-to-run
@@ -24,6 +25,9 @@ demo: .venv/ready-to-run
 # Test files are shared out over processes; loadfile keeps what a file compiles once in one of them.
 test: lint
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+wheel: .venv/ready-to-test
+	.ci/wheel
 
 lint: .venv/ready-to-test
 	$(BIN)/ruff check

@@ -67,7 +67,8 @@ def called(function: Callable[..., Any], name: str, what: str, **given: Any) -> 
     """
     try:
         # A class of Flax says by its __init__ what it takes, and not by its own signature.
-        takes = inspect.signature(function.__init__ if isinstance(function, type) else function)
+        start = function.__init__ if isinstance(function, type) else function  # type: ignore[misc]
+        takes = inspect.signature(start)
         parameters = list(takes.parameters.values())[1 if isinstance(function, type) else 0 :]
     except (TypeError, ValueError):
         raise InputError(f"{what} {name!r} is a {type(function).__name__}; give a class or a function") from None
