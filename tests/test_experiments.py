@@ -14,9 +14,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import pytest
+from wandb_files import kept_offline
 
 from distreal_jax.methods import METHODS
 from distreal_jax.networks import make_network
+from distreal_jax.record.logged import SEARCH_KEYS
 from distreal_jax.record.method_result import MethodResult
 from distreal_jax.record.metrics import read_metrics
 from distreal_jax.table import DropoutTable
@@ -94,7 +96,7 @@ def runs(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs
     folder = tmp_path_factory.mktemp("runs")
     options = {
         "quickstart": [*TINY_FLEET, *TINY_SEARCH],
-        "search": TINY_SEARCH,
+        "search": [*TINY_SEARCH, "--wandb", "offline"],
         "train": [*TINY_FLEET, "--method", "partial_work"],
         "compare": compare_options(table),
         "profile_device": [*TINY_FLEET[:-2], "--table", str(table), "--repetitions", "2", "--sample-seconds", "0.001"],
@@ -183,6 +185,17 @@ def test_search_leaves_a_table_that_loads_and_its_pictures(runs: Runs, network: 
     assert printed.strip() and all(line in report for line in printed.splitlines() if line.startswith("|"))
 
 
+def test_search_logs_its_generations_the_front_and_the_table(runs: Runs) -> None:
+    folder, _ = runs.of("search")
+    kept = kept_offline(folder)
+    generations = [row for row in kept.rows if "generation" in row]
+    assert [row["generation"] for row in generations] == [0, 1] and set(kept.axes.values()) == {"generation"}
+    assert all({*SEARCH_KEYS} <= row.keys() for row in generations)
+    assert kept.summary["final/hypervolume"] == json.loads((folder / "results.json").read_text())["hypervolume"]
+    assert kept.artifacts["dropout-table"] == "dropout-table" and kept.run["job"] == "search"
+    assert {"pictures/front._type", "search/front._type"} <= {*kept.summary}
+
+
 def test_compare_runs_every_method_with_every_seed_and_reports(runs: Runs) -> None:
     folder, printed = runs.of("compare")
     results = json.loads((folder / "results.json").read_text())
@@ -214,11 +227,14 @@ def test_finished_runs_are_not_run_again(runs: Runs, table: Path) -> None:
 
     before = written()
     assert len(before) == 2 * 3
-    command = [*compare_options(table), "--out", str(folder)]
+    command = [*compare_options(table), "--out", str(folder), "--wandb", "offline"]
     again = finished(started("compare", *command, programs=runs.folder / "programs"))
     after = written()
     assert {path: after[path] for path in before} == before
     assert len(after) == 2 * 4 and again == first
+    kept = kept_offline(folder / f"{VARIANT}-seed1")
+    assert (kept.run["name"], kept.run["job"], kept.run["group"]) == (f"{VARIANT}-seed1", VARIANT, folder.name)
+    assert "final/accuracy" in kept_offline(folder / "distreal-seed0").summary  # of a run that was finished before
 
 
 def test_quickstart_leaves_report_results_pictures_and_table(runs: Runs) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,12 @@ Done = subprocess.CompletedProcess[str]
 
 
 def run_tracked(
-    body: str, home: Path, mode: str = "offline", environment: dict[str, str] | None = None, init_seconds: float = 20
+    body: str,
+    home: Path,
+    mode: str = "offline",
+    environment: dict[str, str] | None = None,
+    init_seconds: float = 20,
+    finish_seconds: float = 2,
 ) -> Done:
     """Runs `body` with an open tracker; returns when W&B's own processes, which share the output, have ended too."""
     script = f"""
@@ -37,7 +43,7 @@ from pathlib import Path
 from distreal_jax.record.tracking import open_tracker
 folder = Path({str(home)!r}) / "run"
 folder.mkdir(parents=True)
-seconds = dict(init_seconds={init_seconds}, finish_seconds=2)
+seconds = dict(init_seconds={init_seconds}, finish_seconds={finish_seconds})
 options = dict(project="test", name="run", config={{"rounds": 3}}, folder=folder, **seconds)
 tracker = open_tracker({mode!r}, **options)
 {textwrap.dedent(body)}
@@ -63,25 +69,38 @@ def offline_log(home: Path) -> bytes:
 
 
 @contextmanager
-def service_that_dies() -> Iterator[str]:
-    """A W&B service that accepts a run and stops answering when its `/die` is read; yields its address."""
+def service() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A W&B service that accepts a run and stops answering when its `/die` is read.
+
+    Yields its address, and what was streamed to it: lines of `wandb-history.jsonl`, `wandb-summary.json` and so on.
+    """
     project = {"id": "cA==", "name": "test", "entity": {"id": "ZQ==", "name": "somebody"}}
     bucket = {"id": "YQ==", "name": "run", "displayName": "run", "config": "{}", "project": project}
     answers = {"viewer": {"id": "v", "entity": "somebody", "flags": "{}", "teams": {"edges": []}}, "model": None}
     answers |= {"upsertBucket": {"bucket": bucket, "inserted": True}, "serverInfo": {"features": []}}
+    streamed: list[dict[str, Any]] = []
     alive = threading.Event()
     alive.set()
 
     class Service(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+            if self.path.endswith("/file_stream"):
+                streamed.append(asked)
+            address = f"http://127.0.0.1:{self.server.server_port}/upload"  # type: ignore[attr-defined]
+            files = [{"name": name, "uploadUrl": address} for name in asked.get("variables", {}).get("files", [])]
+            uploads = {"createRunFiles": {"runID": "run", "uploadHeaders": [], "files": files}}
+            self.answer(200 if alive.is_set() else 503, answers | uploads)
+
+        def do_PUT(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            self.answer(200 if alive.is_set() else 503)
+            self.answer(200, {})
 
         def do_GET(self) -> None:
             alive.clear()
-            self.answer(200)
+            self.answer(200, answers)
 
-        def answer(self, status: int) -> None:
+        def answer(self, status: int, answers: dict[str, Any]) -> None:
             content = json.dumps({"data": answers}).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
@@ -94,7 +113,7 @@ def service_that_dies() -> Iterator[str]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http://127.0.0.1:{server.server_port}", streamed
         server.shutdown()
         thread.join()
 
@@ -109,8 +128,24 @@ def dying_service(home: Path) -> Done:
             tracker.log({"accuracy": step / 3}, step=step)
         tracker.finish()
     """
-    with service_that_dies() as address:
+    with service() as (address, _):
         return run_tracked(body, home, "online", KEY | {"WANDB_BASE_URL": address})
+
+
+def living_service(home: Path) -> Done:
+    body = """
+        from distreal_jax.record.logged import OVER_ROUNDS, ROUND_AXIS
+        assert tracker.url is not None
+        with tracker:
+            tracker.draw_over(ROUND_AXIS, OVER_ROUNDS)
+            for done in (5, 10):
+                tracker.log({"round": done, "test/accuracy": done / 20}, step=done)
+            tracker.summarise({"final/accuracy": 0.375})
+    """
+    with service() as (address, streamed):
+        done = run_tracked(body, home, "online", KEY | {"WANDB_BASE_URL": address}, finish_seconds=30)
+    (home / "streamed.json").write_text(json.dumps(streamed))
+    return done
 
 
 OFFLINE = """
@@ -120,7 +155,7 @@ OFFLINE = """
     with tracker:
         for step in range(3):
             tracker.log({"accuracy": step / 3, "loss": float("nan")}, step=step)
-        tracker.log_image("hypervolume", folder / "hypervolume.png", step=2)
+        tracker.log_picture(folder / "hypervolume.png", step=2)
         tracker.log_table("results", ["method", "final"], [["distreal", 0.7]], step=2)
         tracker.log_artifact(folder / "table.json", "digits-table", "dropout-table")
         first = tracker._run.id
@@ -154,6 +189,7 @@ KILLED = """
 """
 CASES: dict[str, Callable[[Path], Done]] = {
     "dying service": dying_service,
+    "living service": living_service,
     "dead service": lambda home: run_tracked(SEVERAL_RUNS, home, "online", KEY, init_seconds=2),
     "killed": lambda home: run_tracked(KILLED, home),
     "offline": lambda home: run_tracked(OFFLINE, home),
@@ -182,7 +218,9 @@ def test_disabled_loads_nothing_of_wandb_and_takes_every_call(tmp_path: Path, mo
     monkeypatch.setitem(sys.modules, "wandb", None)  # importing it raises
     with open_tracker("disabled", project="p", name="n", config={}, folder=tmp_path) as tracker:
         tracker.log({"accuracy": 0.5}, step=1)
-        tracker.log_image("front", tmp_path / "front.png")
+        tracker.draw_over("round", ["test/*"])
+        tracker.summarise({"final/accuracy": 0.5})
+        tracker.log_picture(tmp_path / "front.png")
         tracker.log_table("results", ["method"], [["distreal"]])
         tracker.log_artifact(tmp_path / "table.json", "table", "dropout-table")
     assert tracker.url is None
@@ -205,6 +243,20 @@ def test_offline_keeps_metrics_pictures_tables_and_artifacts_in_the_folder(cases
     assert all(word in offline_log(home) for word in (b"accuracy", b"digits-table", b"dropout-table", b"rounds"))
     media = {path.suffix for path in home.glob("run/wandb/offline-run-*/files/media/**/*") if path.is_file()}
     assert media == {".png", ".json"}
+
+
+def test_a_service_gets_every_row_under_the_keys_that_sweeps_and_curves_go_by(cases) -> None:
+    home, done = cases["living service"][0], cases["living service"][1].result()
+    assert (done.returncode, done.stdout, done.stderr) == (0, "the run is done\n", ""), done.stderr
+    files = [
+        (name, part)
+        for sent in json.loads((home / "streamed.json").read_text())
+        for name, part in sent.get("files", {}).items()
+    ]
+    rows = [json.loads(line) for name, part in files if name == "wandb-history.jsonl" for line in part["content"]]
+    assert [(row["_step"], row["round"], row["test/accuracy"]) for row in rows] == [(5, 5, 0.25), (10, 10, 0.5)]
+    summary = json.loads([part["content"][-1] for name, part in files if name == "wandb-summary.json"][-1])
+    assert (summary["test/accuracy"], summary["final/accuracy"]) == (0.5, 0.375)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from tqdm import tqdm
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import OutputSettings, Plain, open_folder, parsed_seeds, the_table
 from distreal_jax.experiment.proxy import MEASURED_KIND, measured_often, proxy_in
+from distreal_jax.experiment.tracked import tracked
 from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.record import (
@@ -34,7 +35,6 @@ from distreal_jax.record import (
     Section,
     conditions_picture,
     mean_interval,
-    open_tracker,
     paired_difference,
     write_report,
 )
@@ -164,14 +164,11 @@ def main(options: Options) -> None:
     uniform = uniform_beside(SearchSpace(world.network, max_rate=0.999), entries)
     output = options.output
     with open_folder(output, "carry_over", options, table=entries) as folder:
-        tracker = open_tracker(
-            output.wandb, project=output.wandb_project, name="carry_over", config=folder.settings, folder=folder.path
-        )
         bar = tqdm(total=len(conditions) * len(seeds), desc="conditions", unit="part", disable=not sys.stderr.isatty())
-        with tracker, bar:
+        with tracked(output, folder, "carry_over") as tracker, bar:
             measured = [measured_under(condition, entries, uniform, seeds, options, folder, bar) for condition in conditions]
             section = drawn(folder, measured)
-            tracker.log_image("carry_over", folder.path / "carry_over.png")
+            tracker.log_picture(folder.path / "carry_over.png")
         write_report(folder.path / "report.md", "Does the table carry over?", section)
         print(section.text)
         print(f"report: {folder.path / 'report.md'}")

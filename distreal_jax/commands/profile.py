@@ -14,12 +14,12 @@ accelerator. Give the batch size and optimiser that devices will train with.
 
 import dataclasses
 
-from distreal_jax.experiment import OutputSettings, Plain, open_folder, the_table
+from distreal_jax.experiment import OutputSettings, Plain, open_folder, the_table, tracked
 from distreal_jax.fleet.federation import Federation, TrainingSettings
 from distreal_jax.fleet.profile import ProfileSettings, StepProfile, profile_steps
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS
-from distreal_jax.record import Section, open_tracker, provenance, seconds_picture, write_report
+from distreal_jax.record import Section, provenance, seconds_picture, write_report
 from distreal_jax.record.report import markdown_table, quantity
 from distreal_jax.record.run_folder import RESULTS_KIND
 from distreal_jax.table import DropoutTable
@@ -52,10 +52,7 @@ def main(options: Options) -> None:
     federation = Federation(world, METHODS["distreal"], table, options.training)
     widths = [entry.widths for entry in table.entries]
     with open_folder(output, "profile", options, table=widths, device_name=device) as folder:
-        tracker = open_tracker(
-            output.wandb, project=output.wandb_project, name="profile", config=folder.settings, folder=folder.path
-        )
-        with tracker:
+        with tracked(output, folder, "profile") as tracker:
             profile = profile_steps(federation, options.profile)
             conditions = {
                 "training": dataclasses.asdict(options.training),
@@ -73,8 +70,8 @@ def main(options: Options) -> None:
                 [[*profile.seconds, measured.full_seconds[device]]],
                 [device],
             )
-            tracker.log_image("seconds", folder.path / "seconds.png")
-            tracker.log_artifact(folder.path / "table.json", "dropout_table", "dropout_table")
+            tracker.log_picture(folder.path / "seconds.png")
+            tracker.log_artifact(folder.path / "table.json", "dropout-table", "dropout-table")
         folder.write_part(
             "results.json", RESULTS_KIND, {"table": "table.json", "device": device, **dataclasses.asdict(profile)}
         )

@@ -22,11 +22,12 @@ from tqdm import tqdm
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import OutputSettings, Plain, PlainFlags, open_folder, parsed_list, parsed_seeds
 from distreal_jax.experiment.proxy import MEASURED_KIND, measured_often, proxy_in
+from distreal_jax.experiment.tracked import tracked
 from distreal_jax.fleet.federation import Federation, TrainingSettings
 from distreal_jax.fleet.round import Execution
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS
-from distreal_jax.record import RunFolder, Section, open_tracker, proxy_picture, write_report
+from distreal_jax.record import RunFolder, Section, proxy_picture, write_report
 from distreal_jax.record.rank_correlation import (
     Floats,
     agreement_within,
@@ -112,17 +113,14 @@ def main(options: Options) -> None:
     }
     output = options.output
     with open_folder(output, "proxy_study", options) as folder:
-        tracker = open_tracker(
-            output.wandb, project=output.wandb_project, name="proxy_study", config=folder.settings, folder=folder.path
-        )
-        with tracker:
+        with tracked(output, folder, "proxy_study") as tracker:
             measured = {
                 name: measurements(f"proxy-{settings.devices}.json", settings, vectors, options, world, folder)
                 for name, settings in proxies.items()
             }
             trained = accuracies(vectors, seeds, options, world, folder)
             section = drawn(folder, vectors, measured, trained)
-            tracker.log_image("proxy", folder.path / "proxy.png")
+            tracker.log_picture(folder.path / "proxy.png")
         write_report(folder.path / "report.md", "Is the proxy right?", section)
         print(section.text)
         print(f"report: {folder.path / 'report.md'}")

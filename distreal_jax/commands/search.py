@@ -8,7 +8,7 @@ table.
 """
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, Any
 
 from distreal_jax.experiment import (
     OutputSettings,
@@ -17,10 +17,11 @@ from distreal_jax.experiment import (
     search_dry_run,
     search_table,
     table_section,
+    tracked,
 )
 from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
-from distreal_jax.record import open_tracker, write_report
+from distreal_jax.record import write_report
 from distreal_jax.record.run_folder import RESULTS_KIND
 from distreal_jax.search import SearchSettings
 from distreal_jax.search.evaluation import check_most_entries
@@ -55,16 +56,10 @@ def main(options: Options) -> None:
         return
     print(world.network)
     with open_folder(output, "search", options) as folder:
-        tracker = open_tracker(
-            output.wandb, project=output.wandb_project, name="search", config=folder.settings, folder=folder.path
-        )
-        with tracker:
-            found = search_table(
-                world, options.training, options.search, options.progress, folder, most_entries=options.entries
-            )
-            for file in found.pictures:
-                tracker.log_image(file.removesuffix(".png"), folder.path / file)
-            tracker.log_artifact(folder.path / "table.json", "dropout_table", "dropout_table")
+        name = f"search-{options.world.model}-seed{options.search.seed}"
+        with tracked(output, folder, "search", name=name) as tracker:
+            how: Any = {"most_entries": options.entries, "tracker": tracker}
+            found = search_table(world, options.training, options.search, options.progress, folder, **how)
         front, uniform = found.hypervolumes
         results = {"table": "table.json", "entries": len(found.table.entries), "hypervolume": front, "uniform": uniform}
         folder.write_part("results.json", RESULTS_KIND, results)

@@ -26,6 +26,7 @@ from tqdm import tqdm
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import OutputSettings, Plain, open_folder, parsed_seeds
 from distreal_jax.experiment.proxy import proxy_in
+from distreal_jax.experiment.tracked import tracked
 from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.record import (
@@ -33,7 +34,6 @@ from distreal_jax.record import (
     RunFolder,
     Section,
     mean_interval,
-    open_tracker,
     paired_difference,
     rivals_picture,
     write_report,
@@ -141,14 +141,11 @@ def main(options: Options) -> None:
     arms = [arm for arm in ARMS if arm != "inner" or has_blocks]
     output = options.output
     with open_folder(output, "search_study", options, algorithm=ALGORITHM) as folder:
-        tracker = open_tracker(
-            output.wandb, project=output.wandb_project, name="search_study", config=folder.settings, folder=folder.path
-        )
         bar = tqdm(total=len(seeds) * len(arms), desc="study", unit="part", disable=not sys.stderr.isatty())
-        with tracker, bar:
+        with tracked(output, folder, "search_study") as tracker, bar:
             outcomes = [outcome for seed in seeds for outcome in outcomes_of(seed, arms, options, world, folder, bar)]
             section = drawn(folder, outcomes, arms)
-            tracker.log_image("rivals", folder.path / "rivals.png")
+            tracker.log_picture(folder.path / "rivals.png")
         write_report(folder.path / "report.md", "What a search is worth", section)
         print(section.text)
         print(f"report: {folder.path / 'report.md'}")

@@ -9,6 +9,7 @@ again; a tuning that was stopped goes on.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from distreal_jax.errors import InputError
@@ -20,6 +21,7 @@ from distreal_jax.experiment import (
     open_folder,
     parsed_list,
     parsed_seeds,
+    tracked,
 )
 from distreal_jax.experiment.tuning import Tuner, Tuning, tuned_table, tuning_table
 from distreal_jax.experiment.tuning_dry_run import tuning_dry_run
@@ -84,10 +86,31 @@ def main(options: Options) -> None:
     # More methods may come to those that are there, and more trials: what was tried stays and is gone on from.
     with open_folder(options.output, "tune", options, may_change=("methods", "trials"), **widths) as folder:
         tuner = dataclasses.replace(tuner, folder=folder)
-        tunings = [tuner.tune(method, options.trials, seeds[0], print) for method in methods]
-        section = reported(options, folder, tuner, tunings)
+        with tracked(options.output, folder, "tune") as tracker:
+            tunings = [tuner.tune(method, options.trials, seeds[0], print) for method in methods]
+            section = reported(options, folder, tuner, tunings)
+            columns = [
+                "method",
+                "trial",
+                *sorted({knob.name for tuning in tunings for knob in tuning.knobs}),
+                "validation accuracy",
+            ]
+            rows = [row for tuning in tunings for row in rows_of(tuning, columns[2:-1])]
+            tracker.log_table("tuning/trials", columns, rows)
+            tracker.summarise({f"{tuning.method.name}/validation_accuracy": tuning.best.score() for tuning in tunings})
+            tracker.log_picture(folder.path / "sensitivity.png")
+            tracker.log_artifact(folder.path / "tuned.json", "tuned-settings", "tuned-settings")
         print(section.text)
         print(f"tuned settings: {folder.path / 'tuned.json'}; report: {folder.path / 'report.md'}")
+
+
+def rows_of(tuning: Tuning, knobs: Sequence[str]) -> list[list[str | float]]:
+    """A method's trials: its name, the trial's number, the values of these knobs as text, and what it scored."""
+    name = tuning.method.name
+    return [
+        [name, index, *(str(trial.point.get(knob, "")) for knob in knobs), trial.score()]
+        for index, trial in enumerate(tuning.trials)
+    ]
 
 
 def reported(options: Options, folder: RunFolder, tuner: Tuner, tunings: list[Tuning]) -> Section:

@@ -15,6 +15,7 @@ from distreal_jax.experiment.dry_run import dry_run
 from distreal_jax.experiment.given_table import given_or_shipped, needed_table, table_of, the_table
 from distreal_jax.experiment.search_dry_run import search_dry_run
 from distreal_jax.experiment.table_search import TableSearch, search_table, table_section
+from distreal_jax.experiment.tracked import tracked
 from distreal_jax.experiment.tuning import tuned_table
 
 __all__ = [
@@ -39,5 +40,6 @@ __all__ = [
     "table_of",
     "table_section",
     "the_table",
+    "tracked",
     "tuned_table",
 ]

@@ -11,18 +11,19 @@ from distreal_jax.data.datasets import load_dataset
 from distreal_jax.errors import InputError
 from distreal_jax.experiment.command_line import OutputSettings
 from distreal_jax.experiment.sharing import shared_out
+from distreal_jax.experiment.tracked import tracked
 from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
 from distreal_jax.fleet.round import Execution
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import Method
 from distreal_jax.record.device_model import DeviceModel
+from distreal_jax.record.logged import OVER_ROUNDS, ROUND_AXIS, summary_of
 from distreal_jax.record.method_result import MethodResult
 from distreal_jax.record.pictures import accuracy_picture, costs_picture, fairness_picture, utilisation_picture
 from distreal_jax.record.recorded_run import TIERS, RecordSettings, recorded_run
 from distreal_jax.record.report import ACCURACY, COST, Section, comparison_table
 from distreal_jax.record.run_folder import RESULTS_KIND, RunFolder
 from distreal_jax.record.summary import summarise
-from distreal_jax.record.tracking import open_tracker
 from distreal_jax.table import DropoutTable
 from distreal_jax.tuning import TunedSettings
 
@@ -88,7 +89,9 @@ def compare(
     def run(federation: Federation) -> MethodResult:
         name = f"{federation.method.name}-seed{federation.world.seed}"
         with RunFolder.at(folder.path / name, _settings_of(federation, folder)) as own:
-            result = run_method(federation, record, output, own, alone=len(methods) * len(seeds) == 1)
+            result = run_method(
+                federation, record, output, own, group=folder.path.name, alone=len(methods) * len(seeds) == 1
+            )
         jax.clear_caches()  # the steps of this method's entries: memory, not time, of the next one
         return result
 
@@ -135,23 +138,36 @@ def federations(
 
 
 def run_method(
-    federation: Federation, record: RecordSettings, output: OutputSettings, folder: RunFolder, *, alone: bool = True
+    federation: Federation,
+    record: RecordSettings,
+    output: OutputSettings,
+    folder: RunFolder,
+    *,
+    group: str | None = None,
+    alone: bool = True,
 ) -> MethodResult:
-    """Runs one method in its folder, or what is left of it, with Weights & Biases beside it; `alone` as `open_tracker`."""
-    tracker = open_tracker(
-        output.wandb,
-        project=output.wandb_project,
-        name=f"{federation.method.name}-seed{federation.world.seed}",
-        config=folder.settings,
-        folder=folder.path,
-        alone=alone,
-    )
-    with tracker:
+    """Runs one method in its folder, or what is left of it, with Weights & Biases beside it.
+
+    Args:
+      federation: One method in one world.
+      record: How the run is watched.
+      output: Where Weights & Biases goes.
+      folder: Of this run.
+      group: As for `open_tracker`.
+      alone: As for `open_tracker`.
+    """
+    name = f"{federation.method.name}-seed{federation.world.seed}"
+    with tracked(output, folder, federation.method.name, name=name, group=group, alone=alone) as tracker:
+        tracker.draw_over(ROUND_AXIS, OVER_ROUNDS)
+        if federation.method.rates == "table" and output.wandb != "disabled":
+            federation.table.save(folder.path / "table.json")
+            tracker.log_artifact(folder.path / "table.json", "dropout-table", "dropout-table")
         result = recorded_run(federation, folder, record, tracker=tracker)
+        tracker.summarise(summary_of(result))
         accuracy_picture(
             folder.path / "accuracy.png", {result.method: [(result.times, result.accuracies)]}, score=result.score_name
         )
-        tracker.log_image("accuracy", folder.path / "accuracy.png")
+        tracker.log_picture(folder.path / "accuracy.png")
     return result
 
 

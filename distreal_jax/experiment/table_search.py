@@ -10,10 +10,12 @@ from tqdm import tqdm
 from distreal_jax.experiment.proxy import proxy_in
 from distreal_jax.fleet.federation import UNIFORM_RATES, TrainingSettings
 from distreal_jax.fleet.world import World
+from distreal_jax.record.logged import SEARCH_AXIS, SEARCH_KEYS, generation_row
 from distreal_jax.record.pictures import Front, front_picture, hypervolume_picture, rates_heatmap
 from distreal_jax.record.provenance import provenance
 from distreal_jax.record.report import Section, markdown_table
 from distreal_jax.record.run_folder import RunFolder
+from distreal_jax.record.tracking import Tracker
 from distreal_jax.search import SearchSettings, search
 from distreal_jax.search.evaluation import Generation, check_most_entries
 from distreal_jax.search.progress import ProgressSettings, describe
@@ -47,6 +49,7 @@ def search_table(
     *,
     most_entries: int = 12,
     name: str = "table.json",
+    tracker: Tracker | None = None,
 ) -> TableSearch:
     """Searches a table for a world's network on its training data and saves it in the folder.
 
@@ -58,11 +61,14 @@ def search_table(
       folder: Gets the table, the pictures and `search_checkpoint.json`; a search that was stopped goes on from there.
       most_entries: Of the table, at least 2; a device compiles one training step for each.
       name: File name of the table.
+      tracker: Weights & Biases beside the files: every generation, the front, the table and the pictures.
 
     Raises:
       InputError: As `search` and `Progress`; or `most_entries` below 2, before anything is measured.
     """
     check_most_entries(most_entries)
+    tracker = tracker or Tracker(None)
+    tracker.draw_over(SEARCH_AXIS, SEARCH_KEYS)
     uniform_widths = [entry.widths for entry in DropoutTable.uniform(world.network, UNIFORM_RATES).entries]
     measured = proxy_in(world, training, progress_settings, seed=settings.seed)
     bar = tqdm(total=settings.generations, desc="search", unit="generation", disable=not sys.stderr.isatty())
@@ -71,6 +77,7 @@ def search_table(
         if bar.n == 0:
             bar.initial = generation.index  # of a search that goes on: the time left is by what was done now
         bar.n = generation.index + 1
+        tracker.log(generation_row(generation), generation.index)
         bar.set_postfix(hypervolume=f"{generation.hypervolume:.4f}", evaluated=generation.evaluated)
 
     checkpoint = folder.path / "search_checkpoint.json"
@@ -97,7 +104,28 @@ def search_table(
     uniform = tuple(fresh[widths] for widths in uniform_widths)
     table.save(folder.path / name)
     pictures = _draw(folder.path, table, uniform, [generation.hypervolume for generation in found.history])
-    return TableSearch(table, uniform, (found.hypervolume(), found.hypervolume(uniform)), pictures)
+    result = TableSearch(table, uniform, (found.hypervolume(), found.hypervolume(uniform)), pictures)
+    _log(tracker, result, folder.path / name)
+    return result
+
+
+def _log(tracker: Tracker, found: TableSearch, file: Path) -> None:
+    """What a finished search leaves in Weights & Biases beside its generations."""
+    kinds = ((found.table.entries, "searched"), (found.uniform, "one rate for all layers"))
+    columns = ["MACs share", "progress", "standard error", "kind", "filters kept"]
+    rows = [
+        [entry.macs / found.table.full_macs, entry.progress, entry.progress_stderr, kind, " ".join(map(str, entry.widths))]
+        for entries, kind in kinds
+        for entry in entries
+    ]
+    tracker.log_table("search/front", columns, rows)
+    front, uniform = found.hypervolumes
+    tracker.summarise(
+        {"final/hypervolume": front, "final/hypervolume_of_one_rate": uniform, "final/entries": len(kinds[0][0])}
+    )
+    for picture in found.pictures:
+        tracker.log_picture(file.parent / picture)
+    tracker.log_artifact(file, "dropout-table", "dropout-table")
 
 
 def table_section(found: TableSearch) -> Section:

@@ -20,6 +20,7 @@ from distreal_jax.record.checkpoint import Checkpoints
 from distreal_jax.record.divergence import divergence
 from distreal_jax.record.interruption import uninterrupted
 from distreal_jax.record.json_values import json_value
+from distreal_jax.record.logged import round_row
 from distreal_jax.record.method_result import MethodResult
 from distreal_jax.record.run_folder import RunFolder
 from distreal_jax.record.tracking import Tracker
@@ -156,6 +157,7 @@ def recorded_run(
         folder.say_what_changed()
     folder.restore_metrics(name, counted.records)
     told = counted.divergence is not None
+    split = "validation" if "test" in federation.world.also_on else "test"
     accuracy: Scores | None = None
     progress = tqdm(
         total=rounds,
@@ -183,10 +185,10 @@ def recorded_run(
                     folder.append_metrics(name, record)
                     if (done // settings.eval_every) % settings.checkpoint_every == 0 or done == rounds or stops:
                         checkpoints.save(done, server, dataclasses.asdict(counted))
-                tracker.log(record, done)
+                tracker.log(round_row(record, split, federation.world.task.score_name), done)
                 if counted.divergence is not None and not told:
                     told = True
-                    tracker.note("divergence", counted.divergence)
+                    tracker.summarise({"divergence": counted.divergence})
                     tqdm.write(counted.divergence, file=sys.stderr)  # above a bar that is on the screen
                 progress.set_postfix(accuracy=f"{accuracy.accuracy:.3f}", refresh=False)
             progress.update()

@@ -8,10 +8,11 @@ the host to a process of W&B's own, so that a round does not wait for it.
 import contextlib
 import functools
 import os
+import re
 import secrets
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
@@ -30,6 +31,7 @@ INIT_SECONDS = 20.0
 FINISH_SECONDS = 60.0
 
 _RUN_ID = "wandb_run_id"
+_TAG = 64  # characters that W&B takes
 _RUN_ID_VARIABLE = "WANDB_RUN_ID"
 
 # Set when the service could not be used: the next runs of this process (a comparison has many) neither wait nor say so.
@@ -43,6 +45,9 @@ def open_tracker(
     name: str,
     config: Mapping[str, Any],
     folder: Path,
+    job: str | None = None,
+    group: str | None = None,
+    tags: Sequence[str] = (),
     alone: bool = True,
     init_seconds: float = INIT_SECONDS,
     finish_seconds: float = FINISH_SECONDS,
@@ -59,6 +64,9 @@ def open_tracker(
       name: What the run is called in it.
       config: The run's settings.
       folder: The run folder.
+      job: What kind of run it is: the method, or `search`.
+      group: Runs that belong together, such as those of a comparison.
+      tags: To find it by; W&B takes up to 64 characters of each.
       alone: False: this is one of several runs of a command, so that an id in the environment (`WANDB_RUN_ID`) can't be
         theirs; it names their group.
       init_seconds: How long to wait for the service at the start.
@@ -80,7 +88,10 @@ def open_tracker(
         name=name,
         config=config,
         folder=folder,
-        group=None if alone else os.environ.get(_RUN_ID_VARIABLE),
+        job=job,
+        group=group if alone else os.environ.get(_RUN_ID_VARIABLE, group),
+        tags=[tag[:_TAG] for tag in dict.fromkeys(tags) if tag],
+        alone=alone,
         init_seconds=init_seconds,
         finish_seconds=finish_seconds,
     )
@@ -123,17 +134,27 @@ class Tracker:
         """
         self._attempt(lambda run: run.log(dict(metrics), step=step))
 
-    def note(self, key: str, text: str) -> None:
-        """Keeps a text in the summary of the run."""
-        self._attempt(lambda run: run.summary.update({key: text}))
+    def draw_over(self, axis: str, keys: Iterable[str]) -> None:
+        """Says that curves of these keys, which may end in `*`, are drawn over another key, such as `round`."""
 
-    def log_image(self, key: str, path: Path, step: int | None = None) -> None:
-        """Logs a picture file."""
+        def define(run: "wandb.Run") -> None:
+            run.define_metric(axis)
+            for key in keys:
+                run.define_metric(key, step_metric=axis)
+
+        self._attempt(define)
+
+    def summarise(self, values: Mapping[str, Any]) -> None:
+        """Keeps numbers and texts in the summary of the run."""
+        self._attempt(lambda run: run.summary.update(dict(values)))
+
+    def log_picture(self, path: Path, step: int | None = None) -> None:
+        """Logs a picture file under `pictures/` and its name, where it can't take the place of a number."""
 
         def log(run: "wandb.Run") -> None:
             import wandb
 
-            run.log({key: wandb.Image(str(path))}, step=step)
+            run.log({f"pictures/{path.stem}": wandb.Image(str(path))}, step=step)
 
         self._attempt(log)
 
@@ -148,8 +169,15 @@ class Tracker:
         self._attempt(log)
 
     def log_artifact(self, path: Path, name: str, kind: str) -> None:
-        """Keeps a file, such as the dropout table, as an artifact of this kind (`dropout-table`)."""
-        self._attempt(lambda run: run.log_artifact(str(path), name=name, type=kind))
+        """Keeps a file as an artifact.
+
+        Args:
+          path: The file.
+          name: Of the artifact; what W&B doesn't take in it is replaced by a dash.
+          kind: `dropout-table` or `tuned-settings`.
+        """
+        allowed = re.sub(r"[^\w.-]+", "-", name)
+        self._attempt(lambda run: run.log_artifact(str(path), name=allowed, type=kind))
 
     def finish(self, exit_code: int = 0) -> None:
         """Sends what is left, for a bounded time. Later calls do nothing."""
@@ -183,7 +211,10 @@ def _start(
     name: str,
     config: Mapping[str, Any],
     folder: Path,
+    job: str | None,
     group: str | None,
+    tags: Sequence[str],
+    alone: bool,
     init_seconds: float,
     finish_seconds: float,
 ) -> "wandb.Run":
@@ -207,8 +238,10 @@ def _start(
         name=name,
         config=json_value(config),
         dir=folder,
+        job_type=job,
         group=group,
-        id=_run_id(folder, group is None),
+        tags=tags,
+        id=_run_id(folder, alone),
         resume="allow" if mode == "online" else None,
         reinit="create_new",
         settings=quiet,
