@@ -51,13 +51,13 @@ def started(script: str, *options: str, flags: str | None = QUICK, programs: Pat
     environment |= {"XLA_FLAGS": flags} if flags else {}
     if programs is not None:
         environment |= {"JAX_COMPILATION_CACHE_DIR": str(programs), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    command = [sys.executable, f"experiments/{script}.py", *options]
+    command = [sys.executable, f"experiments/{script}.py", *options, "--quiet"]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
 
 
 def finished(process: "subprocess.Popen[str]") -> str:
-    """What a process that went well printed; on stderr, where no terminal watches, it says nothing."""
+    """What a process that went well printed; with `--quiet` and without a terminal it says nothing on stderr."""
     out, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, error
     assert error == ""

@@ -61,7 +61,7 @@ def start(scratch: Path) -> Start:
 
     def start(command: list[str], out: Path) -> subprocess.Popen[str]:
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        arguments = [sys.executable, *command, "--out", str(out)]
+        arguments = [sys.executable, *command, "--out", str(out), "--quiet"]
         return subprocess.Popen(arguments, cwd=ROOT, env=os.environ | cache, **pipes)
 
     return start

@@ -16,7 +16,6 @@ an entry is used again. Finished parts are not run again.
 """
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -24,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from distreal_jax.errors import InputError
-from distreal_jax.experiment import OutputSettings, Plain, open_folder, parsed_seeds, the_table
+from distreal_jax.experiment import OutputSettings, Plain, PlainFlags, open_folder, parsed_seeds, the_table
 from distreal_jax.experiment.proxy import MEASURED_KIND, measured_often, proxy_in
 from distreal_jax.experiment.tracked import tracked
 from distreal_jax.fleet.federation import TrainingSettings
@@ -52,6 +51,7 @@ from distreal_jax.search.front import area_below
 from distreal_jax.search.progress import ProgressSettings
 from distreal_jax.search.space import Widths
 from distreal_jax.settings import COUNT, STEPS
+from distreal_jax.signs import bar as progress_bar
 
 HEADINGS = "measured,area below the table,below one rate,difference,order of entries,of all at equal cost,dominated,clearly"
 
@@ -73,7 +73,7 @@ class Options:
     world: Plain[WorldSettings] = WorldSettings()
     training: Plain[TrainingSettings] = TrainingSettings()
     progress: ProgressSettings = ProgressSettings(held_out=500)
-    output: Plain[OutputSettings] = OutputSettings()
+    output: PlainFlags[OutputSettings] = OutputSettings()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +164,7 @@ def main(options: Options) -> None:
     uniform = uniform_beside(SearchSpace(world.network, max_rate=0.999), entries)
     output = options.output
     with open_folder(output, "carry_over", options, table=entries) as folder:
-        bar = tqdm(total=len(conditions) * len(seeds), desc="conditions", unit="part", disable=not sys.stderr.isatty())
+        bar = progress_bar(total=len(conditions) * len(seeds), desc="conditions", unit="part")
         with tracked(output, folder, "carry_over") as tracker, bar:
             measured = [measured_under(condition, entries, uniform, seeds, options, folder, bar) for condition in conditions]
             section = drawn(folder, measured)

@@ -70,7 +70,7 @@ class Options:
     world: Plain[WorldSettings] = WorldSettings()
     training: Plain[TrainingSettings] = TrainingSettings()
     record: PlainFlags[RecordSettings] = RecordSettings()
-    output: Plain[OutputSettings] = OutputSettings()
+    output: PlainFlags[OutputSettings] = OutputSettings()
     share: bool = False
     """Share out the runs among all processes that are started with this command, on any machines that see the folder."""
     dry_run: bool = False

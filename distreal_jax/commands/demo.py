@@ -41,7 +41,7 @@ class Options:
     search: SearchSettings = SearchSettings(population=24, generations=8)
     progress: ProgressSettings = ProgressSettings(rounds=2, devices=8, held_out=300, sizes=1)
     record: PlainFlags[RecordSettings] = RecordSettings(eval_every=3)
-    output: Plain[OutputSettings] = OutputSettings(out=Path("runs/quickstart"))
+    output: PlainFlags[OutputSettings] = OutputSettings(out=Path("runs/quickstart"))
 
 
 def main(options: Options) -> None:

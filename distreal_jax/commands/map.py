@@ -53,7 +53,7 @@ class Options:
     world: Plain[WorldSettings] = WorldSettings()
     training: Plain[TrainingSettings] = TrainingSettings(rounds=60)
     record: PlainFlags[RecordSettings] = RecordSettings(eval_every=10)
-    output: Plain[OutputSettings] = OutputSettings()
+    output: PlainFlags[OutputSettings] = OutputSettings()
 
 
 @dataclasses.dataclass(frozen=True)

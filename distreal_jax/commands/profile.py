@@ -14,7 +14,7 @@ accelerator. Give the batch size and optimiser that devices will train with.
 
 import dataclasses
 
-from distreal_jax.experiment import OutputSettings, Plain, open_folder, the_table, tracked
+from distreal_jax.experiment import OutputSettings, Plain, PlainFlags, open_folder, the_table, tracked
 from distreal_jax.fleet.federation import Federation, TrainingSettings
 from distreal_jax.fleet.profile import ProfileSettings, StepProfile, profile_steps
 from distreal_jax.fleet.world import World, WorldSettings
@@ -38,7 +38,7 @@ class Options:
     profile: Plain[ProfileSettings] = dataclasses.field(default_factory=ProfileSettings)
     world: Plain[WorldSettings] = WorldSettings(partition="iid")
     training: Plain[TrainingSettings] = TrainingSettings()
-    output: Plain[OutputSettings] = OutputSettings()
+    output: PlainFlags[OutputSettings] = OutputSettings()
 
 
 def main(options: Options) -> None:

@@ -11,13 +11,11 @@ against the federations: over all, and at equal cost, which is what a search dec
 """
 
 import dataclasses
-import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import OutputSettings, Plain, PlainFlags, open_folder, parsed_list, parsed_seeds
@@ -44,6 +42,7 @@ from distreal_jax.search import SearchSpace
 from distreal_jax.search.design import DesignedVector, designed_vectors, shape_name, shapes_of
 from distreal_jax.search.progress import ProgressSettings
 from distreal_jax.settings import Within, check_settings
+from distreal_jax.signs import bar as progress_bar
 from distreal_jax.table import DropoutTable
 
 STATISTICS = {
@@ -80,7 +79,7 @@ class Options:
     training: Plain[TrainingSettings] = TrainingSettings(rounds=24)
     progress: ProgressSettings = ProgressSettings(held_out=500)
     record: PlainFlags[RecordSettings] = RecordSettings(eval_every=2)
-    output: Plain[OutputSettings] = OutputSettings()
+    output: PlainFlags[OutputSettings] = OutputSettings()
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -149,7 +148,7 @@ def accuracies(
 ) -> Floats:
     """Test accuracy of the federations that train with each vector, [seeds, vectors]; each has a folder of its own."""
     final = np.zeros((len(seeds), len(vectors)))
-    bar = tqdm(total=final.size, desc="federations", unit="run", disable=not sys.stderr.isatty())
+    bar = progress_bar(total=final.size, desc="federations", unit="run")
     with bar:
         for row, seed in zip(final, seeds, strict=True):
             world = first if seed == first.seed else World.make(options.world, seed, first.dataset)

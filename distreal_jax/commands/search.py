@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from distreal_jax.experiment import (
     OutputSettings,
     Plain,
+    PlainFlags,
     open_folder,
     search_dry_run,
     search_table,
@@ -37,7 +38,7 @@ class Options:
     training: Plain[TrainingSettings] = TrainingSettings()
     progress: ProgressSettings = ProgressSettings()
     search: SearchSettings = SearchSettings()
-    output: Plain[OutputSettings] = OutputSettings()
+    output: PlainFlags[OutputSettings] = OutputSettings()
     entries: Annotated[int, STEPS] = 12
     """Most entries of the table; a device compiles one training step for each."""
     dry_run: bool = False

@@ -16,7 +16,6 @@ any choice. Finished parts are not run again, and a search that was stopped goes
 """
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -24,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from distreal_jax.errors import InputError
-from distreal_jax.experiment import OutputSettings, Plain, open_folder, parsed_seeds
+from distreal_jax.experiment import OutputSettings, Plain, PlainFlags, open_folder, parsed_seeds
 from distreal_jax.experiment.proxy import proxy_in
 from distreal_jax.experiment.tracked import tracked
 from distreal_jax.fleet.federation import TrainingSettings
@@ -56,6 +55,7 @@ from distreal_jax.search.evaluation import EvaluatedVectors
 from distreal_jax.search.front import area_below
 from distreal_jax.search.nsga2 import ALGORITHM
 from distreal_jax.search.progress import Progress, ProgressSettings, describe
+from distreal_jax.signs import bar as progress_bar
 
 SEARCH = "nsga2"
 PART_KIND = "distreal_jax outcome of a search"
@@ -78,7 +78,7 @@ class Options:
     training: Plain[TrainingSettings] = TrainingSettings()
     progress: ProgressSettings = ProgressSettings(held_out=500)
     search: SearchSettings = SearchSettings(population=16, generations=8)
-    output: Plain[OutputSettings] = OutputSettings()
+    output: PlainFlags[OutputSettings] = OutputSettings()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +141,7 @@ def main(options: Options) -> None:
     arms = [arm for arm in ARMS if arm != "inner" or has_blocks]
     output = options.output
     with open_folder(output, "search_study", options, algorithm=ALGORITHM) as folder:
-        bar = tqdm(total=len(seeds) * len(arms), desc="study", unit="part", disable=not sys.stderr.isatty())
+        bar = progress_bar(total=len(seeds) * len(arms), desc="study", unit="part")
         with tracked(output, folder, "search_study") as tracker, bar:
             outcomes = [outcome for seed in seeds for outcome in outcomes_of(seed, arms, options, world, folder, bar)]
             section = drawn(folder, outcomes, arms)

@@ -57,7 +57,7 @@ class Options:
     world: Plain[WorldSettings] = WorldSettings(availability="redrawn:0.02,0.2,3")
     training: Plain[TrainingSettings] = TrainingSettings(rounds=60)
     record: PlainFlags[RecordSettings] = RecordSettings(eval_every=4)
-    output: Plain[OutputSettings] = OutputSettings()
+    output: PlainFlags[OutputSettings] = OutputSettings()
 
 
 def main(options: Options) -> None:

@@ -52,7 +52,7 @@ class Options:
     world: Plain[WorldSettings] = WorldSettings()
     training: Plain[TrainingSettings] = TrainingSettings()
     record: PlainFlags[RecordSettings] = RecordSettings()
-    output: Plain[OutputSettings] = OutputSettings()
+    output: PlainFlags[OutputSettings] = OutputSettings()
     dry_run: bool = False
     """Print what would be done, what it costs and about how long it takes, and write nothing."""
 

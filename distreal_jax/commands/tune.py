@@ -16,6 +16,7 @@ from distreal_jax.errors import InputError
 from distreal_jax.experiment import (
     OutputSettings,
     Plain,
+    PlainFlags,
     given_or_shipped,
     needed_table,
     open_folder,
@@ -33,6 +34,7 @@ from distreal_jax.record import RunFolder, Section, provenance, sensitivity_pict
 from distreal_jax.record.json_values import json_value
 from distreal_jax.record.recorded_run import RecordSettings
 from distreal_jax.settings import Within
+from distreal_jax.signs import say
 from distreal_jax.table import DropoutTable
 from distreal_jax.tuning import TunedSettings
 
@@ -59,7 +61,7 @@ class Options:
     world: Plain[WorldSettings] = WorldSettings(validation=0.2)
     training: Plain[TrainingSettings] = TrainingSettings()
     record: Plain[RecordSettings] = RecordSettings()
-    output: Plain[OutputSettings] = OutputSettings()
+    output: PlainFlags[OutputSettings] = OutputSettings()
     dry_run: bool = False
     """Print how many trials there would be, what they cost and about how long they take, and write nothing."""
 
@@ -87,7 +89,7 @@ def main(options: Options) -> None:
     with open_folder(options.output, "tune", options, may_change=("methods", "trials"), **widths) as folder:
         tuner = dataclasses.replace(tuner, folder=folder)
         with tracked(options.output, folder, "tune") as tracker:
-            tunings = [tuner.tune(method, options.trials, seeds[0], print) for method in methods]
+            tunings = [tuner.tune(method, options.trials, seeds[0], say) for method in methods]
             section = reported(options, folder, tuner, tunings)
             columns = [
                 "method",

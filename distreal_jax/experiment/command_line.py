@@ -26,6 +26,7 @@ from distreal_jax.record.interruption import STOPPING
 from distreal_jax.record.json_values import settings_hash
 from distreal_jax.record.run_folder import RunFolder
 from distreal_jax.settings import SEEDS, check_settings
+from distreal_jax.signs import said_on_stderr, say
 
 Options = TypeVar("Options")
 Settings = TypeVar("Settings")
@@ -53,11 +54,13 @@ class OutputSettings:
       out: The folder; without it runs/NAME-HASH, so that other settings go elsewhere.
       wandb: Weights & Biases beside the files: disabled, offline, or online.
       wandb_project: Project there.
+      quiet: Say nothing on the way, only what comes out.
     """
 
     out: Path | None = None
     wandb: Literal["disabled", "offline", "online"] = "disabled"
     wandb_project: str = "distreal_jax"
+    quiet: bool = False
 
 
 def run_command(main: Callable[[Options], None], options: type[Options] | Options) -> None:
@@ -76,7 +79,11 @@ def run_command(main: Callable[[Options], None], options: type[Options] | Option
         with _interrupted_by_signals(), _while_somebody_reads():
             given = parsed(options)
             prepare_jax()
-            main(given)
+            quiet = getattr(getattr(given, "output", None), "quiet", False)
+            with said_on_stderr(quiet=quiet):
+                if sys.stderr.isatty():  # elsewhere the first line says where the folder is
+                    say("preparing data and network")
+                main(given)
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
@@ -202,6 +209,7 @@ def open_folder(
         settings["own_code"] = own_code()
     path = output.out or Path("runs") / f"{name}-{settings_hash(settings)}"
     folder = RunFolder.at(path, settings, may_change=may_change if output.out else (), wait=shared)
+    say(f"folder: {path}{', which goes on' if folder.resumed else ''}")
     if shared:
         folder.let_go()
     return folder

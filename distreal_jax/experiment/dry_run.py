@@ -16,6 +16,7 @@ from tqdm import tqdm
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.record.recorded_run import Counted, RecordSettings
 from distreal_jax.record.report import markdown_table, quantity
+from distreal_jax.signs import duration
 from distreal_jax.table import DropoutTable, TableEntry
 
 _TIMED_ROUNDS = 3  # chosen by us: the first ones compile, the last one is timed
@@ -200,10 +201,3 @@ def _time(plans: Sequence[Forecast], speed: Speed, federation: Federation, recor
         f"{duration(training)} of training, {duration(evaluating)} for {evaluations} evaluations. "
         "Estimated from the cheapest entry and the full network, measured just now."
     )
-
-
-def duration(seconds: float) -> str:
-    """A time in the unit that a person would take."""
-    if seconds < 90:
-        return f"{seconds:.2g} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

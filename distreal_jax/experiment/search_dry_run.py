@@ -5,7 +5,6 @@ import time
 import jax
 import numpy as np
 
-from distreal_jax.experiment.dry_run import duration
 from distreal_jax.experiment.proxy import proxy_in
 from distreal_jax.fleet.federation import UNIFORM_RATES, TrainingSettings
 from distreal_jax.fleet.world import World
@@ -13,6 +12,7 @@ from distreal_jax.record.report import quantity
 from distreal_jax.search import SearchSettings, SearchSpace
 from distreal_jax.search.nsga2 import first_vectors
 from distreal_jax.search.progress import ProgressSettings
+from distreal_jax.signs import duration
 from distreal_jax.table import DropoutTable
 from distreal_jax.tracing import TracedNetwork
 

@@ -1,11 +1,8 @@
 """A recorded search: the dropout table, its pictures, and a checkpoint of each generation."""
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-from tqdm import tqdm
 
 from distreal_jax.experiment.proxy import proxy_in
 from distreal_jax.fleet.federation import UNIFORM_RATES, TrainingSettings
@@ -19,6 +16,7 @@ from distreal_jax.record.tracking import Tracker
 from distreal_jax.search import SearchSettings, search
 from distreal_jax.search.evaluation import Generation, check_most_entries
 from distreal_jax.search.progress import ProgressSettings, describe
+from distreal_jax.signs import Pace, bar, say
 from distreal_jax.table import DropoutTable, TableEntry
 
 
@@ -71,19 +69,31 @@ def search_table(
     tracker.draw_over(SEARCH_AXIS, SEARCH_KEYS)
     uniform_widths = [entry.widths for entry in DropoutTable.uniform(world.network, UNIFORM_RATES).entries]
     measured = proxy_in(world, training, progress_settings, seed=settings.seed)
-    bar = tqdm(total=settings.generations, desc="search", unit="generation", disable=not sys.stderr.isatty())
+    progress_bar = bar(total=settings.generations, desc="search", unit="generation")
+    pace = Pace(settings.generations)
+    say(
+        f"search: {settings.generations} generations of {settings.population} vectors, each measured by a short training; "
+        "the first generations compile"
+    )
 
     def told(generation: Generation) -> None:
-        if bar.n == 0:
-            bar.initial = generation.index  # of a search that goes on: the time left is by what was done now
-        bar.n = generation.index + 1
+        done = generation.index + 1
+        if progress_bar.n == 0:
+            progress_bar.initial = generation.index  # of a search that goes on: the time left is by what was done now
         tracker.log(generation_row(generation), generation.index)
-        bar.set_postfix(hypervolume=f"{generation.hypervolume:.4f}", evaluated=generation.evaluated)
+        parts = [
+            f"search: generation {done} of {settings.generations}",
+            f"hypervolume {generation.hypervolume:.4f}",
+            f"{generation.evaluated:,} vectors so far",
+            pace.left(done),
+        ]
+        say(", ".join(part for part in parts if part))
+        progress_bar.update(done - progress_bar.n)
 
     checkpoint = folder.path / "search_checkpoint.json"
     if checkpoint.exists():
         folder.say_what_changed()
-    with bar:
+    with progress_bar:
         found = search(
             world.network,
             measured,

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from distreal_jax.experiment.dry_run import Speed, duration, measured_speed
+from distreal_jax.experiment.dry_run import Speed, measured_speed
 from distreal_jax.experiment.tuning import Tuner, rounds_of
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.methods import Method
 from distreal_jax.record.report import markdown_table
+from distreal_jax.signs import duration
 from distreal_jax.tuning import knobs_of
 
 _PLANNED = 4  # rounds that stand for all, chosen by us

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import sys
+import time
 from typing import Annotated, Any
 
 import jax
@@ -25,10 +26,12 @@ from distreal_jax.record.method_result import MethodResult
 from distreal_jax.record.run_folder import RunFolder
 from distreal_jax.record.tracking import Tracker
 from distreal_jax.settings import COUNT, SECONDS, check_settings
+from distreal_jax.signs import Pace, bar, duration, say
 
 RESULT = "result.json"
 _RESULT_KIND = "distreal_jax result"
 TIERS = ("weakest third", "middle third", "strongest third")
+_WORTH_A_WORD = 3.0  # seconds of a first round, chosen by us
 _TIER_ROUNDS = 20  # rounds over which a device's mean availability is taken for its tier, chosen by us
 
 
@@ -159,20 +162,20 @@ def recorded_run(
     told = counted.divergence is not None
     split = "validation" if "test" in federation.world.also_on else "test"
     accuracy: Scores | None = None
-    progress = tqdm(
-        total=rounds,
-        initial=begin,
-        desc=f"{federation.method.name} (seed {federation.world.seed})",
-        unit="round",
-        disable=not sys.stderr.isatty(),
-    )
+    name_of_run = f"{federation.method.name} (seed {federation.world.seed})"
+    progress = bar(total=rounds, initial=begin, desc=name_of_run, unit="round")
+    pace = Pace(rounds)
     pending: list[RoundResult] = []
+    _say_what_begins(name_of_run, federation, begin)
     with progress:
         for index in range(begin, rounds):
             if counted.divergence is not None and settings.stop_on_divergence:
                 break
             plan, work = federation.plan(index)
+            started = time.monotonic()
             server, result = federation.run_round(server, work, index)
+            if index == begin and time.monotonic() - started > _WORTH_A_WORD:
+                say(f"{name_of_run}: first round after {duration(time.monotonic() - started)}, most of them compiling")
             pending.append(result)
             counted.add(federation, plan)
             done = index + 1
@@ -185,6 +188,7 @@ def recorded_run(
                     folder.append_metrics(name, record)
                     if (done // settings.eval_every) % settings.checkpoint_every == 0 or done == rounds or stops:
                         checkpoints.save(done, server, dataclasses.asdict(counted))
+                say(_evaluation(name_of_run, record, rounds, federation.world.task.score_name, pace.left(done)))
                 tracker.log(round_row(record, split, federation.world.task.score_name), done)
                 if counted.divergence is not None and not told:
                     told = True
@@ -196,6 +200,25 @@ def recorded_run(
     outcome = _result(federation, server.params, counted, accuracy)
     folder.write_part(RESULT, _RESULT_KIND, outcome.to_json())
     return outcome
+
+
+def _say_what_begins(name: str, federation: Federation, begin: int) -> None:
+    training, programs = federation.training, len(federation.table.entries) if federation.execution == "compact" else 1
+    say(
+        f"{name}: rounds {begin + 1:,} to {training.rounds:,}, each of {training.devices_per_round:,} of "
+        f"{federation.world.devices:,} devices; up to {programs} programs to compile first, or to read from the cache"
+    )
+
+
+def _evaluation(name: str, record: dict[str, Any], rounds: int, score: str, left: str) -> str:
+    """An evaluation in one line."""
+    parts = [
+        f"{name}: round {record['round']:,} of {rounds:,}",
+        f"{score} {record['accuracy']:.3f}",
+        f"{record['simulated_seconds']:,.0f} simulated seconds",
+        left,
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def _finished(federation: Federation, folder: RunFolder, settings: RecordSettings) -> MethodResult | None:

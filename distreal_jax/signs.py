@@ -1,0 +1,75 @@
+"""Signs of life: lines on the logger `distreal_jax`, and bars where a terminal watches.
+
+A library is silent until its user asks, as Python's logging has it. The commands ask, unless they are given `--quiet`:
+
+    logging.getLogger("distreal_jax").setLevel(logging.INFO)
+"""
+
+import contextlib
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from tqdm import tqdm
+
+LOG = logging.getLogger("distreal_jax")
+
+
+def say(line: str) -> None:
+    """Says what is being done."""
+    LOG.info(line)
+
+
+def bar(**options: Any) -> "tqdm[Any]":
+    """A bar of tqdm's, on a terminal and where lines are said."""
+    return tqdm(**options, disable=not (sys.stderr.isatty() and LOG.isEnabledFor(logging.INFO)))
+
+
+@contextlib.contextmanager
+def said_on_stderr(*, quiet: bool) -> Iterator[None]:
+    """Inside, what is said appears on stderr, above bars that are on the screen; or, if quiet, is not said at all."""
+    handler, level, propagate = _AboveBars(), LOG.level, LOG.propagate
+    LOG.addHandler(handler)
+    LOG.propagate = False  # or libraries that log by themselves would say everything once more
+    LOG.setLevel(logging.WARNING if quiet else logging.INFO)
+    try:
+        yield
+    finally:
+        LOG.removeHandler(handler)
+        LOG.setLevel(level)
+        LOG.propagate = propagate
+
+
+class _AboveBars(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+class Pace:
+    """How long the rest of something takes, by how long its parts took; compiling, in the first parts, is left out.
+
+    Args:
+      total: Parts in all.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._settled: tuple[int, float] | None = None  # parts, and when they were done
+
+    def left(self, done: int) -> str:
+        """In words, after so many parts: "12 s left"; empty where nothing is left, or nothing is known yet."""
+        now, known = time.monotonic(), self._settled
+        if known is None:
+            self._settled = (done, now)
+        if done >= self.total or known is None:
+            return ""
+        return f"about {duration((self.total - done) * (now - known[1]) / max(done - known[0], 1))} left"
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that a person would take."""
+    if seconds < 90:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

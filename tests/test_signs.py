@@ -1,0 +1,54 @@
+"""What a person sees while something runs: lines and bars if a command asks, nothing from the library itself."""
+
+import logging
+import sys
+from typing import Any
+
+import pytest
+
+from distreal_jax.signs import Pace, bar, duration, said_on_stderr, say
+
+
+def test_the_library_is_silent_until_somebody_asks(capsys: pytest.CaptureFixture[str]) -> None:
+    say("of the library")
+    with said_on_stderr(quiet=False):
+        say("of a command")
+    with said_on_stderr(quiet=True):
+        say("of a quiet command")
+    say("after it")
+    assert capsys.readouterr() == ("", "of a command\n")
+
+
+def test_a_line_is_said_once_where_other_libraries_log_too(capsys: pytest.CaptureFixture[str]) -> None:
+    root, other = logging.getLogger(), logging.StreamHandler(sys.stderr)
+    root.addHandler(other)
+    try:
+        with said_on_stderr(quiet=False):
+            say("once")
+    finally:
+        root.removeHandler(other)
+    assert capsys.readouterr().err == "once\n"
+
+
+def test_there_is_a_bar_on_a_terminal_alone_and_none_if_quiet(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def shown(quiet: bool) -> bool:
+        with said_on_stderr(quiet=quiet), bar(total=3) as progress:
+            return not progress.disable
+
+    assert not shown(quiet=False)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert shown(quiet=False) and not shown(quiet=True)
+    assert not bar(total=3).n
+
+
+def test_seconds_left_are_by_the_pace_after_the_first_part_which_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([100.0, 110.0, 130.0])
+    monkeypatch.setattr("distreal_jax.signs.time.monotonic", lambda: next(clock))
+    pace = Pace(20)
+    assert pace.left(5) == ""  # took any time, to compile
+    assert pace.left(10) == "about 20 s left"  # 2 s a part
+    assert pace.left(20) == ""
+
+
+def test_a_time_is_in_the_unit_that_a_person_would_take() -> None:
+    assert [duration(seconds) for seconds in (0.031, 12.4, 240.0, 7200.0)] == ["0.031 s", "12 s", "4 min", "2.0 h"]
