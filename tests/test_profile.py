@@ -1,7 +1,9 @@
 """Claims about what an entry costs on a device: what is measured and kept, and that devices choose by it where asked to."""
 
 import dataclasses
+import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,12 +12,12 @@ import pytest
 
 from distreal_jax.availability import make_availability
 from distreal_jax.availability.segments import Integers, Segments
-from distreal_jax.commands import profile
+from distreal_jax.commands import profile as commands_profile
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import OutputSettings
 from distreal_jax.experiment.comparison import table_settings
 from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
-from distreal_jax.fleet.profile import ProfileSettings, profile_steps
+from distreal_jax.fleet.profile import ProfileSettings, StepProfile, profile_steps
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS, method_named
 from distreal_jax.record.recorded_run import Counted
@@ -47,11 +49,11 @@ def profiled(world: World, tmp_path_factory: pytest.TempPathFactory) -> Profiled
     DropoutTable.from_widths(world.network, [NARROW, MIDDLE], progress=[0.1, 0.2], provenance={"seed": 3}).save(path)
     given, lines = path.read_bytes(), []
     patch.setattr("builtins.print", lambda text: lines.append(text))
-    profile.main(
-        profile.Options(
+    commands_profile.main(
+        commands_profile.Options(
             table=str(path),
             device_name="bench",
-            profile=ProfileSettings(repetitions=3, sample_seconds=0.001),
+            profile=ProfileSettings(repetitions=3, sample_seconds=0.001, more=0),
             world=WORLD,
             training=TRAINING,
             output=OutputSettings(out=folder / "out"),
@@ -104,7 +106,7 @@ def test_the_report_has_a_line_for_each_entry_and_the_picture(profiled: Profiled
 def test_parts_of_a_mini_batch_are_measured_as_such(world: World) -> None:
     table = DropoutTable.from_widths(world.network, [FULL]).with_cut_batches(TRAINING.batch_size)
     federation = Federation(world, METHODS["distreal"], table, TRAINING)
-    measured = profile_steps(federation, ProfileSettings(repetitions=1, sample_seconds=1e-4))
+    measured = profile_steps(federation, ProfileSettings(repetitions=1, sample_seconds=1e-4, more=0))
     examples = federation.examples
     assert examples is not None and len(examples) > 2
     # FLOPs follow the examples, but for the update of the weights
@@ -115,6 +117,51 @@ def test_parts_of_a_mini_batch_are_measured_as_such(world: World) -> None:
     seconds = table.with_seconds("pi", examples.tolist(), full_seconds=float(TRAINING.batch_size))
     by_seconds = dataclasses.replace(federation, world=dataclasses.replace(world, cost="seconds:pi"), table=seconds)
     np.testing.assert_allclose(by_seconds.costs, examples / TRAINING.batch_size)
+
+
+def test_what_slows_the_whole_machine_down_is_no_noise_and_what_differs_between_entries_is(world: World) -> None:
+    slow = np.array([1.0, 5.0, 1.0, 3.0])  # the machine, from turn to turn
+    steady, restless = 0.5 * slow, slow * np.array([0.4, 0.5, 0.5, 0.8])
+    profile = StepProfile(np.array([steady, restless]), np.array([1.0, 2.0]), slow, 3.0)
+    np.testing.assert_allclose(profile.uncertainty[0], 0)
+    # ratios 0.4, 0.5, 0.5, 0.8: quartiles 0.475 and 0.575 about 0.5
+    np.testing.assert_allclose(profile.uncertainty[1], 1.57 * 0.1 / (0.5 * 2))
+    assert profile.noisy == [1]
+    table = DropoutTable.from_widths(world.network, [NARROW, MIDDLE])
+    text = commands_profile.section_of(profile.added_to(table, "pi"), profile, "pi").text
+    assert "too noisy to choose by**: the costs of 1 entries are uncertain by more than 5% after 4 timings" in text
+
+
+def test_noisy_timings_are_repeated_until_they_serve_or_as_often_as_was_asked(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timings = {"steady": itertools.repeat(1.0), "restless": itertools.cycle([1.0, 2.0, 3.0])}
+    for kind, repetitions in (("steady", 3), ("restless", 3 * 3)):
+        monkeypatch.setattr("distreal_jax.fleet.profile._lowered", lambda *_: FakeProgram())
+        monkeypatch.setattr("distreal_jax.fleet.profile._Timer", lambda *_, kind=kind: FakeTimer(timings[kind]))
+        federation = Federation(world, METHODS["distreal"], DropoutTable.from_widths(world.network, [NARROW]), TRAINING)
+        profile = profile_steps(federation, ProfileSettings(repetitions=3, more=2))
+        assert profile.samples.shape == (1, repetitions) and bool(profile.noisy) == (kind == "restless")
+
+
+class FakeProgram:
+    """A program that need not be compiled."""
+
+    def cost_analysis(self) -> dict[str, float]:
+        return {"flops": 1.0}
+
+    def compile(self) -> None:
+        pass
+
+
+class FakeTimer:
+    """A timer that reads what it is given; the next timer goes on where this one was."""
+
+    def __init__(self, seconds: Iterator[float]) -> None:
+        self.seconds = seconds
+
+    def seconds_of_step(self) -> float:
+        return next(self.seconds)
 
 
 @pytest.mark.parametrize("settings", [{"repetitions": 0}, {"sample_seconds": 0.0}, {"sample_seconds": float("nan")}])

@@ -16,7 +16,7 @@ import dataclasses
 
 from distreal_jax.experiment import OutputSettings, Plain, PlainFlags, open_folder, the_table, tracked
 from distreal_jax.fleet.federation import Federation, TrainingSettings
-from distreal_jax.fleet.profile import ProfileSettings, StepProfile, profile_steps
+from distreal_jax.fleet.profile import UNCERTAIN, ProfileSettings, StepProfile, profile_steps
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS
 from distreal_jax.record import Section, provenance, seconds_picture, write_report
@@ -93,6 +93,12 @@ def section_of(table: DropoutTable, profile: StepProfile, device: str) -> Sectio
     worth = table.undominated(unit).entries
     never = [str(index) for index, entry in enumerate(table.entries) if entry not in worth]
     notes = f"Measured on {device}; the full network takes {1e3 * table.full_seconds[device]:.3g} ms a step."
+    if profile.noisy:
+        notes += (
+            f" **These timings are too noisy to choose by**: the costs of {len(profile.noisy)} entries are uncertain by "
+            f"more than {UNCERTAIN:.0%} after {profile.full_samples.size} timings. Measure again while the machine does nothing "
+            "else, or with a larger --sample-seconds."
+        )
     if never:
         notes += f" By seconds nobody chooses {', '.join(never)}: a better entry, or the full network, is as fast."
     return Section(

@@ -15,17 +15,18 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from jax.sharding import SingleDeviceSharding
-from tqdm import tqdm
 
 from distreal_jax.data.sampling import batch_indices
 from distreal_jax.errors import InputError
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.round import RoundKeys
 from distreal_jax.settings import STEPS, Within, check_settings
+from distreal_jax.signs import bar, say
 from distreal_jax.step import ConvolutionForm, Examples, Learner
 from distreal_jax.table import DropoutTable
 from distreal_jax.tracing import draw_filters
 
+UNCERTAIN = 0.05  # of an entry's relative cost, chosen by us: entries of a table are some 20 % apart
 LocalTraining = Callable[[Learner, Examples, Any, Any], tuple[Learner, jax.Array]]
 
 
@@ -37,10 +38,12 @@ class ProfileSettings:
       repetitions: Samples of each entry, which take turns.
       sample_seconds: About how long a sample lasts, at least the steps of one client's round; some hundred times what it
         takes to start a program.
+      more: How often as many repetitions are added where entries' costs are still too uncertain to choose by.
     """
 
     repetitions: Annotated[int, STEPS] = 20
     sample_seconds: Annotated[float, Within(1e-9, 1e4)] = 0.1
+    more: Annotated[int, Within(0, 100)] = 3
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -71,6 +74,21 @@ class StepProfile:
     def quartiles(self) -> npt.NDArray[np.float64]:
         """The quarter of the samples below and the quarter above lie outside these, [entries, 2]."""
         return np.quantile(self.samples, (0.25, 0.75), axis=1).T
+
+    @property
+    def uncertainty(self) -> npt.NDArray[np.float64]:
+        """How far an entry's cost relative to the full network may be off, as a fraction of it, [entries].
+
+        The half-width of the notch about a median (McGill et al., The American Statistician 1978), of ratios of samples
+        that were taken in one turn: what slows the whole machine down for a while falls out.
+        """
+        low, middle, high = np.quantile(self.samples / self.full_samples, (0.25, 0.5, 0.75), axis=1)
+        return 1.57 * (high - low) / (middle * math.sqrt(self.full_samples.size))
+
+    @property
+    def noisy(self) -> list[int]:
+        """The entries whose cost is too uncertain to choose by."""
+        return np.flatnonzero(self.uncertainty > UNCERTAIN).tolist()
 
     def added_to(self, table: DropoutTable, device: str) -> DropoutTable:
         """The table with the columns of this profile; seconds are those of `device`."""
@@ -108,17 +126,24 @@ def profile_steps(federation: Federation, settings: ProfileSettings) -> StepProf
     start = jax.device_put(federation.round.step.start(world.params), device)
     arguments = jax.device_put((world.train, client[0], batches[0]), device)
     timers, flops = [], []
-    # Without a terminal there are no bars.
-    for widths, examples in tqdm(every, "compile", unit="entry", leave=False, disable=None):
+    say(f"compiling {len(every)} training steps, then {settings.repetitions} timings of each, by turns")
+    for widths, examples in bar(iterable=every, desc="compile", unit="entry", leave=False):
         counted = _lowered(_local_training(federation, widths, examples, "patches"), (start, *arguments), _cpu())
         flops.append(float(counted.cost_analysis()["flops"]))
         timed = _local_training(federation, widths, examples, federation.convolution)
         program = _lowered(timed, (start, *arguments), device).compile()
         timers.append(_Timer(program, start, arguments, steps, settings.sample_seconds))
-    turns = tqdm(range(settings.repetitions), "measure", unit="repetition", leave=False, disable=None)
-    samples = np.array([[timer.seconds_of_step() for timer in timers] for _ in turns]).T
-    count = len(table.entries)
-    return StepProfile(samples[:count], np.array(flops[:count]), samples[-1], flops[-1])
+    samples = np.empty((len(timers), 0))
+    for again in range(settings.more + 1):
+        turns = bar(iterable=range(settings.repetitions), desc="measure", unit="repetition", leave=False)
+        taken = np.array([[timer.seconds_of_step() for timer in timers] for _ in turns]).T
+        samples, count = np.concatenate([samples, taken], axis=1), len(table.entries)
+        profile = StepProfile(samples[:count], np.array(flops[:count]), samples[-1], flops[-1])
+        if not profile.noisy:
+            break
+        if again < settings.more:
+            say(f"costs are uncertain by up to {profile.uncertainty.max():.0%}: measuring {settings.repetitions} times more")
+    return profile
 
 
 class _Timer:
