@@ -96,8 +96,8 @@ def section_of(table: DropoutTable, profile: StepProfile, device: str) -> Sectio
     if profile.noisy:
         notes += (
             f" **These timings are too noisy to choose by**: the costs of {len(profile.noisy)} entries are uncertain by "
-            f"more than {UNCERTAIN:.0%} after {profile.full_samples.size} timings. Measure again while the machine does nothing "
-            "else, or with a larger --sample-seconds."
+            f"more than {UNCERTAIN:.0%} after {profile.full_samples.size} timings. Measure again while the machine does "
+            "nothing else, or with a larger --sample-seconds."
         )
     if never:
         notes += f" By seconds nobody chooses {', '.join(never)}: a better entry, or the full network, is as fast."
