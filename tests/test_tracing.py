@@ -479,12 +479,12 @@ def traced(name) -> Traced:
 
     def masked(masks):
         variables = network.mask((params, others), masks)
-        return output(network, variables, images, statistics_masks=network.statistics_masks(masks))
+        return output(network, variables, images, kept=masks)
 
     return Traced(network, params, others, images, jax.jit(masked, compiler_options=QUICKLY))
 
 
-def output(network, variables, images, statistics_masks=None):
+def output(network, variables, images, kept=None):
     """In training mode, where normalisation uses the statistics of the mini-batch."""
     return forward(
         network,
@@ -492,7 +492,7 @@ def output(network, variables, images, statistics_masks=None):
         images,
         train=True,
         convolution="library",
-        statistics_masks=statistics_masks,
+        kept=kept,
         key=jax.random.key(2),
     )[0]
 

@@ -1,6 +1,5 @@
 """Running a traced network, whole or as a sub-network, as a pure function of its variables."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -8,9 +7,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from distreal_jax.step.forms import ConvolutionForm, in_form
-from distreal_jax.tracing import TracedNetwork, with_counts_of_sub_network
+from distreal_jax.tracing import Kept, TracedNetwork, with_counts_of_sub_network
 from distreal_jax.tracing.calling import run_network, without_intermediates
-from distreal_jax.tracing.interception import Around, Occasion, with_statistics_masks
+from distreal_jax.tracing.interception import Around, with_names
+from distreal_jax.tracing.masking import exchanged
 
 
 def split_variables(model: nnx.Module) -> tuple[Any, Any]:
@@ -38,7 +38,8 @@ def forward(
     *,
     train: bool,
     convolution: ConvolutionForm,
-    statistics_masks: Mapping[Occasion, jax.Array] | None = None,
+    kept: Kept | None = None,
+    part: Kept | None = None,
     key: jax.Array | None = None,
     around: Around | None = None,
 ) -> tuple[Any, Any]:
@@ -51,16 +52,17 @@ def forward(
       inputs: Leaves [batch, ...], as `call_network` takes them.
       train: Whether normalisation uses the statistics of the mini-batch and dropout layers drop.
       convolution: The form in which convolutions are computed.
-      statistics_masks: For masked execution, the channels that count in statistics over channels: what
-        `TracedNetwork.statistics_masks` gave.
+      kept: In masked execution, the filters that are not at zero: for each group bool [filters] or int [width].
+      part: In compact execution, the filters of the whole network that this one has, for each group int [width]: its random
+        layers draw what the whole network's would.
       key: For the network's own random layers, if it has any.
       around: Anything else to put around the calls of modules.
 
     Returns:
       The outputs [batch, ...], floats in float32 at least, and the other variables after the call.
     """
-    masking = with_statistics_masks(statistics_masks or {})
-    arounds = [with_counts_of_sub_network, masking, *([] if around is None else [around])]
+    exchanges = network.exchanges(train, kept, part)
+    arounds = [with_counts_of_sub_network, *([] if around is None else [around]), *([with_names()] if exchanges else [])]
 
     def run(params: Any, others: Any, inputs: Any) -> tuple[Any, Any]:
         # Fresh variables: a module may update its running statistics only at the trace level where they were made.
@@ -69,7 +71,7 @@ def forward(
         outputs, others = run_network(network.graphdef, states, inputs, *arounds, train=train, key=key)
         return in_full_precision(outputs), others
 
-    return in_form(convolution, run)(params, others, inputs)
+    return in_form(convolution, exchanged(run, exchanges))(params, others, inputs)
 
 
 def _with_keys(others: Any, key: jax.Array) -> Any:

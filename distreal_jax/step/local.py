@@ -43,6 +43,7 @@ class LocalStep:
       rescale: Inverted-dropout rescaling where no normalisation follows a group.
       proximal: FedProx's mu: adds mu / 2 |w - w_global|^2 to the loss. (Li et al., MLSys 2020, eq. 2.)
       task: What is learnt.
+      part: Of a step on smaller arrays, the filters of the whole network that these are of.
     """
 
     network: TracedNetwork
@@ -52,6 +53,7 @@ class LocalStep:
     rescale: bool = False
     proximal: float = 0.0
     task: Task = CLASSIFICATION
+    part: Kept | None = None
 
     def for_many(self) -> "LocalStep":
         """The step in the form of the platform's that is fast under `vmap` over clients, whose weights differ."""
@@ -137,6 +139,7 @@ class LocalStep:
             self,
             network=self.network.narrowed([len(chosen) for chosen in within]),
             others=self.network.take(self.others, within),
+            part=within,
         )
         small: Learner = self.network.take(learner, within)
         updated, loss = run(narrowed, small, self.network.take(anchor, within) if self.proximal else None)
@@ -178,7 +181,8 @@ class LocalStep:
                 batch.inputs,
                 train=True,
                 convolution=self.convolution,
-                statistics_masks=None if masks is None else self.network.statistics_masks(masks),
+                kept=masks,
+                part=self.part,
                 key=key,
             )
             return in_full_precision(self.task.losses(outputs, batch)).mean()

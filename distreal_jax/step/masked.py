@@ -50,7 +50,7 @@ class MaskedNetwork(nnx.Module):
             inputs,
             train=not self.deterministic,
             convolution=self.convolution,
-            statistics_masks=self.network.statistics_masks(masks),
+            kept=masks,
             key=key,
         )
         nnx.update(self.model, self.network.select(masks, after, others))

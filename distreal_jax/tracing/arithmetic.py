@@ -2,8 +2,7 @@
 
 A trace is proved by numbers, in networks that are each computed once: compiling them would take a hundred times as long as
 computing them. In double precision, what is equal differs by a millionth of a millionth, so that nothing has to be blamed
-on rounding; numbers of half precision are computed in double as well. What is random is the same number everywhere, as
-which filters meet which draw is a matter of shapes.
+on rounding; numbers of half precision are computed in double as well.
 """
 
 import functools
@@ -22,9 +21,6 @@ from distreal_jax.tracing import windows
 from distreal_jax.tracing.inner import inner_jaxpr
 
 Array = npt.NDArray[Any]
-Visit = Callable[[core.JaxprEqn, Sequence[Array]], None]
-
-_RANDOM_BITS = 1 << 58 | 1 << 26  # a uniform draw of 1/64: units are dropped where more than 63 of 64 are
 
 
 def exact(value: Any) -> Array:
@@ -37,20 +33,19 @@ def exact(value: Any) -> Array:
     return array.astype(np.complex128) if jnp.issubdtype(array.dtype, jnp.complexfloating) else array
 
 
-def compute(jaxpr: core.ClosedJaxpr, arguments: Sequence[Array], visit: Visit | None = None) -> list[Array]:
+def compute(jaxpr: core.ClosedJaxpr, arguments: Sequence[Array]) -> list[Array]:
     """The results of a jaxpr.
 
     Args:
       jaxpr: With its constants.
       arguments: As `exact` gives them.
-      visit: Is shown every equation that holds no other ones, with its results, in order.
     """
     # Products are small: several threads would wait for each other.
     with np.errstate(all="ignore"), threadpool_limits(1, "blas"):
-        return _run(jaxpr.jaxpr, [exact(constant) for constant in jaxpr.consts], arguments, visit)
+        return _run(jaxpr.jaxpr, [exact(constant) for constant in jaxpr.consts], arguments)
 
 
-def _run(jaxpr: core.Jaxpr, constants: Sequence[Array], arguments: Sequence[Array], visit: Visit | None) -> list[Array]:
+def _run(jaxpr: core.Jaxpr, constants: Sequence[Array], arguments: Sequence[Array]) -> list[Array]:
     known: dict[Any, Array] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *arguments], strict=True))
 
     def value_of(atom: Any) -> Array:
@@ -62,11 +57,9 @@ def _run(jaxpr: core.Jaxpr, constants: Sequence[Array], arguments: Sequence[Arra
         operands = [value_of(atom) for atom in equation.invars]
         inner = inner_jaxpr(equation)
         if inner is not None:
-            results = _run(inner.jaxpr, [exact(constant) for constant in inner.consts], operands, visit)
+            results = _run(inner.jaxpr, [exact(constant) for constant in inner.consts], operands)
         else:
             results = _results(equation, operands)
-            if visit is not None:
-                visit(equation, results)
         known.update(zip(equation.outvars, results, strict=True))
         for atom in equation.invars:  # large networks would not fit otherwise
             if _is_variable(atom) and last_use[atom] == index and atom not in kept:
@@ -87,19 +80,23 @@ def _results(equation: core.JaxprEqn, operands: Sequence[Array]) -> list[Array]:
     elif name in _WITH_PARAMS:
         results = _WITH_PARAMS[name](operands, params)
     elif name.startswith(("random_", "threefry")):
-        results = _constant_draws(equation)
+        results = _draws(equation)
     else:
         results = _by_jax(equation, operands)
     return [np.asarray(result) for result in results] if isinstance(results, (list, tuple)) else [np.asarray(results)]
 
 
-def _constant_draws(equation: core.JaxprEqn) -> list[Array]:
-    fills = []
+def _draws(equation: core.JaxprEqn) -> list[Array]:
+    """Random bits that are alike wherever as many are drawn, so that it is their places which have to be right; no keys."""
+    draws = []
     for variable in equation.outvars:
         described: Any = variable.aval
-        kind = np.uint32 if jnp.issubdtype(described.dtype, jax.dtypes.extended) else described.dtype
-        fills.append(np.full(described.shape, _RANDOM_BITS & np.iinfo(kind).max, dtype=kind))
-    return fills
+        kind, shape = described.dtype, described.shape
+        if jnp.issubdtype(kind, jax.dtypes.extended):
+            draws.append(np.zeros(shape, dtype=np.uint32))
+        else:
+            draws.append(np.random.default_rng(16).integers(np.iinfo(kind).max, size=shape, dtype=kind, endpoint=True))
+    return draws
 
 
 def _by_jax(equation: core.JaxprEqn, operands: Sequence[Array]) -> list[Array]:
@@ -211,7 +208,7 @@ def _iota(_: Sequence[Array], params: dict[str, Any]) -> Array:
 
 
 def _closed(jaxpr: core.ClosedJaxpr, arguments: Sequence[Array]) -> list[Array]:
-    return _run(jaxpr.jaxpr, [exact(constant) for constant in jaxpr.consts], arguments, None)
+    return _run(jaxpr.jaxpr, [exact(constant) for constant in jaxpr.consts], arguments)
 
 
 def _scan(operands: Sequence[Array], params: dict[str, Any]) -> list[Array]:

@@ -110,24 +110,20 @@ def _unstack(site: Site) -> list[ValueLabels]:
 
 def _running(site: Site) -> ValueLabels:
     labels = site.operands[0].labels
-    site.refuse(
-        labels[site.params["axis"]],
-        "runs over channels that may be dropped, so its result would change with how many are kept",
-        "run over positions only",
-    )
+    site.keep_whole(labels[site.params["axis"]], "which runs over channels in their order")
     return labels
 
 
 def _sort(site: Site) -> list[ValueLabels]:
     axis = site.params["dimension"]
     joined = _tied(site, [operand.labels for operand in site.operands])
-    site.refuse(joined[axis], "sorts channels that may be dropped", "sort positions only")
+    site.keep_whole(joined[axis], "which sorts channels")
     return [joined] * len(site.out_shapes)
 
 
 def _top_k(site: Site) -> list[ValueLabels]:
     labels, axis = site.operands[0].labels, site.params.get("axis", -1) % len(site.operands[0].labels)
-    site.refuse(labels[axis], "chooses among channels that may be dropped", "choose among positions only")
+    site.keep_whole(labels[axis], "which chooses among channels")
     out = tuple(pinned(site.out_shapes[0][axis]) if other == axis else along for other, along in enumerate(labels))
     return [out] * len(site.out_shapes)
 
@@ -136,7 +132,7 @@ def _fft(site: Site) -> ValueLabels:
     labels, (shape,) = site.operands[0].labels, site.out_shapes
     over = len(labels) - len(site.params["fft_lengths"])
     for along in labels[over:]:
-        site.refuse(along, "transforms channels that may be dropped", "transform positions only")
+        site.keep_whole(along, "which transforms channels together")
     return (*labels[:over], *(pinned(length) for length in shape[over:]))
 
 

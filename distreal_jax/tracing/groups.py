@@ -1,19 +1,21 @@
 """From labels to what a trace tells: filter groups, where they lie along the axes of the variables, what is kept whole."""
 
 import dataclasses
+import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from flax import nnx
 
-from distreal_jax.errors import InputError
+from distreal_jax.tracing.inner import Place
 from distreal_jax.tracing.interception import path_name
 from distreal_jax.tracing.labels import PINNED, AxisLabels
 from distreal_jax.tracing.layout import AxisLayout, LengthOfAxis
+from distreal_jax.tracing.masking import Action, Axes, Excluded
 from distreal_jax.tracing.network import FilterGroup, KeptWhole, Path
 from distreal_jax.tracing.site import Creation, Value
-from distreal_jax.tracing.walk import Members, Walk
+from distreal_jax.tracing.walk import Members, Trail, Walk
 
 # Layers whose output has a scale of its own; others are known by the statistics that they keep.
 _NORMALISATIONS = (nnx.BatchNorm, nnx.InstanceNorm, nnx.LayerNorm, nnx.RMSNorm, nnx.GroupNorm)
@@ -54,7 +56,7 @@ def find_groups(
                 if root > PINNED:
                     places.setdefault(int(root), Counter())[path, axis] += 1
     owners = _owners(parameters)
-    normalised = {int(root) for labels in walk.seen.normalised_over.values() for root in walk.ties.roots(labels)}
+    normalised = {int(root) for labels in walk.seen.normalised for root in walk.ties.roots(labels)}
     heads = {int(root) for labels in walk.seen.heads for root in walk.ties.roots(labels)}
     groups: list[FilterGroup] = []
     members: dict[int, tuple[int, int]] = {}
@@ -97,16 +99,38 @@ def _with_unique_names(groups: Sequence[FilterGroup]) -> tuple[FilterGroup, ...]
     return tuple(unique)
 
 
-def layout_of(walk: Walk, labels: AxisLabels, members: Members, groups: Sequence[FilterGroup], path: Path) -> AxisLayout:
-    """Where the groups lie along an axis; raises `InputError` if their filters come in another order there."""
-    layout = AxisLayout.of_elements(walk.members_along(labels, members), [group.filters for group in groups])
+class MisorderedError(Exception):
+    """Filters come in another order along an axis than the layer that creates them has.
+
+    Attributes:
+      groups: Of these groups.
+    """
+
+    def __init__(self, groups: frozenset[int]) -> None:
+        """Notes the groups."""
+        super().__init__()
+        self.groups = groups
+
+
+def layout_of(walk: Walk, labels: AxisLabels, members: Members, groups: Sequence[FilterGroup]) -> AxisLayout:
+    """Where the groups lie along an axis.
+
+    Raises:
+      MisorderedError: Their filters come in another order there.
+    """
+    along = walk.members_along(labels, members)
+    layout = AxisLayout.of_elements(along, [group.filters for group in groups])
     if layout is None:
-        raise InputError(
-            f"can't trace {path_name(path)!r}: its filters come in another order than the layer that creates them has; "
-            "keep the order of channels between layers, or keep the layers before it whole (keep_whole, see "
-            "docs/extending.md)"
-        )
+        raise MisorderedError(frozenset(member[0] for member in along if member is not None))
     return layout
+
+
+def layouts_of(
+    walk: Walk, axes: Sequence[AxisLabels], members: Members, groups: Sequence[FilterGroup]
+) -> tuple[tuple[int, AxisLayout], ...]:
+    """The axes along which groups lie, and where, as `layout_of`."""
+    layouts = enumerate(layout_of(walk, labels, members, groups) for labels in axes)
+    return tuple((axis, layout) for axis, layout in layouts if layout.droppable)
 
 
 def _owners(parameters: Mapping[Path, Value]) -> dict[int, tuple[Path, int]]:
@@ -141,3 +165,52 @@ def _why_whole(walk: Walk, creation: Creation) -> str:
     if not pinned:
         return f"all {len(creation.labels)} can only be dropped together"
     return walk.ties.why_pinned(pinned[0])
+
+
+def actions_of(
+    walk: Walk, members: Members, groups: Sequence[FilterGroup], *, guarded: bool
+) -> dict[bool, dict[Place, tuple[Action, ...]]]:
+    """What masked execution does beside setting filters to zero, in training and in evaluation.
+
+    Where channels are looked at together, what comes of dropped ones may be no number: the exponential of zero less a
+    maximum far below.
+
+    Args:
+      walk: Over the network.
+      members: For each root label its (group, filter).
+      groups: The filter groups.
+      guarded: Whether functions are kept from what dropped channels hold although no channels are looked at together.
+    """
+    actions: dict[bool, dict[Place, tuple[Action, ...]]] = {True: {}, False: {}}
+    for (train, place), axes in walk.seen.excluding.items():
+        if along := layouts_of(walk, axes, members, groups):
+            actions[train][place] = (Excluded(0, along),)
+    for (train, place), operands in walk.seen.risky.items():
+        if guarded or actions[train]:
+            found = [(operand, layouts_of(walk, axes, members, groups)) for operand, axes in operands.items()]
+            if guards := tuple(Excluded(operand, along) for operand, along in found if along):
+                actions[train][place] = guards
+    return actions
+
+
+def draws_of(walk: Walk, members: Members, groups: Sequence[FilterGroup]) -> dict[bool, dict[Place, Axes]]:
+    """Random numbers that filters meet, in training and in evaluation."""
+    draws: dict[bool, dict[Place, Axes]] = {True: {}, False: {}}
+    for (train, place), axes in walk.seen.draws.items():
+        if along := layouts_of(walk, axes, members, groups):
+            draws[train][place] = along
+    return draws
+
+
+def where_misordered(
+    walk: Walk, trails: Iterable[Trail], members: Members, groups: Sequence[FilterGroup], group: int
+) -> str:
+    """After which operation a group's filters come in another order, for a message."""
+    for step, axes in itertools.chain(*trails):
+        for labels in axes:
+            try:
+                layout_of(walk, labels, members, groups)
+            except MisorderedError as error:
+                if group in error.groups:
+                    return f"{step}, after which channels come in another order"
+    return "a variable in which they come in another order"

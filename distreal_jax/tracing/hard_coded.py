@@ -1,7 +1,7 @@
 """A network that writes down a number of channels does not run as its own sub-network; here it is found out and named."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -9,10 +9,10 @@ from flax import nnx
 
 from distreal_jax.errors import InputError
 from distreal_jax.tracing.inner import line_of_error
-from distreal_jax.tracing.interception import Call, with_counts_of_sub_network
+from distreal_jax.tracing.interception import Call
 from distreal_jax.tracing.labels import ANY, AxisLabels
 from distreal_jax.tracing.network import TracedNetwork
-from distreal_jax.tracing.walk import Members, NetworkJaxpr, Trail, Walk, jaxpr_of, steps_in
+from distreal_jax.tracing.walk import Members, NetworkJaxpr, Step, Trail, Walk, jaxpr_of, steps_in
 
 REMEDY = (
     "take the count from the array's shape (x.shape[-1], reshape(x.shape[0], -1)) instead of writing it down, "
@@ -25,12 +25,13 @@ class HardCodedError(InputError):
 
     Attributes:
       layer: Path of the innermost layer in which that was seen, "" outside all.
+      where: The layer and what it does, for a message.
     """
 
-    def __init__(self, message: str, layer: str) -> None:
+    def __init__(self, message: str, layer: str, where: str) -> None:
         """Notes the layer."""
         super().__init__(message)
-        self.layer = layer
+        self.layer, self.where = layer, where
 
 
 Chosen = Sequence[npt.NDArray[np.int64]]  # for each group [width], the filters that are kept
@@ -65,12 +66,12 @@ def sub_network_jaxpr(
 
     small = network.shapes(state, widths)
     try:
-        return jaxpr_of(network.graphdef, small, example, train=train, arounds=(with_counts_of_sub_network, noting_failures))
+        return jaxpr_of(network.graphdef, small, example, noting_failures, train=train)
     except Exception as error:  # whatever a network of the user's may raise
         layer = next((path for path in failed if path), "")
         where = f"layer {layer!r}" if layer else "the network's own __call__"
         said = f"{where} hard-codes a number of channels{line_of_error(error)} ({in_one_line(error)}); {REMEDY}"
-        raise HardCodedError(said, layer) from error
+        raise HardCodedError(said, layer, f"{where}{line_of_error(error)}") from error
 
 
 class Placement:
@@ -106,7 +107,16 @@ class Placement:
         return kept
 
 
-def refuse_hard_coded_counts(small: NetworkJaxpr, trail: Trail, walk: Walk, placement: Placement, kept: Chosen) -> None:
+class Difference(NamedTuple):
+    """A number that a network computes with, and the one that it computes with in a smaller network."""
+
+    step: Step
+    operand: int
+    whole: Any
+    smaller: Any
+
+
+def numbers_that_differ(small: NetworkJaxpr, trail: Trail, placement: Placement, kept: Chosen) -> list[Difference]:
     """Compares every shape and number of a smaller network with what the labels say.
 
     Neighbouring groups keep different numbers of filters, and not the first ones, so that a count that a layer has written
@@ -115,19 +125,18 @@ def refuse_hard_coded_counts(small: NetworkJaxpr, trail: Trail, walk: Walk, plac
     Args:
       small: The smaller network.
       trail: The steps of the whole network, with their labels.
-      walk: The walk over the whole network.
       placement: Where its filters are.
       kept: The filters that the smaller network keeps.
 
     Raises:
       HardCodedError: A shape is another.
-      InputError: A number that is computed with is another.
     """
     mask = placement.mask(kept)
     singles = any(len(chosen) == 1 for chosen in kept)
-    for (step, labels), actual in zip(trail, steps_in(small.closed.jaxpr), strict=False):
+    steps = list(steps_in(small.closed.jaxpr))
+    for (step, labels), actual in zip(trail, steps, strict=False):
         if singles and step.primitive != actual.primitive:
-            return  # a product of a single matrix is written in other steps than one of several: numbers will tell
+            break  # a product of a single matrix is written in other steps than one of several: numbers will tell
         # The length of a broadcast is whatever the layer asked for; where it meets filters, that is checked.
         expected = tuple(
             length if np.any(axis == ANY) else int(placement.kept_along(axis, mask).sum())
@@ -138,13 +147,15 @@ def refuse_hard_coded_counts(small: NetworkJaxpr, trail: Trail, walk: Walk, plac
                 f"{step.where} hard-codes a number of channels: in a smaller network its {step.operation} "
                 f"gives shape {actual.shape} where {expected} was expected; {REMEDY}",
                 step.layer,
+                str(step),
             )
-        if step.numbers != actual.numbers and not walk.masks_statistics(step.layer):
-            raise InputError(
-                f"{step.where} computes with the number of channels: {', '.join(step.numbers)} in "
-                f"{step.operation} becomes {', '.join(actual.numbers)} in a smaller network; "
-                "compute it once, when the network is built, so that all sub-networks share it"
-            )
+    numbers = {actual.place: actual.numbers for actual in steps}
+    return [
+        Difference(step, operand, whole, smaller)
+        for step, _ in trail
+        for operand, (whole, smaller) in enumerate(zip(step.numbers, numbers.get(step.place, step.numbers), strict=False))
+        if str(whole) != str(smaller) and None not in (whole, smaller)
+    ]
 
 
 def in_one_line(error: Exception) -> str:

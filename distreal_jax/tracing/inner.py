@@ -1,13 +1,18 @@
-"""What an equation says of itself: the jaxpr that it calls, if it is such a call, and the line that it comes from."""
+"""What an equation says of itself: the jaxprs that it runs, the call of a layer that it is in, the line it comes from."""
 
+import re
 import traceback
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jax.extend import core
 
+Occasion = tuple[str, int]  # (path of a module, which of its calls in one call of the network)
+
 _CALLS = frozenset("jit pjit closed_call core_call checkpoint remat remat2 custom_jvp_call custom_vjp_call".split())
+_LAYER = re.compile(r"layer:([^/()]*)@(\d+)")
 
 
 def inner_jaxpr(equation: core.JaxprEqn) -> core.ClosedJaxpr | None:
@@ -16,6 +21,52 @@ def inner_jaxpr(equation: core.JaxprEqn) -> core.ClosedJaxpr | None:
         return None
     inner: core.Jaxpr | core.ClosedJaxpr = equation.params["jaxpr" if "jaxpr" in equation.params else "call_jaxpr"]
     return inner if isinstance(inner, core.ClosedJaxpr) else core.ClosedJaxpr(inner, ())
+
+
+def bodies(equation: core.JaxprEqn) -> tuple[core.ClosedJaxpr, ...]:
+    """The jaxprs that a loop or a branch runs, any number of times, on operands of their own."""
+    params = equation.params
+    match equation.primitive.name:
+        case "scan":
+            return (params["jaxpr"],)
+        case "while":
+            return params["cond_jaxpr"], params["body_jaxpr"]
+        case "cond":
+            return tuple(params["branches"])
+    return ()
+
+
+def layer_scope(path: str, call: int) -> str:
+    """The name of a scope from which `occasion_of` reads that it is this call of a layer."""
+    return f"layer:{path}@{call}"
+
+
+def occasion_of(equation: core.JaxprEqn, outer: Occasion) -> Occasion:
+    """The innermost call of a layer that the equation is in; `outer` is that of the jaxpr which holds it."""
+    found = _LAYER.findall(str(equation.source_info.name_stack))
+    return (found[-1][0], int(found[-1][1])) if found else outer
+
+
+class Place(NamedTuple):
+    """An equation, so that it is found again where the network is called with other shapes."""
+
+    layer: str
+    call: int
+    primitive: str
+    number: int  # among the equations of this primitive in this call
+
+
+class Places:
+    """Numbers the equations of one jaxpr; calls of other jaxprs have no place, loops have one before their bodies."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, int, str]] = Counter()
+
+    def next(self, occasion: Occasion, primitive: str) -> Place:
+        """The place of the next equation of a primitive in a call of a layer."""
+        key = (*occasion, primitive)
+        self._counts[key] += 1
+        return Place(*key, self._counts[key] - 1)
 
 
 def line_of(source: Any) -> str:

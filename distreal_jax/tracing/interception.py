@@ -1,28 +1,26 @@
 """Calls of a network's modules, seen from outside: the one place that touches how Flax NNX modules run.
 
 A network is not written for this project, so what a sub-network needs at run time is put around the calls of its modules:
-the name of the layer while tracing, a static count that has to follow the kept filters, the mask of a normalisation over
-channels, the form in which a convolution is computed.
+the name of the layer, a static count that has to follow the kept filters, exact statistics of a normalisation over channels.
 """
 
 import dataclasses
 import functools
 import inspect
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
+
+from distreal_jax.tracing.inner import layer_scope
 
 Call = Callable[..., Any]
 Around = Callable[[str, nnx.Module, Call], Call]  # (path, module, its own call) -> what is called instead
-Occasion = tuple[str, int]  # (path of a module, which of its calls in one call of the network)
 
-# Layers with statistics over channels that can be told which of these count.
-_MASKABLE = (nnx.LayerNorm, nnx.RMSNorm, nnx.GroupNorm)
-
+# Layers with statistics over channels.
+_OVER_CHANNELS = (nnx.LayerNorm, nnx.RMSNorm, nnx.GroupNorm)
 _FOLLOWING = (nnx.MultiHeadAttention, nnx.LinearGeneral, nnx.Einsum, nnx.RNN)
 
 
@@ -78,35 +76,46 @@ def _own_call(module: nnx.Module) -> Call:
     return classes[1 if hasattr(module, "_interception") else 0].__call__
 
 
-def takes_mask(module: nnx.Module | None) -> bool:
-    """Whether the module takes statistics over channels and can be told which of these count."""
-    return isinstance(module, _MASKABLE) and "mask" in inspect.signature(_own_call(module)).parameters
-
-
-def with_statistics_masks(masks: Mapping[Occasion, jax.Array]) -> Around:
-    """Tells layers with statistics over channels which channels count.
-
-    Args:
-      masks: For a call of such a layer, bool [channels].
-    """
+def with_names() -> Around:
+    """Names each operation after the layer that it is of, and which of the layer's calls."""
     calls: Counter[str] = Counter()
 
-    def around(path: str, module: nnx.Module, call: Call) -> Call:
-        def masked(*args: Any, **kwargs: Any) -> Any:
-            occasion = (path, calls[path])
+    def around(path: str, _: nnx.Module, call: Call) -> Call:
+        def named(*args: Any, **kwargs: Any) -> Any:
+            number = calls[path]
             calls[path] += 1
-            if occasion not in masks:
+            with jax.named_scope(layer_scope(path, number)):
                 return call(*args, **kwargs)
-            given = inspect.signature(_own_call(module)).bind(module, *args, **kwargs)
-            _, x, *_ = given.arguments.values()
-            channels = jnp.broadcast_to(masks[occasion].reshape((1,) * (x.ndim - 1) + (-1,)), x.shape)
-            own = given.arguments.get("mask")
-            given.arguments["mask"] = channels if own is None else channels & own
-            return call(*given.args[1:], **given.kwargs)
 
-        return masked if any(path == masked_path for masked_path, _ in masks) else call
+        return named
 
     return around
+
+
+def normalises_channels(module: nnx.Module | None) -> bool:
+    """Whether the module is a layer of Flax's with statistics over channels."""
+    return isinstance(module, _OVER_CHANNELS)
+
+
+def _normalising(module: Any, call: Call) -> Call:
+    """Statistics in two passes, and a mask of the user's own with the channels of what it masks.
+
+    Of two channels that are nearly alike, the mean of squares less the square of the mean is rounding alone: sub-networks
+    have few channels, and masked and compact execution round differently.
+    """
+    signature = inspect.signature(_own_call(module))
+
+    def normalised(*args: Any, **kwargs: Any) -> Any:
+        module.use_fast_variance = False
+        given = signature.bind(module, *args, **kwargs)
+        mask = given.arguments.get("mask")
+        if mask is None:
+            return call(*args, **kwargs)
+        _, x, *_ = given.arguments.values()
+        given.arguments["mask"] = mask & ((x == x) | True)
+        return call(*given.args[1:], **given.kwargs)
+
+    return normalised
 
 
 def _followed(module: nnx.Module, call: Call) -> Call:
@@ -136,7 +145,7 @@ def _follow_cell(cell: nnx.Module) -> None:
 
 
 def with_counts_of_sub_network(_: str, module: nnx.Module, call: Call) -> Call:
-    """Lets the counts that a module keeps outside its arrays follow the number of channels that it is given."""
+    """Lets a module of Flax's run on any number of channels: the counts that it keeps outside its arrays follow it."""
     if isinstance(module, nnx.Conv) and module.feature_group_count > 1:
         channels_in_group = module.in_features // module.feature_group_count
 
@@ -147,12 +156,14 @@ def with_counts_of_sub_network(_: str, module: nnx.Module, call: Call) -> Call:
 
         return grouped
     if isinstance(module, nnx.GroupNorm):
-        single, channels_in_group = module.num_groups == 1, module.group_size
+        single, channels_in_group, normalising = module.num_groups == 1, module.group_size, _normalising(module, call)
 
-        def normalised(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        def in_groups(inputs: Any, *args: Any, **kwargs: Any) -> Any:
             module.group_size = inputs.shape[-1] if single else channels_in_group
             module.num_groups = inputs.shape[-1] // module.group_size
-            return call(inputs, *args, **kwargs)
+            return normalising(inputs, *args, **kwargs)
 
-        return normalised
+        return in_groups
+    if normalises_channels(module):
+        return _normalising(module, call)
     return _followed(module, call) if isinstance(module, _FOLLOWING) else call

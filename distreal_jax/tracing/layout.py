@@ -1,7 +1,8 @@
-"""Where the filters of the groups lie along one axis of one parameter, and the gathers that follow from it."""
+"""Where the filters of the groups lie along one axis, and the gathers that follow from it."""
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +51,10 @@ class LengthOfAxis:
         per_filter = tuple(int(count) // max(1, len(seen)) for count, seen in zip(counts, filters, strict=True))
         return cls(sum(member is None for member in members), per_filter)
 
+    def at(self, widths: Sequence[Any]) -> Any:
+        """The length with so many filters kept in the groups."""
+        return self.constant + sum(each * width for each, width in zip(self.per_filter, widths, strict=True))
+
 
 @dataclasses.dataclass(frozen=True)
 class AxisLayout:
@@ -79,6 +84,21 @@ class AxisLayout:
             runs.append(dataclasses.replace(run, start=start, filters=filters))
             start += runs[-1].length
         return AxisLayout(start, tuple(runs))
+
+    def stretched(self, length: int, widths: Sequence[int]) -> "AxisLayout":
+        """The axis where images have another size: of this length with `widths` filters kept, by copies of all filters.
+
+        Raises:
+          ValueError: There is no such axis.
+        """
+        now = self.kept_length(widths)
+        if now == length:
+            return self
+        (run, *others) = self.runs
+        outer, rest = divmod(length * run.outer, now)
+        if others or rest:
+            raise ValueError(f"an axis of {now} elements, traced as {self}, has {length} here")
+        return AxisLayout(outer * run.filters * run.inner, (dataclasses.replace(run, outer=outer),))
 
     @classmethod
     def of_elements(cls, members: Sequence[Member], filters: Sequence[int]) -> "AxisLayout | None":

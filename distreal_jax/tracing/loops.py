@@ -20,15 +20,26 @@ def walk_scan(params: dict[str, Any], operands: Sequence[Value], run: Run, ties:
     body = params["jaxpr"].jaxpr
     fixed, carried = params["num_consts"], params["num_carry"]
     constants, carry, sequences = operands[:fixed], operands[fixed : fixed + carried], operands[fixed + carried :]
-    # Zeros at the start fit anything; from the second round on they have the labels of what is carried.
-    carry = [Value(tuple(_labelled(labels, ties) for labels in value.labels), weight=False) for value in carry]
+    weight = all(operand.weight for operand in operands)
+    carry = _carried(carry, weight, ties)
     for value in sequences:
         ties.pin(value.labels[0])  # what it runs over
     slices = [Value(value.labels[1:], value.weight) for value in sequences]
     results = run(body, [*constants, *carry, *slices])
     for before, after in zip(carry, results[:carried], strict=True):
         _tie(before.labels, after.labels, ties)
-    return [*carry, *(Value((pinned(params["length"]), *value.labels), weight=False) for value in results[carried:])]
+    return [*carry, *(Value((pinned(params["length"]), *value.labels), weight) for value in results[carried:])]
+
+
+def walk_while(params: dict[str, Any], operands: Sequence[Value], run: Run, ties: Ties) -> list[Value]:
+    """The results of `while`."""
+    of_test, fixed = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
+    carry = _carried(operands[fixed:], all(operand.weight for operand in operands), ties)
+    run(params["cond_jaxpr"].jaxpr, [*operands[:of_test], *carry])
+    results = run(params["body_jaxpr"].jaxpr, [*operands[of_test:fixed], *carry])
+    for before, after in zip(carry, results, strict=True):
+        _tie(before.labels, after.labels, ties)
+    return carry
 
 
 def walk_cond(params: dict[str, Any], operands: Sequence[Value], run: Run, ties: Ties) -> list[Value]:
@@ -42,6 +53,11 @@ def walk_cond(params: dict[str, Any], operands: Sequence[Value], run: Run, ties:
         Value(tuple(ties.tie_axes(axes) for axes in zip(*(value.labels for value in values), strict=True)), weight=False)
         for values in zip(*results, strict=True)
     ]
+
+
+def _carried(values: Sequence[Value], weight: bool, ties: Ties) -> list[Value]:
+    """Zeros at the start fit anything; from the second round on they have the labels of what is carried."""
+    return [Value(tuple(_labelled(labels, ties) for labels in value.labels), weight) for value in values]
 
 
 def _labelled(labels: AxisLabels, ties: Ties) -> AxisLabels:

@@ -14,9 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from distreal_jax.errors import InputError
+from distreal_jax.tracing.exchange import Exchange
 from distreal_jax.tracing.gathering import Gathering
-from distreal_jax.tracing.interception import Occasion, path_name
+from distreal_jax.tracing.inner import Place
+from distreal_jax.tracing.interception import path_name
 from distreal_jax.tracing.layout import AxisLayout, LengthOfAxis, boolean_masks
+from distreal_jax.tracing.masking import Actions, Draws, drawing, masking, narrowed
 
 Path = tuple[str, ...]
 Kept = Sequence[jax.Array]  # for each group, int [width] filters kept, or bool [filters]
@@ -85,8 +88,8 @@ class TracedNetwork:
       layouts: For each variable, where the groups lie along each of its axes.
       consumed: (variable, axis) along which a kernel takes in channels of filter groups.
       products: Convolutions and dots: a constant and the lengths of the droppable axes.
-      normalised_over: For calls of layers that take statistics over channels (path, which of its calls), the layout of
-        those channels.
+      actions: In training (True) and in evaluation, what masked execution does that is more than to zero filters.
+      draws: In training (True) and in evaluation, random numbers that filters meet.
       kept_whole: Layers none of whose filters can be dropped, and why; not those that put out the network's outputs.
       batch_size: Of the example that was traced.
       narrowed_from: Filters in each group of the network that this one is a part of, where it is one (`narrowed`).
@@ -97,7 +100,8 @@ class TracedNetwork:
     layouts: Mapping[Path, tuple[AxisLayout, ...]]
     consumed: frozenset[tuple[Path, int]]
     products: tuple[tuple[int, tuple[LengthOfAxis, ...]], ...]
-    normalised_over: Mapping[Occasion, AxisLayout]
+    actions: Mapping[bool, Actions]
+    draws: Mapping[bool, Draws]
     kept_whole: tuple[KeptWhole, ...]
     batch_size: int
     narrowed_from: tuple[int, ...] | None = None
@@ -165,7 +169,7 @@ class TracedNetwork:
             self,
             filter_groups=tuple(dataclasses.replace(group, filters=width) for group, width in groups),
             layouts={path: tuple(axis.narrowed(kept) for axis in axes) for path, axes in self.layouts.items()},
-            normalised_over={call: layout.narrowed(kept) for call, layout in self.normalised_over.items()},
+            actions={train: narrowed(actions, kept) for train, actions in self.actions.items()},
             narrowed_from=self.narrowed_from or self.full_widths,
         )
 
@@ -315,10 +319,24 @@ class TracedNetwork:
 
         return self._map(scaled, params, with_path=True)
 
-    def statistics_masks(self, kept: Kept) -> dict[Occasion, jax.Array]:
-        """For calls of layers that take statistics over channels, bool [channels]: which of them count."""
-        masks = self._masks(kept)
-        return {call: layout.spread(masks, fill=True) for call, layout in self.normalised_over.items()}
+    def exchanges(self, train: bool, kept: Kept | None, part: Kept | None = None) -> dict[Place, Exchange]:
+        """What `exchanged` exchanges in a call of the network, traced with names of layers (`with_names`).
+
+        Args:
+          train: In training or in evaluation.
+          kept: In masked execution, the filters that are not at zero; None: all are there.
+          part: In compact execution, for each group int [width], the filters of the whole network that this one has. Its
+            random numbers are theirs. None: it is the whole network, or draws others.
+        """
+        exchanges = {} if kept is None else masking(self.actions[train], self._masks(kept))
+        if part is not None and self.draws[train]:
+            whole = self.narrowed_from or self.full_widths
+            # A group that keeps all its filters keeps them in their own order.
+            ordered = [
+                jnp.arange(count) if len(chosen) == count else chosen for chosen, count in zip(part, whole, strict=True)
+            ]
+            exchanges |= drawing(self.draws[train], ordered)
+        return exchanges
 
     def _masks(self, kept: Kept) -> tuple[jax.Array, ...]:
         self._check_groups(kept)

@@ -5,9 +5,10 @@ a smaller network (compact), and whole with the dropped filters at zero (masked)
 normalisations keep have to be the same, in training and in evaluation, whichever filters are kept, few or many.
 """
 
+import dataclasses
 import functools
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,11 +18,21 @@ import numpy.typing as npt
 from jax.extend import core
 
 from distreal_jax.errors import InputError
-from distreal_jax.tracing.arithmetic import Array, Visit, compute, exact
-from distreal_jax.tracing.hard_coded import Chosen, HardCodedError, Placement, refuse_hard_coded_counts, sub_network_jaxpr
+from distreal_jax.tracing.arithmetic import Array, compute, exact
+from distreal_jax.tracing.counts import Numbers, fit
+from distreal_jax.tracing.exchange import run_exchanged
+from distreal_jax.tracing.hard_coded import (
+    Chosen,
+    Difference,
+    HardCodedError,
+    Placement,
+    numbers_that_differ,
+    sub_network_jaxpr,
+)
 from distreal_jax.tracing.interception import path_name
+from distreal_jax.tracing.layout import LengthOfAxis
 from distreal_jax.tracing.network import Path, TracedNetwork
-from distreal_jax.tracing.walk import Members, NetworkJaxpr, Step, Trail, Walk, jaxpr_of, steps_in
+from distreal_jax.tracing.walk import Members, NetworkJaxpr, Trail, Walk
 
 _TOLERANCE = 1e-4  # of the largest number; in double precision what is equal is so to 1e-12, in single to 1e-5
 _STEP = 1e-8  # of a difference quotient in double precision: small, as a step over a kink of one ReLU would show
@@ -63,22 +74,32 @@ class Subject(NamedTuple):
     members: Members
 
 
-def prove(subject: Subject, *, by_numbers: bool) -> None:
+class NotANumberError(InputError):
+    """Masked execution gives no number where the smaller network gives one."""
+
+
+def prove(subject: Subject, *, by_numbers: bool) -> TracedNetwork:
     """Runs some smaller networks, abstractly and with numbers.
 
     Args:
       subject: The trace.
       by_numbers: Whether to compute as well; shapes alone don't show everything.
 
+    Returns:
+      The network, with what masked execution does about numbers of channels.
+
     Raises:
       InputError: A smaller network fails, or is another one than the trace says.
     """
-    probes = _probes(subject, _kept_sets(subject.network.full_widths))
+    probes, differences = _probes(subject, _kept_sets(subject.network.full_widths))
+    network = _with_counts(subject) if any(differences) else subject.network
     if by_numbers and probes:
-        key = _fingerprint([*subject.wholes.values(), *(probe.small for probe in probes)])
+        actions = [str((network.actions, network.draws))]
+        key = _fingerprint([*subject.wholes.values(), *(probe.small for probe in probes)], actions)
         if key not in _proved:
-            _Numbers(subject).check(probes)
+            _Numbers(subject._replace(network=network)).check(probes)
             _proved.add(key)
+    return network
 
 
 def fails_at(subject: Subject, groups: Collection[int]) -> HardCodedError | None:
@@ -94,39 +115,83 @@ def fails_at(subject: Subject, groups: Collection[int]) -> HardCodedError | None
     return None
 
 
-def _probes(subject: Subject, sets: Sequence[tuple[bool, Chosen]]) -> list[Probe]:
+def _probes(subject: Subject, sets: Sequence[tuple[bool, Chosen]]) -> tuple[list[Probe], list[list[Difference]]]:
+    """The smaller networks, and for each the numbers that are others than in the whole network."""
     placement = Placement(subject.walk, subject.members, subject.network.full_widths)
-    probes = []
+    probes, differences = [], []
     for train, kept in sets:
         widths = [len(chosen) for chosen in kept]
         small = sub_network_jaxpr(subject.network, widths, subject.state, subject.example, train=train)
-        refuse_hard_coded_counts(small, subject.trails[train], subject.walk, placement, kept)
+        differences.append(numbers_that_differ(small, subject.trails[train], placement, kept))
         probes.append(Probe(train, small, kept))
-    return probes
+    return probes, differences
 
 
-def _kept_sets(filters: Sequence[int]) -> list[tuple[bool, Chosen]]:
-    """In training or not, and filters that are kept: few, many others, and in every other group alone."""
+def _with_counts(subject: Subject) -> TracedNetwork:
+    """The network with what masked execution does about numbers of channels.
+
+    Raises:
+      InputError: A number is no function of a number of channels that is known.
+    """
+    network, full = subject.network, subject.network.full_widths
+    axes = {axis.tobytes(): axis for trail in subject.trails.values() for _, labels in trail for axis in labels}
+    along = (
+        LengthOfAxis.of_elements(subject.walk.members_along(axis, subject.members), len(full)) for axis in axes.values()
+    )
+    lengths = [length for length in dict.fromkeys(along) if any(length.per_filter)]
+    actions = {train: dict(of_mode) for train, of_mode in network.actions.items()}
+    # Networks of four widths or more in each mode, so that a number fits one function alone.
+    probes, differences = _probes(subject, _kept_sets(full, times=2))
+    for train in (True, False):
+        chosen = [(probe, of) for probe, of in zip(probes, differences, strict=True) if probe.train == train]
+        widths = [[len(filters) for filters in probe.kept] for probe, _ in chosen]
+        first = {(of.step.place, of.operand): of for _, differing in chosen for of in differing}
+        smaller = [{(of.step.place, of.operand): of.smaller for of in differing} for _, differing in chosen]
+        for (place, operand), of in first.items():
+            numbers = Numbers(place, operand, of.whole, tuple(each.get((place, operand), of.whole) for each in smaller))
+            counted = fit(numbers, widths, full, lengths)
+            if counted is None:
+                raise InputError(
+                    f"{of.step.where} computes with the number of channels: {of.whole} in {of.step.operation} becomes "
+                    f"{of.smaller} in a smaller network; compute it once, when the network is built, so that all "
+                    "sub-networks share it"
+                )
+            actions[train][place] = (*actions[train].get(place, ()), counted)
+    return dataclasses.replace(network, actions=actions)
+
+
+def _kept_sets(filters: Sequence[int], *, times: int = 1) -> list[tuple[bool, Chosen]]:
+    """In training or not, and filters that are kept: few, many others, and in every other group alone.
+
+    Several times: other draws as well, in both modes.
+    """
     draw = np.random.default_rng(16)
-    orders = [draw.permutation(count) for count in filters]
-    # A normalisation over a single channel leaves nothing to compare.
-    least = [min(2, max(1, count - 1)) for count in filters]
-    few = [int(draw.integers(low, max(low, count // 3) + 1)) for low, count in zip(least, filters, strict=True)]
-    # What the few are is dropped here, so that each filter is dropped somewhere.
-    most = [max(1, count - width) for count, width in zip(filters, few, strict=True)]
-    many = [int(draw.integers(min(-(-count // 2), width), width + 1)) for count, width in zip(filters, most, strict=True)]
-    nearly = [max(1, count - 1 - index % max(1, count - 2)) for index, count in enumerate(filters)]
-    every_other = [width if index % 2 else count for index, (width, count) in enumerate(zip(nearly, filters, strict=True))]
-    return [
-        (train, [np.sort(order[::step][:width]) for order, width in zip(orders, widths, strict=True)])
-        for train, step, widths in ((True, 1, few), (False, -1, many), (True, -1, every_other))
-        if tuple(widths) != tuple(filters)
-    ]
+    sets: list[tuple[bool, Chosen]] = []
+    for time in range(times):
+        orders = [draw.permutation(count) for count in filters]
+        # A normalisation over a single channel leaves nothing to compare.
+        least = [min(2, max(1, count - 1)) for count in filters]
+        few = [int(draw.integers(low, max(low, count // 3) + 1)) for low, count in zip(least, filters, strict=True)]
+        # What the few are is dropped here, so that each filter is dropped somewhere.
+        most = [max(1, count - width) for count, width in zip(filters, few, strict=True)]
+        many = [
+            int(draw.integers(min(-(-count // 2), width), width + 1)) for count, width in zip(filters, most, strict=True)
+        ]
+        nearly = [max(1, count - 1 - index % max(1, count - 2)) for index, count in enumerate(filters)]
+        pairs = enumerate(zip(nearly, filters, strict=True))
+        every_other = [width if index % 2 else count for index, (width, count) in pairs]
+        modes = (True, False, True) if time == 0 else (False, True, False)
+        sets += [
+            (train, [np.sort(order[::step][:width]) for order, width in zip(orders, widths, strict=True)])
+            for train, step, widths in zip(modes, (1, -1, -1), (few, many, every_other), strict=True)
+            if tuple(widths) != tuple(filters)
+        ]
+    return sets
 
 
-def _fingerprint(jaxprs: Sequence[NetworkJaxpr]) -> str:
-    """A hash of all that they compute."""
-    text = hashlib.sha256()
+def _fingerprint(jaxprs: Sequence[NetworkJaxpr], others: Sequence[str]) -> str:
+    """A hash of all that they compute, and of other texts."""
+    text = hashlib.sha256("".join(others).encode())
     for jaxpr in jaxprs:
         text.update(str(jaxpr.closed.jaxpr).encode())
         for constant in jaxpr.closed.consts:
@@ -187,25 +252,41 @@ class _Numbers:
         return out
 
     @functools.cache  # noqa: B019  # it lives as long as the proof does
-    def _masked_jaxpr(self, train: bool) -> core.ClosedJaxpr:
-        """Of variables, input, and masks of the layers with statistics over channels."""
-        layouts = self._network.normalised_over
-        if not layouts:
-            return self._wholes[train].closed
-        masks = {call: jax.ShapeDtypeStruct((layout.length,), bool) for call, layout in layouts.items()}
-        return jaxpr_of(self._network.graphdef, self._state, self._example, train=train, masks=masks).closed
+    def _masked_jaxpr(self, train: bool, *, noting: bool = False) -> core.ClosedJaxpr:
+        """Of variables, input and masks; with the results of all steps instead of the network's, if these are noted."""
+        closed, full = self._wholes[train].closed, self._network.full_widths
+
+        def masked(arguments: Sequence[Any], masks: Sequence[jax.Array]) -> Any:
+            noted: list[Any] = []
+            exchanges = self._network.exchanges(train, masks)
+            results = run_exchanged(closed, arguments, exchanges, noted.append if noting else None)
+            return noted if noting else results
+
+        masks = [jax.ShapeDtypeStruct((count,), bool) for count in full]
+        return jax.make_jaxpr(masked)(_shapes_of(closed), masks)
+
+    def _compact_jaxpr(self, probe: Probe, *, noting: bool = False) -> core.ClosedJaxpr:
+        """Of variables and input, as `_masked_jaxpr`."""
+        if not noting and not self._network.draws[probe.train]:
+            return probe.small.closed
+
+        def compact(arguments: Sequence[Any]) -> Any:
+            noted: list[Any] = []
+            exchanges = self._network.exchanges(probe.train, None, [jnp.asarray(chosen) for chosen in probe.kept])
+            results = run_exchanged(probe.small.closed, arguments, exchanges, noted.append if noting else None)
+            return noted if noting else results
+
+        return jax.make_jaxpr(compact)(_shapes_of(probe.small.closed))
 
     def _masks(self, kept: Chosen) -> list[Array]:
-        return [
-            np.isin(np.arange(layout.length), layout.positions(kept)) for layout in self._network.normalised_over.values()
-        ]
+        return [np.isin(np.arange(count), chosen) for count, chosen in zip(self._network.full_widths, kept, strict=True)]
 
-    def _masked(self, probe: Probe, values: Sequence[Array], visit: Visit | None = None) -> list[Array]:
+    def _masked(self, probe: Probe, values: Sequence[Array], *, noting: bool = False) -> list[Array]:
         arguments = [*self._zeroed(probe.kept, values), *self._inputs, *self._masks(probe.kept)]
-        return compute(self._masked_jaxpr(probe.train), arguments, visit)
+        return compute(self._masked_jaxpr(probe.train, noting=noting), arguments)
 
-    def _compact(self, probe: Probe, values: Sequence[Array], visit: Visit | None = None) -> list[Array]:
-        return compute(probe.small.closed, [*self._taken(probe.kept, values), *self._inputs], visit)
+    def _compact(self, probe: Probe, values: Sequence[Array], *, noting: bool = False) -> list[Array]:
+        return compute(self._compact_jaxpr(probe, noting=noting), [*self._taken(probe.kept, values), *self._inputs])
 
     # What is compared.
 
@@ -229,7 +310,7 @@ class _Numbers:
         if abs(along - quotient) <= _TOLERANCE * abs(quotient):
             return
         # A kink, a derivative of the network's own, or a difference: now exactly.
-        of_compact = self._gradients(probe.small.closed, probe.small)
+        of_compact = self._gradients(self._compact_jaxpr(probe), probe.small)
         compact = compute(of_compact, [*self._taken(probe.kept, self._values), *self._inputs, *self._weights])
         names = self._select(self._paths)
         for path, one, other in zip(names, taken, compact, strict=True):
@@ -253,9 +334,8 @@ class _Numbers:
             pairs = zip(function(*given), weights, strict=False)
             return sum((jnp.sum(output.astype(jnp.float32) * weight) for output, weight in pairs), jnp.float32(0))
 
-        shapes = [jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype) for atom in closed.jaxpr.invars]
         weights = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in like.output_shapes]
-        return jax.make_jaxpr(jax.grad(loss, argnums=which))(*shapes, *weights)
+        return jax.make_jaxpr(jax.grad(loss, argnums=which))(*_shapes_of(closed), *weights)
 
     def _loss(self, probe: Probe, step: float) -> float:
         moved = [
@@ -275,33 +355,29 @@ class _Numbers:
             return
         by = f"by {np.max(difference) / size:.1g} of its size" if np.all(same) else "and is no number"
         where = self._first_difference(probe)
-        raise InputError(
+        kind = InputError if np.all(np.isfinite(masked)) else NotANumberError
+        raise kind(
             f"can't trace {where}: with filters dropped, {what} differs {by} between the smaller network and the whole "
             f"network with these filters at zero ({'in training' if probe.train else 'in evaluation'}); {_REMEDY}"
         )
 
     def _first_difference(self, probe: Probe) -> str:
         """The layer and operation at which the networks differ first."""
-        masked: list[Array] = []
-        compact: list[Array] = []
-        self._masked(probe, self._values, lambda _, results: masked.extend(results))
-        self._compact(probe, self._values, lambda _, results: compact.extend(results))
-        layers = {layer for layer, _ in self._network.normalised_over}
-
-        def comparable(steps: Iterable[Step], of_steps: Sequence[Any]) -> list[tuple[Step, Any]]:
-            """Without those of layers that are masked: the mask takes steps of its own."""
-            return [pair for pair in zip(steps, of_steps, strict=True) if pair[0].layer not in layers]
-
-        trail = comparable(*zip(*self._trails[probe.train], strict=True))
-        ones = comparable(steps_in(self._masked_jaxpr(probe.train).jaxpr), masked)
-        others = comparable(steps_in(probe.small.closed.jaxpr), compact)
+        masked = self._masked(probe, self._values, noting=True)
+        compact = self._compact(probe, self._values, noting=True)
+        trail = [(step, labels) for step, labels in self._trails[probe.train] if not step.in_loop]
         mask = self._placement.mask(probe.kept)
-        for (step, labels), (_, one), (_, other) in zip(trail, ones, others, strict=False):
+        for (step, labels), one, other in zip(trail, masked, compact, strict=False):
             along = [np.flatnonzero(self._placement.kept_along(axis, mask)) for axis in labels]
             taken = one[np.ix_(*along)] if one.ndim else one
             if taken.shape == other.shape and not _alike(taken, other):
                 return str(step)
         return "the network"
+
+
+def _shapes_of(closed: core.ClosedJaxpr) -> list[jax.ShapeDtypeStruct]:
+    """Of the arguments of a jaxpr."""
+    return [jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype) for atom in closed.jaxpr.invars]
 
 
 def _alike(masked: Array, compact: Array) -> bool:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from distreal_jax.tracing.carrying_rules import CARRYING_RULES
-from distreal_jax.tracing.labels import ValueLabels, anything, pinned
+from distreal_jax.tracing.labels import PINNED, ValueLabels, pinned
+from distreal_jax.tracing.masking import REDUCTIONS, RISKY
 from distreal_jax.tracing.shape_rules import SHAPE_RULES
 from distreal_jax.tracing.site import Product, Site, create
 
@@ -22,7 +23,7 @@ ELEMENTWISE = frozenset(
     "pow real reduce_precision rem round rsqrt select_n sharding_constraint shift_left shift_right_arithmetic "
     "shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh xor".split()
 )
-REDUCTIONS = frozenset("reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor argmax argmin".split())
+PLACES_OF_ONE = frozenset("argmax argmin reduce_xor".split())  # what they give depends on which channels there are
 WINDOWS = frozenset("reduce_window reduce_window_max reduce_window_min reduce_window_sum".split())
 
 
@@ -31,7 +32,7 @@ def register_rule(primitive: str, rule: Callable[[Site], ValueLabels | list[Valu
 
     A rule is given the equation (`Site`) and returns the labels of its output, one integer array for each axis; of several
     outputs a list of such. `site.operands[i].labels` are those of an operand. Axes that are passed on keep their labels;
-    `site.ties.tie_axes` makes filters of several operands one; `site.refuse` is for axes that the primitive mixes. The
+    `site.ties.tie_axes` makes filters of several operands one; `site.keep_whole` is for axes that the primitive mixes. The
     proof at the end of a trace shows whether the rule is right.
 
     Args:
@@ -42,42 +43,37 @@ def register_rule(primitive: str, rule: Callable[[Site], ValueLabels | list[Valu
 
 
 def apply_rule(site: Site) -> tuple[ValueLabels, ...]:
-    """Ties labels as the equation demands and returns those of its outputs.
-
-    Raises:
-      InputError: There is no rule and a droppable axis is involved, or the equation mixes channels in a way that a
-        sub-network can't reproduce.
-    """
+    """Ties labels as the equation demands and returns those of its outputs."""
     name = site.primitive
     if name in _RULES:
         result = _RULES[name](site)
         return tuple(result) if isinstance(result, list) else (result,)
     if name in ELEMENTWISE:
         return (elementwise_rule(site),)
-    if name in REDUCTIONS:
+    if name in REDUCTIONS or name in PLACES_OF_ONE:
         return (_reduce(site),)
     if name in WINDOWS:
         return (_window(site),) * len(site.out_shapes)
     if name.startswith(("random_", "threefry")):
-        # Draws that are alike: which filters meet which draw matters to nothing.
-        return tuple(tuple(anything(length) for length in shape) for shape in site.out_shapes)
-    axes = [labels for operand in site.operands for labels in operand.labels]
-    for labels in axes:
-        site.refuse(
-            labels,
-            "has no rule for filters that may be dropped",
-            "write it with convolutions, dots, elementwise operations and reductions over positions, give it a rule "
-            "(register_rule)",
-        )
-    # What comes out may meet filters: were it pinned, it would keep them all whole and so hide the refusal.
-    unknown = site.ties.new if any(site.ties.droppable(labels) for labels in axes) else pinned
-    return tuple(tuple(unknown(length) for length in shape) for shape in site.out_shapes)
+        return tuple(_of_keys(site, shape) for shape in site.out_shapes)
+    for operand in site.operands:
+        for labels in operand.labels:
+            site.keep_whole(labels, "which has no rule (register_rule, see docs/extending.md)")
+    return tuple(tuple(map(pinned, shape)) for shape in site.out_shapes)
 
 
 def elementwise_rule(site: Site) -> ValueLabels:
     """The rule of primitives that compute each element from those at its place."""
     (shape,) = site.out_shapes
     ranked = [operand.labels for operand in site.operands if len(operand.labels) == len(shape)]
+    if site.primitive in RISKY and site.params.get("y", -1) < 0:
+        divisor = site.primitive in ("div", "rem")
+        operands = {
+            index: operand.labels
+            for index, operand in enumerate(site.operands)
+            if index >= divisor and any(np.any(labels > PINNED) for labels in operand.labels)
+        }
+        site.seen.risky.setdefault((site.train, site.place), operands)
     return tuple(
         site.ties.tie_axes([labels[axis] for labels in ranked]) if ranked else pinned(length)
         for axis, length in enumerate(shape)
@@ -85,28 +81,35 @@ def elementwise_rule(site: Site) -> ValueLabels:
 
 
 def _reduce(site: Site) -> ValueLabels:
-    operand = site.operands[0]
-    for axis in site.params["axes"]:
+    operand, over = site.operands[0], site.params["axes"]
+    for axis in over:
         labels = operand.labels[axis]
-        if site.masks_statistics and axis == len(operand.labels) - 1:
-            if site.ties.droppable(labels):
-                # A call that is compiled once may stand at several places: its mask is one, so their filters are.
-                known = site.seen.normalised_over.setdefault(site.occasion, labels)
-                site.ties.tie_axes([known, labels])
-        else:
-            site.refuse(
-                labels,
-                "reduces over channels that may be dropped, so its result would change with how many are kept",
-                "reduce over positions only, or use flax.nnx.LayerNorm, RMSNorm or GroupNorm for statistics over channels",
-            )
-    return tuple(labels for axis, labels in enumerate(operand.labels) if axis not in site.params["axes"])
+        if site.primitive in PLACES_OF_ONE:
+            site.keep_whole(labels, "which says where among the channels something is")
+        elif not operand.weight and site.ties.tentative(labels):
+            site.ties.pin(labels)
+        elif site.normalises:
+            site.seen.normalised.append(labels)
+    if site.primitive in REDUCTIONS:
+        site.exclude(over)
+    return tuple(labels for axis, labels in enumerate(operand.labels) if axis not in over)
+
+
+def _of_keys(site: Site, shape: tuple[int, ...]) -> ValueLabels:
+    """Random numbers, and keys of these: whose draws they are is seen where they meet filters."""
+    keys = site.operands[0].labels
+    if site.primitive in ("random_bits", "random_split"):
+        labels = (*keys, *(site.ties.new(length, tentative=True) for length in shape[len(keys) :]))
+        site.seen.draws.setdefault((site.train, site.place), labels)
+        return labels
+    return (*keys[: len(shape)], *map(pinned, shape[len(keys) :]))
 
 
 def _window(site: Site) -> ValueLabels:
     operand = site.operands[0]
     for labels, window in zip(operand.labels, site.params["window_dimensions"], strict=True):
         if window != 1:
-            site.refuse(labels, "pools over channels that may be dropped", "pool over positions only")
+            site.keep_whole(labels, "which pools over neighbouring channels")
     (shape, *_) = site.out_shapes
     return tuple(
         labels if len(labels) == length else pinned(length) for labels, length in zip(operand.labels, shape, strict=True)
@@ -118,7 +121,7 @@ def _convolution(site: Site) -> ValueLabels:
     numbers = site.params["dimension_numbers"]
     groups = site.params["feature_group_count"]
     if site.params["batch_group_count"] != 1:
-        site.refuse(kernel.labels[numbers.rhs_spec[0]], "has batch_group_count > 1", "use feature_group_count")
+        site.keep_whole(kernel.labels[numbers.rhs_spec[0]], "which is grouped by examples")
     channels = image.labels[numbers.lhs_spec[1]]
     creates, consumes = kernel.labels[numbers.rhs_spec[0]], kernel.labels[numbers.rhs_spec[1]]
     for axis in numbers.rhs_spec[2:]:
@@ -153,15 +156,21 @@ def _convolution(site: Site) -> ValueLabels:
 def _dot(site: Site) -> ValueLabels:
     left, right = site.operands
     (left_contract, right_contract), (left_batch, right_batch) = site.params["dimension_numbers"]
+    # Of activations with activations: an inner product at each position is a sum like others.
+    inner = all(
+        len(value.labels) == len((*a, *b))
+        for value, a, b in ((left, left_contract, left_batch), (right, right_contract, right_batch))
+    )
     contracted = []
     for a, b in zip(left_contract, right_contract, strict=True):
         if left.weight or right.weight:
             site.seen.contracted.append(right.labels[b] if right.weight else left.labels[a])
-        else:
+        elif not inner or site.ties.tentative(left.labels[a]) or site.ties.tentative(right.labels[b]):
             # Queries times keys: attention scales the sum by how many there are, so all of them are kept.
             site.ties.pin(left.labels[a])
             site.ties.pin(right.labels[b])
         contracted.append(site.ties.tie_axes([left.labels[a], right.labels[b]]))
+    site.exclude(left_contract if left.weight == right.weight else ())
     batch = [site.ties.tie_axes([left.labels[a], right.labels[b]]) for a, b in zip(left_batch, right_batch, strict=True)]
     if not (left.weight or right.weight):
         site.seen.heads.extend(batch)
@@ -169,6 +178,8 @@ def _dot(site: Site) -> ValueLabels:
         [labels for axis, labels in enumerate(value.labels) if axis not in (*contract, *shared)]
         for value, contract, shared in ((left, left_contract, left_batch), (right, right_contract, right_batch))
     ]
+    if left.weight and right.weight:  # of no example, such as a norm of a kernel
+        return (*batch, *free[0], *free[1])
     site.seen.products.append(Product(1, (*batch, *free[0], *free[1], *contracted)))
     for value, axes in ((left, free[0]), (right, free[1])):
         if value.weight:

@@ -70,7 +70,7 @@ def _pad(site: Site) -> ValueLabels:
         if site.ties.tentative(labels):
             site.ties.pin(labels)
         if interior or low < 0 or high < 0 or not site.ties.droppable(labels):
-            site.refuse(labels, "cuts or spreads channels that may be dropped", "pad channels at their ends only")
+            site.keep_whole(labels, "which cuts channels off or spreads them")
             out.append(pinned(low + high + max(0, len(labels) + (len(labels) - 1) * interior)))
         else:
             out.append(np.concatenate([anything(low), labels, anything(high)]))
@@ -78,9 +78,10 @@ def _pad(site: Site) -> ValueLabels:
 
 
 def _reverse(site: Site) -> ValueLabels:
-    return tuple(
-        labels[::-1] if axis in site.params["dimensions"] else labels for axis, labels in enumerate(site.operands[0].labels)
-    )
+    labels = site.operands[0].labels
+    for axis in site.params["dimensions"]:
+        site.keep_whole(labels[axis], "which reverses the order of channels")
+    return tuple(along[::-1] if axis in site.params["dimensions"] else along for axis, along in enumerate(labels))
 
 
 def _reshape(site: Site) -> ValueLabels:
@@ -117,9 +118,7 @@ def _merge(site: Site, axes: Sequence[AxisLabels]) -> AxisLabels:
     if len(droppable) > 1:
         if all(not site.ties.tentative(axes[index]) for index in droppable):
             for index in droppable[1:]:
-                site.refuse(
-                    axes[index], "flattens two axes of filters into one", "flatten positions and one axis of channels only"
-                )
+                site.keep_whole(axes[index], "which flattens two axes of channels into one")
         flat = site.ties.new(math.prod(lengths), tentative=True)
         site.seen.factorings.append(Factoring(flat, tuple(axes), site.layer))
         return flat

@@ -1,14 +1,11 @@
 """One equation of a jaxpr as a rule sees it: the labels of its operands, and what is noted on the way."""
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any, Literal
 
-from distreal_jax.errors import InputError
-from distreal_jax.tracing.inner import line_of
-from distreal_jax.tracing.interception import Occasion
-from distreal_jax.tracing.labels import AxisLabels, Ties, ValueLabels
-
-_OR_WHOLE = ", or keep the layers before it whole (keep_whole, see docs/extending.md)"
+from distreal_jax.tracing.inner import Place, line_of
+from distreal_jax.tracing.labels import AxisLabels, Ties, ValueLabels, pinned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,16 +60,22 @@ Kind = tuple[int, ...]
 
 
 class Observations:
-    """What the walk over the jaxpr collects on its way, beside the ties."""
+    """What the walk over the jaxprs collects on its way, beside the ties.
+
+    What is noted at a place is noted by mode: in training (True) and in evaluation an equation has another place.
+    """
 
     def __init__(self) -> None:
         self.products: list[Product] = []
         self.creations: list[Creation] = []
         self.contracted: list[AxisLabels] = []
-        self.normalised_over: dict[Occasion, AxisLabels] = {}
+        self.normalised: list[AxisLabels] = []  # channels that a layer takes statistics over
         self.factorings: list[Factoring] = []
         self.heads: list[AxisLabels] = []  # axes along which activations are multiplied with activations
-        self.refusals: list[tuple[AxisLabels, InputError]] = []
+        self.wholes: list[tuple[AxisLabels, str]] = []  # what can't be done to fewer channels, and why
+        self.excluding: dict[tuple[bool, Place], ValueLabels] = {}  # operands in which dropped channels must not count
+        self.risky: dict[tuple[bool, Place], dict[int, ValueLabels]] = {}  # operands of which dropped channels may give NaN
+        self.draws: dict[tuple[bool, Place], ValueLabels] = {}  # random numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,8 +86,9 @@ class Site:
     params: dict[str, Any]
     operands: tuple[Value, ...]
     out_shapes: tuple[tuple[int, ...], ...]
-    occasion: Occasion  # the innermost module that is being called (its path, "" outside all), and which of its calls
-    masks_statistics: bool  # that module can be told which channels count in its statistics (Flax's `mask=`)
+    place: Place
+    train: bool  # whether the network is walked over as it is in training
+    normalises: bool  # the layer is one of Flax's with statistics over channels
     ties: Ties
     seen: Observations
     source: Any  # of the equation: where in the user's code it comes from
@@ -92,22 +96,34 @@ class Site:
     @property
     def layer(self) -> str:
         """Path of the innermost module that is being called, "" outside all."""
-        return self.occasion[0]
+        return self.place.layer
 
-    def refuse(self, labels: AxisLabels, why: str, remedy: str) -> None:
-        """Notes that the equation can't be followed if any of the labels turns out to be droppable in the end.
+    @property
+    def where(self) -> str:
+        """Layer and operation, for a message."""
+        layer = f"layer {self.layer!r}" if self.layer else "the network's own __call__"
+        return f"{layer} (primitive {self.primitive!r}{line_of(self.source)})"
 
-        Whether it does is known only after the walk: the classes that a final softmax reduces over are pinned last.
-        An axis that only may carry filters does not.
+    def keep_whole(self, labels: AxisLabels, why: str) -> None:
+        """Notes that what the equation does can't be done to fewer channels.
+
+        Whether these could be dropped otherwise is known only after the walk: the classes that are sorted at the end are
+        pinned last. An axis that only may carry filters does not.
+
+        Args:
+          labels: Of the channels.
+          why: What is done to them, in a clause such as "which sorts channels".
         """
         if self.ties.tentative(labels):
             self.ties.pin(labels)
-            return
-        where = f"layer {self.layer!r}" if self.layer else "the network's own __call__"
-        error = InputError(
-            f"can't trace {where}: primitive {self.primitive!r}{line_of(self.source)} {why}; {remedy}{_OR_WHOLE}"
-        )
-        self.seen.refusals.append((labels, error))
+        else:
+            self.seen.wholes.append((labels, f"{self.where}, {why}"))
+
+    def exclude(self, axes: Collection[int]) -> None:
+        """Notes that in masked execution the dropped channels along axes of the first operand must not count."""
+        labels = self.operands[0].labels
+        of_these = tuple(along if axis in axes else pinned(len(along)) for axis, along in enumerate(labels))
+        self.seen.excluding.setdefault((self.train, self.place), of_these)
 
 
 def create(site: Site, labels: AxisLabels, kind: Literal["conv", "dense"]) -> None:

@@ -17,12 +17,23 @@ from flax import nnx
 from distreal_jax.errors import InputError
 from distreal_jax.tracing.calling import without_intermediates
 from distreal_jax.tracing.factorings import decide
-from distreal_jax.tracing.groups import OUTPUT, consumed_axes, find_groups, layers_kept_whole, layout_of, products_of
+from distreal_jax.tracing.groups import (
+    OUTPUT,
+    MisorderedError,
+    actions_of,
+    consumed_axes,
+    draws_of,
+    find_groups,
+    layers_kept_whole,
+    layout_of,
+    products_of,
+    where_misordered,
+)
 from distreal_jax.tracing.interception import path_name
 from distreal_jax.tracing.jaxprs import Wholes, batch_size, whole_network
 from distreal_jax.tracing.labels import pinned
 from distreal_jax.tracing.network import Path, TracedNetwork
-from distreal_jax.tracing.proof import Subject, fails_at, prove
+from distreal_jax.tracing.proof import NotANumberError, Subject, fails_at, prove
 from distreal_jax.tracing.site import Kind, Value
 from distreal_jax.tracing.walk import NetworkJaxpr, Trail, Walk, shape_of
 
@@ -64,23 +75,30 @@ def trace_network(
     example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), example_input)
     wholes = whole_network(graphdef, state, example)
     kept = _KeptBack(Counter(), {}, (*keep_whole, *getattr(model, "keep_whole", ())))
+    refusal: InputError | None = None
     while True:
         traced = _traced(model, graphdef, state, wholes, kept)
+        if refusal is not None and not traced.subject.network.filter_groups:
+            raise refusal
         try:
-            prove(traced.subject, by_numbers=proof)
-        except InputError:
+            return prove(traced.subject, by_numbers=proof)
+        except NotANumberError:
+            if kept.guarded:
+                raise
+            kept = kept._replace(guarded=True)
+        except InputError as error:
             if not _keeps_more_back(traced, model, kept):
                 raise
-        else:
-            return traced.subject.network
+            refusal = refusal or error
 
 
 class _KeptBack(NamedTuple):
     """What is not dropped although nothing that is done to it forbids it."""
 
     passed_over: Counter[Kind]  # factors of split axes whose lengths are written down, by kind
-    creations: dict[int, str]  # creations of channels that a layer of Flax's needs whole, and why
+    creations: dict[int, str]  # creations of channels that smaller networks fail by, and why
     layers: tuple[str, ...]  # patterns of paths of layers that are to be kept whole
+    guarded: bool = False  # whether functions that may give no number are kept from what dropped channels hold
 
 
 class _Traced(NamedTuple):
@@ -97,23 +115,25 @@ def _traced(model: nnx.Module, graphdef: Any, state: Any, wholes: Wholes, kept: 
     walk, parameters, trails = _walked(modules, wholes, kept)
     statistics = {tuple(map(str, path)) for path, leaf in nnx.to_flat_state(state) if isinstance(leaf, nnx.BatchStat)}
     groups, members, origins = find_groups(walk, parameters, modules, statistics)
-    network = TracedNetwork(
-        graphdef=graphdef,
-        filter_groups=groups,
-        layouts={
-            path: tuple(layout_of(walk, axis, members, groups, path) for axis in value.labels)
-            for path, value in parameters.items()
-        },
-        consumed=consumed_axes(walk, parameters),
-        products=products_of(walk, members, len(groups)),
-        normalised_over={
-            occasion: layout_of(walk, labels, members, groups, (occasion[0],))
-            for occasion, labels in walk.seen.normalised_over.items()
-            if any(walk.members_along(labels, members))
-        },
-        kept_whole=layers_kept_whole(walk, members),
-        batch_size=batch_size(wholes.counted_for),
-    )
+    try:
+        network = TracedNetwork(
+            graphdef=graphdef,
+            filter_groups=groups,
+            layouts={
+                path: tuple(layout_of(walk, axis, members, groups) for axis in value.labels)
+                for path, value in parameters.items()
+            },
+            consumed=consumed_axes(walk, parameters),
+            products=products_of(walk, members, len(groups)),
+            actions=actions_of(walk, members, groups, guarded=kept.guarded),
+            draws=draws_of(walk, members, groups),
+            kept_whole=layers_kept_whole(walk, members),
+            batch_size=batch_size(wholes.counted_for),
+        )
+    except MisorderedError as misordered:
+        for group in misordered.groups:
+            kept.creations[origins[group]] = where_misordered(walk, trails.values(), members, groups, group)
+        return _traced(model, graphdef, state, wholes, kept)
     carriers: dict[Kind, frozenset[int]] = {}
     for factoring in walk.seen.factorings:
         along = [member for labels in factoring.factors for member in walk.members_along(labels, members) if member]
@@ -123,10 +143,10 @@ def _traced(model: nnx.Module, graphdef: Any, state: Any, wholes: Wholes, kept: 
 
 
 def _keeps_more_back(traced: _Traced, model: nnx.Module, kept: _KeptBack) -> bool:
-    """Finds what a smaller network fails by and the user can't be asked to change, and keeps it back from now on.
+    """Finds what smaller networks fail by, and keeps it back from now on.
 
     That are channels that are reshaped to lengths that are written down, such as a number of heads, or whose number these
-    lengths are computed from, and layers inside those of Flax's own.
+    lengths are computed from, or whose number is written down elsewhere.
     """
     for kind, groups in traced.carriers.items():
         if groups and fails_at(traced.subject, groups):
@@ -143,10 +163,13 @@ def _keeps_more_back(traced: _Traced, model: nnx.Module, kept: _KeptBack) -> boo
         module = modules.get(error.layer)
         is_inside = seen.creations[creation].layer.startswith(f"{error.layer}.")
         if error.layer in written_down:
-            kept.creations[creation] = f"{written_down[error.layer].where}, whose lengths are taken from it"
+            reason = f"{written_down[error.layer].where}, whose lengths are taken from it"
         elif is_inside and type(module).__module__.startswith("flax.nnx"):
-            kept.creations[creation] = f"layer {error.layer!r}, a {type(module).__name__} of Flax, which needs all"
-        found = found or creation in kept.creations
+            reason = f"layer {error.layer!r}, a {type(module).__name__} of Flax, which needs all"
+        else:
+            reason = f"{error.where}, where their number is written down"
+        kept.creations[creation] = reason
+        found = True
     return found
 
 
@@ -163,10 +186,9 @@ def _walked(
     variables = [walk.new_variable(shape) for shape in shapes[: len(paths)]]
     parameters = dict(zip(paths, variables, strict=True))
 
-    def run(whole: NetworkJaxpr, example: Any) -> Trail:
-        already = len(walk.trail)
+    def run(whole: NetworkJaxpr, example: Any, *, train: bool) -> Trail:
         inputs = [Value(tuple(map(pinned, leaf.shape)), weight=False) for leaf in jax.tree.leaves(example)]
-        results = walk.run(whole.closed.jaxpr, [*variables, *inputs])
+        results, trail = walk.network(whole.closed.jaxpr, [*variables, *inputs], train=train)
         count = len(whole.output_shapes)
         walk.ties.because = OUTPUT
         for output in results[:count]:
@@ -177,14 +199,14 @@ def _walked(
                 raise InputError(f"the network's call changes the shape of its variable {path_name(path)!r}; keep it")
             for before, after in zip(parameters[path].labels, value.labels, strict=True):
                 walk.ties.tie_axes([before, after])
-        return walk.trail[already:]
+        return trail
 
-    trails[True] = run(counted, wholes.counted_for)
+    trails[True] = run(counted, wholes.counted_for, train=True)
     # A step of training is what is counted, at the size of the images, with branches that run in training alone.
     products = list(walk.seen.products)
     if counted is not wholes.jaxprs[True]:
-        trails[True] = run(wholes.jaxprs[True], wholes.example)
-    trails[False] = run(wholes.jaxprs[False], wholes.example)
+        trails[True] = run(wholes.jaxprs[True], wholes.example, train=True)
+    trails[False] = run(wholes.jaxprs[False], wholes.example, train=False)
     walk.seen.products = products
     for index, creation in enumerate(walk.seen.creations):
         if index in kept.creations:
@@ -200,8 +222,8 @@ def _walked(
                 f"keep_whole names {pattern!r}, which is no layer with filters; choose from: "
                 f"{', '.join(dict.fromkeys(creation.layer for creation in walk.seen.creations))}"
             )
+    for labels, why in walk.seen.wholes:
+        walk.ties.because = why
+        walk.ties.pin(labels)
     decide(walk.seen.factorings, walk.ties, kept.passed_over)
-    for labels, refusal in walk.seen.refusals:
-        if walk.ties.droppable(labels):
-            raise refusal
     return walk, parameters, trails

@@ -1,0 +1,170 @@
+"""What masked execution does to a network's equations, and compact execution to its random draws.
+
+Dropped filters are zero in masked execution, and that is not all: a mean over channels would still divide by all of them,
+a softmax or a maximum would count their zeros, and the root of a zero has no derivative. So a trace notes the equations
+that look at channels together (`Action`); in masked execution they are exchanged for ones that look at the kept channels
+alone. In compact execution, what is drawn for channels is drawn for all of them, and taken for those that are kept: a filter
+then meets the same draw in both executions.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+from distreal_jax.tracing.exchange import Exchange, Exchanges, run_exchanged
+from distreal_jax.tracing.inner import Place
+from distreal_jax.tracing.layout import AxisLayout, LengthOfAxis
+
+Axes = tuple[tuple[int, AxisLayout], ...]  # those along which filters lie
+
+# What dropped channels are set to so that a reduction does not see them.
+_NEUTRAL: dict[str, Any] = {
+    "reduce_sum": 0,
+    "reduce_prod": 1,
+    "reduce_max": -jnp.inf,
+    "reduce_min": jnp.inf,
+    "reduce_and": True,
+    "reduce_or": False,
+    "dot_general": 0,
+}
+REDUCTIONS = frozenset(_NEUTRAL) - {"dot_general"}
+
+# Where these functions and their derivatives are numbers; at what dropped channels hold they may be none.
+_HARMLESS = {
+    **dict.fromkeys("exp exp2 expm1 log log1p sqrt rsqrt cbrt pow integer_pow div rem atan2 lgamma digamma".split(), 1.0),
+    **dict.fromkeys("asin acos atanh erf_inv".split(), 0.0),
+    "acosh": 2.0,
+}
+RISKY = frozenset(_HARMLESS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Excluded:
+    """An operand whose dropped channels are not looked at."""
+
+    operand: int
+    axes: Axes
+
+    def narrowed(self, widths: Sequence[int]) -> "Excluded":
+        """In a network of so many filters."""
+        return dataclasses.replace(self, axes=tuple((axis, layout.narrowed(widths)) for axis, layout in self.axes))
+
+
+@dataclasses.dataclass(frozen=True)
+class Counted:
+    """A literal operand that is a function of a number of channels: `offset + (number - offset) * share ** power`.
+
+    `share` is how many of the elements of an axis of this length are kept.
+    """
+
+    operand: int
+    length: LengthOfAxis
+    power: float
+    offset: float
+
+    def narrowed(self, widths: Sequence[int]) -> "Counted":
+        """In a network of so many filters, whose jaxpr holds another number already."""
+        return self
+
+    def at(self, number: float, share: Any) -> Any:
+        """The number where a share of the channels is kept."""
+        return self.offset + (number - self.offset) * share**self.power
+
+
+Action = Excluded | Counted
+Actions = Mapping[Place, tuple[Action, ...]]
+Draws = Mapping[Place, Axes]
+
+
+def narrowed(actions: Actions, widths: Sequence[int]) -> Actions:
+    """In a network of so many filters."""
+    return {place: tuple(action.narrowed(widths) for action in at) for place, at in actions.items()}
+
+
+def masking(actions: Actions, masks: Sequence[jax.Array]) -> dict[Place, Exchange]:
+    """What is done in a network whose dropped filters are at zero.
+
+    Args:
+      actions: Of the network, in this mode.
+      masks: For each group bool [filters], those that are kept.
+    """
+    widths = [mask.sum(dtype=jnp.float32) for mask in masks]
+    full = [len(mask) for mask in masks]
+
+    def exchange(at: Sequence[Action], equation: core.JaxprEqn, operands: list[Any]) -> list[Any]:
+        for action in at:
+            value = operands[action.operand]
+            if isinstance(action, Counted):
+                described: Any = equation.invars[action.operand].aval
+                kind = described.dtype
+                new = action.at(float(value), action.length.at(widths) / action.length.at(full))
+                operands[action.operand] = (jnp.round(new) if jnp.issubdtype(kind, jnp.integer) else new).astype(kind)
+            else:
+                operands[action.operand] = _without(equation, value, action.axes, masks, full)
+        return _bound(equation, operands, equation.params)
+
+    return {place: functools.partial(exchange, at) for place, at in actions.items()}
+
+
+def _without(
+    equation: core.JaxprEqn, value: jax.Array, axes: Axes, masks: Sequence[jax.Array], full: Sequence[int]
+) -> jax.Array:
+    """An operand in which dropped channels hold what the equation is not disturbed by."""
+    keep = jnp.ones((1,) * value.ndim, dtype=bool)
+    for axis, layout in axes:
+        shape = [1] * value.ndim
+        shape[axis] = value.shape[axis]
+        keep = keep & layout.stretched(value.shape[axis], full).spread(masks, fill=True).reshape(shape)
+    name = equation.primitive.name
+    fill = _NEUTRAL[name] if name in _NEUTRAL else _HARMLESS[name]
+    if jnp.issubdtype(value.dtype, jnp.integer) and fill in (jnp.inf, -jnp.inf):
+        limits = np.iinfo(value.dtype)
+        fill = limits.max if fill > 0 else limits.min
+    return jnp.where(keep, value, jnp.asarray(fill, value.dtype))
+
+
+def drawing(draws: Draws, part: Sequence[Any]) -> dict[Place, Exchange]:
+    """What is done in a sub-network, whose random draws are those that the whole network would make.
+
+    Args:
+      draws: Of the whole network, in this mode.
+      part: For each group int [width], the filters of the whole network that the sub-network has.
+    """
+    widths = [len(chosen) for chosen in part]
+
+    def exchange(axes: Axes, equation: core.JaxprEqn, operands: list[Any]) -> list[Any]:
+        shape = list(equation.params["shape"])
+        described: Any = equation.outvars[0].aval
+        keys = described.ndim - len(shape)  # axes that several keys have
+        wholes = [(axis, layout.stretched(shape[axis - keys], widths)) for axis, layout in axes if axis >= keys]
+        for axis, whole in wholes:
+            shape[axis - keys] = whole.length
+        (drawn,) = _bound(equation, operands, {**equation.params, "shape": tuple(shape)})
+        for axis, whole in wholes:
+            drawn = jnp.take(drawn, whole.indices(part), axis=axis, mode="clip")
+        return [drawn]
+
+    return {place: functools.partial(exchange, axes) for place, axes in draws.items()}
+
+
+def exchanged(function: Callable[..., Any], exchanges: Exchanges) -> Callable[..., Any]:
+    """The same function of pytrees of arrays, some of whose equations are exchanged."""
+    if not exchanges:
+        return function
+
+    def run(*arguments: Any) -> Any:
+        closed, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
+        return jax.tree.unflatten(jax.tree.structure(shape), run_exchanged(closed, jax.tree.leaves(arguments), exchanges))
+
+    return run
+
+
+def _bound(equation: core.JaxprEqn, operands: Sequence[Any], params: Mapping[str, Any]) -> list[Any]:
+    results = equation.primitive.bind(*operands, **params)
+    return list(results) if equation.primitive.multiple_results else [results]
