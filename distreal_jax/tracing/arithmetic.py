@@ -244,6 +244,7 @@ _LOOPS: dict[str, Callable[[Sequence[Array], dict[str, Any]], list[Array]]] = {"
 _NUMPY = "abs cbrt ceil conj cos cosh exp exp2 expm1 floor imag log log1p nextafter real sign sin sinh sqrt square tan tanh"
 
 _ELEMENTWISE: dict[str, Callable[..., Any]] = {
+    "random_gamma": lambda _, mean: mean,
     **{name: getattr(np, name) for name in _NUMPY.split()},
     **{f"a{name}": getattr(np, f"arc{name}") for name in "cos cosh sin sinh tan tanh".split()},
     "add": np.add,

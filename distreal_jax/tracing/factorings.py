@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from distreal_jax.tracing.labels import PINNED, Ties
+from distreal_jax.tracing.labels import PINNED, AxisLabels, Ties
 from distreal_jax.tracing.site import Factoring, Kind
 
 
@@ -36,7 +36,11 @@ def decide(factorings: Sequence[Factoring], ties: Ties, passed_over: Mapping[Kin
         waiting = [other for other in waiting if other is not one]
         candidates = _candidates(one, ties)[passed_over.get(one.kind, 0) :]
         ties.because = one.where
-        chosen = candidates[0] if candidates else None
+        lengths = [len(labels) for labels in one.factors]
+        # What is done to the flat axis may have said it already.
+        table = ties.roots(one.flat).reshape(lengths)
+        said = [axis for axis in candidates if varies_along(table, axis) is not None]
+        chosen = next(iter([*said, *candidates]), None)
         for axis, labels in enumerate(one.factors):
             if axis != chosen:
                 ties.pin(labels)
@@ -44,10 +48,15 @@ def decide(factorings: Sequence[Factoring], ties: Ties, passed_over: Mapping[Kin
             ties.pin(one.flat)
             continue
         carrying.add(one.kind)
-        table = np.moveaxis(one.flat.reshape([len(labels) for labels in one.factors]), chosen, 0)
-        for label, row in zip(one.factors[chosen], table, strict=True):
+        for label, row in zip(one.factors[chosen], np.moveaxis(one.flat.reshape(lengths), chosen, 0), strict=True):
             ties.tie_all(np.append(row.reshape(-1), label))
     return carrying
+
+
+def varies_along(table: AxisLabels, axis: int) -> AxisLabels | None:
+    """The labels of a table along an axis, if they are the same along all others; None otherwise."""
+    line = np.moveaxis(table, axis, 0).reshape(table.shape[axis], -1)
+    return line[:, 0] if np.all(line == line[:, :1]) else None
 
 
 def _candidates(one: Factoring, ties: Ties) -> list[int]:

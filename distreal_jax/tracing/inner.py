@@ -69,14 +69,17 @@ class Places:
         return Place(*key, self._counts[key] - 1)
 
 
-def line_of(source: Any) -> str:
+def line_of(sources: Iterable[Any]) -> str:
     """The user's own line that an equation comes from, such as " at model.py:17"; nothing if there is none.
 
     Args:
-      source: Of the equation, `source_info`.
+      sources: `source_info` of the calls that it is in, from the outermost, and its own. (JAX keeps the jaxprs of its own
+        functions: the lines inside them are of the first call.)
     """
-    frames = getattr(source.traceback, "frames", ())
-    return _first_own((frame.file_name, frame.line_num) for frame in frames)
+    lines = (
+        _first_own((frame.file_name, frame.line_num) for frame in getattr(of.traceback, "frames", ())) for of in sources
+    )
+    return next(filter(None, lines), "")
 
 
 def line_of_error(error: BaseException) -> str:

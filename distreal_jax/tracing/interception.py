@@ -97,6 +97,12 @@ def normalises_channels(module: nnx.Module | None) -> bool:
     return isinstance(module, _OVER_CHANNELS)
 
 
+def _set(module: nnx.Module, **values: Any) -> None:
+    """Sets what a module keeps outside its arrays, inside the network's own loops as well, where Flax forbids it."""
+    for name, value in values.items():
+        object.__setattr__(module, name, value)
+
+
 def _normalising(module: Any, call: Call) -> Call:
     """Statistics in two passes, and a mask of the user's own with the channels of what it masks.
 
@@ -106,7 +112,7 @@ def _normalising(module: Any, call: Call) -> Call:
     signature = inspect.signature(_own_call(module))
 
     def normalised(*args: Any, **kwargs: Any) -> Any:
-        module.use_fast_variance = False
+        _set(module, use_fast_variance=False)
         given = signature.bind(module, *args, **kwargs)
         mask = given.arguments.get("mask")
         if mask is None:
@@ -123,12 +129,12 @@ def _followed(module: nnx.Module, call: Call) -> Call:
 
     def followed(*args: Any, **kwargs: Any) -> Any:
         if isinstance(module, nnx.MultiHeadAttention):
-            module.in_features = module.query.kernel.shape[0]
+            _set(module, in_features=module.query.kernel.shape[0])
         elif isinstance(module, nnx.LinearGeneral):
             kept = len(module.batch_axis) + (1 if isinstance(module.axis, int) else len(module.axis))
-            module.out_features = tuple(module.kernel.shape[kept:])
+            _set(module, out_features=tuple(module.kernel.shape[kept:]))
         elif isinstance(module, nnx.Einsum):
-            module.kernel_shape = module.kernel.shape
+            _set(module, kernel_shape=module.kernel.shape)
         elif isinstance(module, nnx.RNN):
             _follow_cell(module.cell)
         return call(*args, **kwargs)
@@ -139,9 +145,9 @@ def _followed(module: nnx.Module, call: Call) -> Call:
 def _follow_cell(cell: nnx.Module) -> None:
     """The cell makes its first carry of that size: an axis of the kernels that the carry is multiplied with."""
     if isinstance(cell, nnx.OptimizedLSTMCell | nnx.GRUCell | nnx.SimpleCell):
-        cell.hidden_features = cell.dense_h.kernel.shape[0]
+        _set(cell, hidden_features=cell.dense_h.kernel.shape[0])
     elif isinstance(cell, nnx.LSTMCell):
-        cell.hidden_features = cell.hi.kernel.shape[0]
+        _set(cell, hidden_features=cell.hi.kernel.shape[0])
 
 
 def with_counts_of_sub_network(_: str, module: nnx.Module, call: Call) -> Call:
@@ -150,8 +156,8 @@ def with_counts_of_sub_network(_: str, module: nnx.Module, call: Call) -> Call:
         channels_in_group = module.in_features // module.feature_group_count
 
         def grouped(inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            module.in_features = inputs.shape[-1]
-            module.feature_group_count = inputs.shape[-1] // channels_in_group
+            channels = inputs.shape[-1]
+            _set(module, in_features=channels, feature_group_count=channels // channels_in_group)
             return call(inputs, *args, **kwargs)
 
         return grouped
@@ -159,8 +165,8 @@ def with_counts_of_sub_network(_: str, module: nnx.Module, call: Call) -> Call:
         single, channels_in_group, normalising = module.num_groups == 1, module.group_size, _normalising(module, call)
 
         def in_groups(inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            module.group_size = inputs.shape[-1] if single else channels_in_group
-            module.num_groups = inputs.shape[-1] // module.group_size
+            size = inputs.shape[-1] if single else channels_in_group
+            _set(module, group_size=size, num_groups=inputs.shape[-1] // size)
             return normalising(inputs, *args, **kwargs)
 
         return in_groups

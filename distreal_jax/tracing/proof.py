@@ -26,6 +26,7 @@ from distreal_jax.tracing.hard_coded import (
     Difference,
     HardCodedError,
     Placement,
+    in_one_line,
     numbers_that_differ,
     sub_network_jaxpr,
 )
@@ -300,7 +301,10 @@ class _Numbers:
             self._compare(probe, f"the new value of {path_name(path)!r}", taken, small)
 
     def _check_gradients(self, probe: Probe) -> None:
-        of_masked = self._gradients(self._masked_jaxpr(probe.train), probe.small)
+        try:
+            of_masked = self._gradients(self._masked_jaxpr(probe.train), probe.small)
+        except Exception as error:  # such as of a loop that runs as often as the data say
+            raise InputError(f"the network has no gradient that JAX can compute ({in_one_line(error)})") from error
         values = self._zeroed(probe.kept, self._values)
         masked = compute(of_masked, [*values, *self._inputs, *self._masks(probe.kept), *self._weights])
         taken = self._taken_parameters(probe.kept, masked)

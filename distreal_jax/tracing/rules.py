@@ -97,11 +97,13 @@ def _reduce(site: Site) -> ValueLabels:
 
 def _of_keys(site: Site, shape: tuple[int, ...]) -> ValueLabels:
     """Random numbers, and keys of these: whose draws they are is seen where they meet filters."""
-    keys = site.operands[0].labels
+    keys = site.operands[0].labels if site.operands else ()
     if site.primitive in ("random_bits", "random_split"):
         labels = (*keys, *(site.ties.new(length, tentative=True) for length in shape[len(keys) :]))
         site.seen.draws.setdefault((site.train, site.place), labels)
         return labels
+    if site.primitive == "random_gamma":  # it draws inside itself: what meets it is kept whole
+        return tuple(map(pinned, shape))
     return (*keys[: len(shape)], *map(pinned, shape[len(keys) :]))
 
 
@@ -156,17 +158,12 @@ def _convolution(site: Site) -> ValueLabels:
 def _dot(site: Site) -> ValueLabels:
     left, right = site.operands
     (left_contract, right_contract), (left_batch, right_batch) = site.params["dimension_numbers"]
-    # Of activations with activations: an inner product at each position is a sum like others.
-    inner = all(
-        len(value.labels) == len((*a, *b))
-        for value, a, b in ((left, left_contract, left_batch), (right, right_contract, right_batch))
-    )
-    contracted = []
+    contracted, heads = [], any(site.ties.droppable(left.labels[axis]) for axis in left_batch)
     for a, b in zip(left_contract, right_contract, strict=True):
         if left.weight or right.weight:
             site.seen.contracted.append(right.labels[b] if right.weight else left.labels[a])
-        elif not inner or site.ties.tentative(left.labels[a]) or site.ties.tentative(right.labels[b]):
-            # Queries times keys: attention scales the sum by how many there are, so all of them are kept.
+        elif heads or site.ties.tentative(left.labels[a]) or site.ties.tentative(right.labels[b]):
+            # Queries times keys: heads are dropped, and each keeps all its channels.
             site.ties.pin(left.labels[a])
             site.ties.pin(right.labels[b])
         contracted.append(site.ties.tie_axes([left.labels[a], right.labels[b]]))

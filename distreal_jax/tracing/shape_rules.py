@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from distreal_jax.tracing.factorings import varies_along
 from distreal_jax.tracing.labels import ANY, AxisLabels, ValueLabels, anything, pinned
 from distreal_jax.tracing.site import Factoring, Site
 
@@ -139,9 +140,11 @@ def _unmerge(site: Site, labels: AxisLabels, lengths: Sequence[int]) -> list[Axi
         return [fill(length) for length in lengths]
     table = site.ties.roots(labels).reshape(lengths)
     for axis in range(len(lengths)):
-        line = np.moveaxis(table, axis, 0).reshape(lengths[axis], -1)
-        if np.all(line == line[:, :1]):  # the exact inverse of a flatten
-            return [line[:, 0] if other == axis else pinned(length) for other, length in enumerate(lengths)]
+        if (along := varies_along(table, axis)) is not None:  # the exact inverse of a flatten
+            return [along if other == axis else pinned(length) for other, length in enumerate(lengths)]
+    for one in site.seen.factorings:
+        if np.array_equal(one.flat, labels) and [*map(len, one.factors)] == [*lengths]:
+            return list(one.factors)
     factors = tuple(site.ties.new(length, tentative=True) for length in lengths)
     site.seen.factorings.append(Factoring(labels, factors, site.layer))
     return list(factors)

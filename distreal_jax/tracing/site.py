@@ -91,7 +91,7 @@ class Site:
     normalises: bool  # the layer is one of Flax's with statistics over channels
     ties: Ties
     seen: Observations
-    source: Any  # of the equation: where in the user's code it comes from
+    sources: tuple[Any, ...]  # of the calls that the equation is in, and its own: where in the user's code it comes from
 
     @property
     def layer(self) -> str:
@@ -102,7 +102,7 @@ class Site:
     def where(self) -> str:
         """Layer and operation, for a message."""
         layer = f"layer {self.layer!r}" if self.layer else "the network's own __call__"
-        return f"{layer} (primitive {self.primitive!r}{line_of(self.source)})"
+        return f"{layer} (primitive {self.primitive!r}{line_of(self.sources)})"
 
     def keep_whole(self, labels: AxisLabels, why: str) -> None:
         """Notes that what the equation does can't be done to fewer channels.

@@ -65,7 +65,7 @@ class Step(NamedTuple):
     place: Place
     shape: tuple[int, ...]
     numbers: tuple[Any, ...]  # that the equation computes with: its literals, None for other operands
-    source: Any
+    sources: tuple[Any, ...]
     in_loop: bool = False
 
     @property
@@ -85,7 +85,7 @@ class Step(NamedTuple):
     @property
     def operation(self) -> str:
         """The primitive and the user's line, for a message."""
-        return f"primitive {self.primitive!r}{line_of(self.source)}"
+        return f"primitive {self.primitive!r}{line_of(self.sources)}"
 
     @property
     def where(self) -> str:
@@ -105,6 +105,7 @@ class Walk:
         self._trail: list[tuple[Step, ValueLabels]] = []
         self._modules = modules
         self._train, self._places = True, Places()
+        self._calls: tuple[Any, ...] = ()
 
     def new_variable(self, shape: tuple[int, ...]) -> Value:
         """A parameter, all of whose elements are labelled anew; whether these are filters is seen where it is used."""
@@ -134,7 +135,9 @@ class Walk:
             inner = inner_jaxpr(equation)
             where = occasion_of(equation, outer)
             if inner is not None:
+                self._calls = (*self._calls, equation.source_info)
                 results = self._run(inner.jaxpr, operands, where)
+                self._calls = self._calls[:-1]
             else:
                 results = self._results(equation, operands, self._places.next(where, equation.primitive.name))
             known.update(zip(equation.outvars, results, strict=True))
@@ -143,7 +146,7 @@ class Walk:
     def _results(self, equation: core.JaxprEqn, operands: Sequence[Value], place: Place) -> list[Value]:
         """What one equation puts out."""
         name, params = equation.primitive.name, equation.params
-        steps = list(_steps_of(equation, place))
+        steps = list(_steps_of(equation, place, self._calls))
         self.ties.because = steps[0] if steps else ""
         if name in _BODIES:
             run = functools.partial(self._run_body, params.get("length", 1), place)
@@ -159,7 +162,7 @@ class Walk:
                 normalises=normalises_channels(self._modules.get(place.layer)),
                 ties=self.ties,
                 seen=self.seen,
-                source=equation.source_info,
+                sources=(*self._calls, equation.source_info),
             )
             weight = all(operand.weight for operand in operands)
             results = [Value(labels, weight) for labels in apply_rule(site)]
@@ -185,10 +188,10 @@ def shape_of(atom: Any) -> tuple[int, ...]:
     return tuple(atom.aval.shape)
 
 
-def _steps_of(equation: core.JaxprEqn, place: Place) -> Iterator[Step]:
+def _steps_of(equation: core.JaxprEqn, place: Place, calls: tuple[Any, ...] = ()) -> Iterator[Step]:
     numbers = tuple(atom.val if isinstance(atom, core.Literal) else None for atom in equation.invars)
     for variable in equation.outvars:
-        yield Step(place, shape_of(variable), numbers, equation.source_info)
+        yield Step(place, shape_of(variable), numbers, (*calls, equation.source_info))
 
 
 def steps_in(jaxpr: core.Jaxpr) -> Iterator[Step]:
