@@ -52,6 +52,45 @@ CARRYING = {
     "a branch": lambda _, x: jax.lax.cond(x.shape[0] > 0, lambda y: y, lambda y: 2 * y, x),
     "a squeezed and expanded axis": lambda _, x: x[:, None].squeeze(1),
 }
+# What looks at channels together looks at those that are kept.
+OVER_CHANNELS = {
+    "mean and variance": lambda net, x: (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True) + 1e-5),
+    "deviation of a sample": lambda net, x: x / (x.std(-1, ddof=1, keepdims=True) + 0.1),
+    "standardised examples": lambda net, x: jax.nn.standardize(x, axis=(1, 2, 3)),
+    "root of a mean square": lambda net, x: (
+        x / jnp.sqrt(jnp.mean(x**2, -1, keepdims=True) + 1e-6) * net.scale[...][None, None, None]
+    ),
+    "length": lambda net, x: x / (jnp.linalg.norm(x, axis=-1, keepdims=True) / np.sqrt(x.shape[-1]) + 1e-3),
+    "length by a product": lambda net, x: x * jax.lax.rsqrt(jnp.einsum("nhwc,nhwc->nhw", x, x)[..., None] + 1e-3),
+    "softmax": lambda net, x: nnx.softmax(x),
+    "logsumexp": lambda net, x: x - jax.nn.logsumexp(x, axis=-1, keepdims=True),
+    "minimum and maximum": lambda net, x: (x - x.min(-1, keepdims=True)) / (1 + x.max(-1, keepdims=True)),
+    "product and any": lambda net, x: x * jnp.prod(1 + x / 9, -1, keepdims=True) * jnp.any(x > 0, -1, keepdims=True),
+    "global response": lambda net, x: (
+        lambda gained: x * gained / (gained.mean(-1, keepdims=True) + 1e-6) * net.scale[...][None, None, None] + x
+    )(jnp.linalg.norm(x, axis=(1, 2), keepdims=True)),
+    "attention to positions": lambda net, x: (
+        x * nnx.sigmoid(net.spatial(jnp.concatenate([x.mean(-1, keepdims=True), x.max(-1, keepdims=True)], -1)))
+    ),
+    "in a loop": lambda net, x: jax.lax.fori_loop(0, 3, lambda _, y: nnx.softmax(y + x), x),
+    "in a branch": lambda net, x: jax.lax.cond(x.sum() > 0, nnx.softmax, lambda y: 2 * y, x),
+    "in a layer that is computed anew": lambda net, x: nnx.remat(lambda y: nnx.softmax(y))(x),
+    "similarity of positions": lambda net, x: (
+        lambda t: x + (nnx.softmax(t @ t.swapaxes(1, 2) / np.sqrt(t.shape[-1])) @ t).reshape(x.shape)
+    )(x.reshape(x.shape[0], -1, x.shape[-1])),
+    "a number of channels": lambda net, x: x * x.shape[-1] + 1 / x.shape[-1],
+}
+# Random numbers of a channel are the same in the whole and in the smaller network.
+RANDOM = {
+    "dropout": lambda net, x: net.dropout(x),
+    "dropout of channels": lambda net, x: nnx.Dropout(0.5, broadcast_dims=(1, 2), rngs=net.noise)(x),
+    "noise": lambda net, x: x + jax.random.normal(net.noise.noise(), x.shape),
+    "noise of channels": lambda net, x: x * jax.random.uniform(net.noise.noise(), x.shape[-1:])[None, None, None],
+    "noise of flattened channels": lambda net, x: (
+        lambda flat: (flat * jax.random.bernoulli(net.noise.noise(), 0.5, flat.shape)).reshape(x.shape)
+    )(x.reshape(x.shape[0], -1)),
+    "a softmax with noise": lambda net, x: nnx.softmax(x + jax.random.gumbel(net.noise.noise(), x.shape)),
+}
 # Scalars, learnt or computed.
 SCALAR = {
     "an element": (lambda net, x: x * net.gate[0], (2,)),
@@ -68,6 +107,42 @@ SCALAR = {
 @pytest.mark.parametrize("what", CARRYING)
 def test_what_moves_positions_carries_channels_along(what):
     assert groups(trace(lambda: between(CARRYING[what]), IMAGES)) == BOTH
+
+
+@pytest.mark.parametrize("what", OVER_CHANNELS)
+def test_what_looks_at_channels_together_is_followed(what):
+    layers = dict(scale=nnx.Param(jnp.ones(8)), spatial=conv(2, 1))
+    assert groups(trace(lambda: between(OVER_CHANNELS[what], **layers), IMAGES)) == BOTH
+
+
+@pytest.mark.parametrize("what", RANDOM)
+def test_random_numbers_of_channels_are_followed(what):
+    layers = dict(noise=nnx.Rngs(noise=0, dropout=0), dropout=nnx.Dropout(0.5, rngs=nnx.Rngs(0)))
+    network = trace(lambda: between(RANDOM[what], **layers), IMAGES)
+    assert groups(network) == BOTH
+    assert network.draws[True]
+
+
+def standardised(net, x):
+    """A convolution whose kernels have mean 0 and variance 1 over the channels that they take in."""
+    kernel = net.kernel[...]
+    kernel = (kernel - kernel.mean((0, 1, 2))[None, None, None]) / (kernel.std((0, 1, 2)) + 1e-5)[None, None, None]
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def test_norms_of_kernels_are_followed():
+    kernel = jax.random.normal(jax.random.key(0), (3, 3, 8, 6))
+    network = trace(
+        lambda: between(lambda net, x: net.back(standardised(net, x)), kernel=nnx.Param(kernel), back=conv(6, 8)), IMAGES
+    )
+    assert [group.filters for group in network.filter_groups] == [8, 6, 8, 12]
+
+    def run(net, x):
+        return net.classifier(nnx.relu(net.second(nnx.relu(net.first(x)))).mean((1, 2)))
+
+    spectral = [nnx.SpectralNorm(layer, rngs=nnx.Rngs(0)) for layer in (conv(1, 8), conv(8, 12))]
+    network = trace_network(Net(run, first=spectral[0], second=spectral[1], classifier=dense(12, 10)), jnp.ones(IMAGES))
+    assert groups(network) == "first.layer_instance:8:conv second.layer_instance:12:conv"
 
 
 @pytest.mark.parametrize("what", SCALAR)

@@ -56,10 +56,12 @@ def apply_rule(site: Site) -> tuple[ValueLabels, ...]:
         return (_window(site),) * len(site.out_shapes)
     if name.startswith(("random_", "threefry")):
         return tuple(_of_keys(site, shape) for shape in site.out_shapes)
-    for operand in site.operands:
-        for labels in operand.labels:
-            site.keep_whole(labels, "which has no rule (register_rule, see docs/extending.md)")
-    return tuple(tuple(map(pinned, shape)) for shape in site.out_shapes)
+    axes = [labels for operand in site.operands for labels in operand.labels]
+    # What comes out may meet filters: were it pinned, that would be what keeps them whole.
+    unknown = site.ties.new if any(site.ties.droppable(labels) for labels in axes) else pinned
+    for labels in axes:
+        site.keep_whole(labels, "which has no rule (register_rule, see docs/extending.md)")
+    return tuple(tuple(unknown(length) for length in shape) for shape in site.out_shapes)
 
 
 def elementwise_rule(site: Site) -> ValueLabels:
