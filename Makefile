@@ -22,9 +22,10 @@ CONFIGS ?= fashion_mnist_harsh fashion_mnist_mild fashion_mnist_skewed fashion_m
 demo: .venv/ready-to-run
 	$(BIN)/python experiments/quickstart.py --out runs/quickstart
 
-# Test files are shared out over processes; loadfile keeps what a file compiles once in one of them.
+# Test files are shared out over processes; loadfile keeps what a file prepares once in one of them. Which files are first is
+# said in tests/conftest.py: those that take longest.
 test: lint
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 wheel: .venv/ready-to-test
 	.ci/wheel

@@ -4,13 +4,9 @@ Warnings are errors too; the exceptions and their reasons are in pyproject.toml.
 """
 
 import os
-import runpy
 import shutil
-import signal
-import sys
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 # Read by the libraries when they are imported, so it has to be set before.
@@ -18,23 +14,46 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2".strip()
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["WANDB_MODE"] = "offline"
-# The scripts that tests run as processes share compiled programs, of these tests alone.
-os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="distreal_jax-compiled-")
+# What is compiled here runs once or twice, so it is compiled quickly rather than well, in processes that tests start too.
+# A claim about what optimised programs compute is tested under `optimised`.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+# Workers and the processes that tests start share what they compile, and it goes when the session ends: a test that passes
+# because an earlier session left its compiled program on disk would hide a failure to compile.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="distreal_jax-compiled-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import hypothesis
 import jax
 import pytest
-
-ROOT = Path(__file__).parents[1]
+from running_scripts import run_here
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# A test that passes because an earlier run left its compiled program on disk would hide a failure to compile.
-jax.config.update("jax_enable_compilation_cache", False)
 
 # The first run of an example compiles, so no deadline in milliseconds holds. CI draws the same examples each time.
 hypothesis.settings.register_profile("here", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+
+LONGEST = (
+    "experiments",
+    "fleet",
+    "resume",
+    "search",
+    "sharing",
+    "surroundings",
+    "readme",
+    "progress",
+    "studies",
+    "notebooks",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest begin, so that no worker is left alone with one of them at the end."""
+    place = {f"test_{name}.py": index for index, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -43,28 +62,21 @@ def two_devices() -> None:
     assert len(jax.devices()) == 2, "the tests need two CPU devices; jax was imported before tests/conftest.py"
 
 
-@pytest.fixture(scope="session", autouse=True)
-def compiled_programs() -> Iterator[None]:
-    """What the processes of this session compiled goes when it ends."""
+@pytest.fixture
+def optimised() -> Iterator[None]:
+    """Programs are compiled as users compile them."""
+    jax.config.update("jax_disable_most_optimizations", False)
     yield
-    shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
+def pytest_unconfigure() -> None:
+    """What this session compiled goes when its last worker has ended."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
-    """Runs a script in this process, as `python experiments/SCRIPT.py OPTIONS`: status, stdout and stderr."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def run(script: str, *options: str) -> tuple[int, str, str]:
-        monkeypatch.chdir(ROOT)
-        monkeypatch.setattr(sys, "argv", [f"experiments/{script}.py", *options])
-        status = 0
-        try:
-            runpy.run_path(f"experiments/{script}.py", run_name="__main__")
-        except SystemExit as left:
-            status = left.code if isinstance(left.code, int) else 0
-        return status, *capsys.readouterr()
-
-    yield run
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+def command() -> Any:
+    """`run_here`: a script in this process."""
+    return run_here

@@ -1,19 +1,21 @@
-"""The scripts as a person runs them: end to end in processes of their own, bad input in one line, help for every option."""
+"""The scripts as a person runs them: end to end, one of them as a process of its own, bad input in one line, help."""
 
 import dataclasses
+import functools
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import pytest
+from running_scripts import run_here
 from wandb_files import kept_offline
 
 from distreal_jax.methods import METHODS
@@ -40,28 +42,26 @@ TINY_SEARCH = (
     "--progress.batch-size 4 --progress.held-out 50 --progress.sizes 1"
 ).split()
 VARIANT = "distreal[filters=first,drawn=round]"
-# Compiles quickly rather than well: what is computed here is thrown away.
-QUICK = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
 PATIENCE = 900.0  # seconds for one process; CI machines are slow
 
 
-def started(script: str, *options: str, flags: str | None = QUICK, programs: Path | None = None) -> "subprocess.Popen[str]":
-    """A script in a process of its own; processes with the same folder of `programs` share what they compile."""
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    environment |= {"XLA_FLAGS": flags} if flags else {}
-    if programs is not None:
-        environment |= {"JAX_COMPILATION_CACHE_DIR": str(programs), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    command = [sys.executable, f"experiments/{script}.py", *options, "--quiet"]
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
+def in_a_process(script: str, *options: str, without: Sequence[str] = ()) -> tuple[int, str, str]:
+    """A script in a process of its own, `without` some variables of the environment: status, stdout and stderr."""
+    environment = {name: value for name, value in os.environ.items() if name not in without}
+    command = [sys.executable, f"experiments/{script}.py", *options]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    return done.returncode, done.stdout, done.stderr
 
 
-def finished(process: "subprocess.Popen[str]") -> str:
-    """What a process that went well printed; with `--quiet` and without a terminal it says nothing on stderr."""
-    out, error = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, error
-    assert error == ""
-    return out
+# Without the tests' settings of the compiler.
+as_users_run = functools.partial(in_a_process, without=("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS"))
+
+
+def printed_by(run: Callable[..., tuple[int, str, str]], script: str, *options: str) -> str:
+    """What a script that goes well prints; with `--quiet` it says nothing on stderr."""
+    status, printed, error = run(script, *options, "--quiet")
+    assert (status, error) == (0, ""), error
+    return printed
 
 
 @pytest.fixture(scope="module")
@@ -79,21 +79,25 @@ def table(network: TracedNetwork, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @dataclasses.dataclass
 class Runs:
-    """One run of each script, all started before the first test, as they leave a core idle while they import."""
+    """One run of each script, when the first test asks for it."""
 
     folder: Path
-    processes: dict[str, "subprocess.Popen[str]"]
+    options: dict[str, list[str]]
     printed: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def of(self, script: str) -> tuple[Path, str]:
+        folder = self.folder / script
         if script not in self.printed:
-            self.printed[script] = finished(self.processes[script])
-        return self.folder / script, self.printed[script]
+            run = {"train": as_users_run, "search": in_a_process}.get(script, run_here)  # W&B in a process of its own
+            with pytest.MonkeyPatch.context() as patch:  # tables of two entries in place of 12 and 5: fewer programs
+                patch.setattr("distreal_jax.fleet.federation.UNIFORM_RATES", (0.8, 0.0))
+                patch.setattr("distreal_jax.fleet.federation.HALVING_RATES", (0.0, 3 / 4))
+                self.printed[script] = printed_by(run, script, *self.options[script], "--out", str(folder))
+        return folder, self.printed[script]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def runs(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
-    folder = tmp_path_factory.mktemp("runs")
+@pytest.fixture(scope="module")
+def runs(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     options = {
         "quickstart": [*TINY_FLEET, *TINY_SEARCH],
         "search": [*TINY_SEARCH, "--wandb", "offline"],
@@ -102,21 +106,7 @@ def runs(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs
         "profile_device": [*TINY_FLEET[:-2], "--table", str(table), "--repetitions", "2", "--sample-seconds", "0.001"],
         "availability_map": [*TINY_FLEET, *map_options(table)],
     }
-    processes = {
-        script: started(
-            script,
-            *options[script],
-            "--out",
-            str(folder / script),
-            flags=None if script == "train" else QUICK,
-            programs=folder / "programs" if script in ("compare", "availability_map") else None,
-        )
-        for script in SCRIPTS
-    }
-    yield Runs(folder, processes)
-    for process in processes.values():
-        process.kill()
-        process.communicate()
+    return Runs(tmp_path_factory.mktemp("runs"), options)
 
 
 def compare_options(table: Path) -> list[str]:
@@ -135,16 +125,19 @@ def compare_options(table: Path) -> list[str]:
 
 def map_options(table: Path) -> list[str]:
     digits = "--dataset digits --model digits_cnn --execution masked".split()
-    return [*digits, *"--means 0.3,1 --rates 2 --methods partial_work,full_resources --seeds 0 --table".split(), str(table)]
+    return [*digits, *"--means 0.3,1 --rates 2 --methods partial_work,heterofl --seeds 0 --table".split(), str(table)]
 
 
 def test_map_leaves_a_cell_for_each_load_and_a_picture(runs: Runs) -> None:
     folder, printed = runs.of("availability_map")
     cells = json.loads((folder / "map.json").read_text())
     assert [(cell["mean"], cell["rate"]) for cell in cells] == [(0.3, 2.0), (1.0, 2.0)]
-    assert all(len(cell["final"]["partial_work"]) == len(cell["final"]["full_resources"]) == 1 for cell in cells)
+    assert all(len(cell["final"]["partial_work"]) == len(cell["final"]["heterofl"]) == 1 for cell in cells)
+    assert all(cell["delivered"]["partial_work"] == 1 for cell in cells) and cells[0]["delivered"]["heterofl"] < 1
     assert (folder / "map.png").stat().st_size > 10_000 and (folder / "mean0.3-rate2" / "partial_work-seed0").is_dir()
-    assert "| mean availability | changes a round | partial_work | full_resources |" in printed
+    assert "| mean availability | changes a round | partial_work | heterofl |" in printed
+    first, last = (line.split(" | ")[-1].strip(" |") for line in printed.splitlines()[2:4])
+    assert re.fullmatch(r"heterofl: [\d.]+% of its MACs; others: full network", first) and last == "full network"
 
 
 def test_profile_leaves_the_table_with_seconds(runs: Runs, table: Path) -> None:
@@ -228,7 +221,7 @@ def test_finished_runs_are_not_run_again(runs: Runs, table: Path) -> None:
     before = written()
     assert len(before) == 2 * 3
     command = [*compare_options(table), "--out", str(folder), "--wandb", "offline"]
-    again = finished(started("compare", *command, programs=runs.folder / "programs"))
+    again = printed_by(in_a_process, "compare", *command)
     after = written()
     assert {path: after[path] for path in before} == before
     assert len(after) == 2 * 4 and again == first
@@ -368,9 +361,8 @@ def test_bad_input_ends_in_one_line_before_anything_is_written(
 
 
 def test_bad_input_ends_a_process_in_one_line_and_status_2(tmp_path: Path) -> None:
-    process = started("train", "--method", "distreel", "--out", str(tmp_path / "out"), flags=None)
-    out, error = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, out) == (2, "") and re.fullmatch(r"error: unknown method 'distreel'; .*\n", error)
+    status, printed, error = as_users_run("train", "--method", "distreel", "--out", str(tmp_path / "out"))
+    assert (status, printed) == (2, "") and re.fullmatch(r"error: unknown method 'distreel'; .*\n", error)
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(command: Any, tmp_path: Path) -> None:

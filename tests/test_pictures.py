@@ -25,12 +25,15 @@ PICTURES: dict[str, Callable[[Path], None]] = {
         title="t",
     ),
     "accuracy": lambda path: pictures.accuracy_picture(
-        path, {method: [(TIMES, [0.1, 0.4, 0.5, 0.6])] * 2 for method in METHODS}, targets=(0.3, 0.5)
+        path,
+        {method: [(TIMES, [0.1, 0.4, 0.5, 0.6])] * 2 for method in METHODS},
+        targets=(0.3, 0.5),
+        delivered={"fjord": 0.06},
     ),
     "accuracy of one seed": lambda path: pictures.accuracy_picture(path, {"distreal": [([0.0], [0.1])]}),
     "utilisation": lambda path: pictures.utilisation_picture(path, {"distreal": (6, 1, 3), "small_network": (0, 0, 0)}),
     "fairness": lambda path: pictures.fairness_picture(
-        path, {"distreal": [0.5, 0.6], "heterofl": [0.5, 0.6]}, ["weak", "strong"]
+        path, {"distreal": [0.5, 0.6], "heterofl": [0.5, 0.6]}, ["weak", "strong"], delivered={"heterofl": 0.25}
     ),
     "rates": lambda path: pictures.rates_heatmap(path, [[0.5, 0.9], [0.0, 0.0]], ["conv1", "conv2"], [0.2, 1.0]),
     "rates of a deep network": lambda path: pictures.rates_heatmap(
@@ -56,6 +59,7 @@ PICTURES: dict[str, Callable[[Path], None]] = {
         y_values=[0.3],
         winners=[["distreal", ""]],
         best=[[0.5, 0.0]],
+        delivered=[[0.063, 1.0]],
         margins=[[0.07, math.nan]],
     ),
     "seconds": lambda path: pictures.seconds_picture(
@@ -91,7 +95,7 @@ def test_a_picture_is_the_same_png_each_time_and_no_wider_than_a_screen(name: st
         lambda path: pictures.rates_heatmap(path, [], [], []),
         lambda path: pictures.hypervolume_picture(path, {"search": []}),
         lambda path: pictures.map_picture(
-            path, x_values=[1], y_values=[1], winners=[["a"]], best=[[0.5]], margins=[[0.1], [0.2]]
+            path, x_values=[1], y_values=[1], winners=[["a"]], best=[[0.5]], delivered=[[1.0]], margins=[[0.1], [0.2]]
         ),
         lambda path: pictures.seconds_picture(path, [[1.0]], [[0.1]], []),
     ],

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import pytest
 import tyro
 from test_datasets import write_prepared
@@ -45,14 +44,6 @@ PROGRAMS = {
     for page in PAGES
     for index, text in enumerate(blocks_of(page, "python"))
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation() -> Iterator[None]:
-    """Compiles quickly rather than well: what is computed here is thrown away."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import random
 import re
 import resource
@@ -22,6 +21,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from running_scripts import run_here
 
 from distreal_jax.document import write_document
 from distreal_jax.errors import InputError
@@ -48,35 +48,27 @@ TOO_LARGE = 100_000  # bytes of a file; the metrics of these runs are smaller, t
 
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Outputs of this module, and the compiled programs that its processes share: the first one compiles."""
+    """Outputs of this module."""
     return tmp_path_factory.mktemp("resume")
 
 
-Start = Callable[[list[str], Path], subprocess.Popen[str]]
+def start(command: list[str], out: Path) -> subprocess.Popen[str]:
+    """A command in a process of its own, to be killed or stopped."""
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, *command, "--out", str(out), "--quiet"], cwd=ROOT, **pipes)
+
+
+def finished(command: list[str], out: Path) -> str:
+    """What a command prints that goes on in this process, and to the end."""
+    status, printed, error = run_here(Path(command[0]).stem, *command[1:], "--out", str(out), "--quiet")
+    assert status == 0, error
+    return printed
 
 
 @pytest.fixture(scope="module")
-def start(scratch: Path) -> Start:
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(scratch / "programs"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-
-    def start(command: list[str], out: Path) -> subprocess.Popen[str]:
-        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        arguments = [sys.executable, *command, "--out", str(out), "--quiet"]
-        return subprocess.Popen(arguments, cwd=ROOT, env=os.environ | cache, **pipes)
-
-    return start
-
-
-def finished(process: subprocess.Popen[str]) -> str:
-    output, errors = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, errors
-    return output
-
-
-@pytest.fixture(scope="module")
-def undisturbed(scratch: Path, start: Start) -> Path:
+def undisturbed(scratch: Path) -> Path:
     """The folder of a run of train.py that nobody disturbed."""
-    finished(start(TRAIN, scratch / "undisturbed"))
+    finished(TRAIN, scratch / "undisturbed")
     return scratch / "undisturbed"
 
 
@@ -113,9 +105,9 @@ def same_run(one: Path, other: Path) -> bool:
     return results[0] == results[1] and (one / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
 
 
-def test_training_killed_at_random_moments_ends_bitwise_the_same(scratch: Path, start: Start, undisturbed: Path) -> None:
+def test_training_killed_at_random_moments_ends_bitwise_the_same(scratch: Path, undisturbed: Path) -> None:
     out, moments, kills = scratch / "killed", random.Random(0), 0
-    for inside in (True, False, True, False):
+    for inside in (True, False, True):
         process = start(TRAIN, out)
         if inside:
             until(process, lambda: half_written(out))
@@ -124,21 +116,19 @@ def test_training_killed_at_random_moments_ends_bitwise_the_same(scratch: Path, 
             until(process, grown(out / "metrics.jsonl"))
             time.sleep(moments.uniform(0, 0.5))
         kills += killed(process)
-    assert kills >= 3
-    finished(start(TRAIN, out))
+    assert kills >= 2
+    finished(TRAIN, out)
     assert same_run(out, undisturbed)
     assert not half_written(out)
 
 
-def test_a_comparison_killed_in_two_of_its_runs_ends_bitwise_the_same(
-    scratch: Path, start: Start, undisturbed: Path
-) -> None:
+def test_a_comparison_killed_in_two_of_its_runs_ends_bitwise_the_same(scratch: Path, undisturbed: Path) -> None:
     out = scratch / "comparison"
     for run in ("partial_work-seed0", "full_resources-seed0"):
         process = start(COMPARE, out)
         until(process, grown(out / run / "metrics.jsonl"))
         assert killed(process)
-    assert "partial_work" in finished(start(COMPARE, out))
+    assert "partial_work" in finished(COMPARE, out)
     # What train.py does is what compare.py does with the same method.
     assert same_run(out / "partial_work-seed0", undisturbed)
     # Of a run that was finished before the last start, results.json has what its own file says, to the letter.
@@ -147,21 +137,19 @@ def test_a_comparison_killed_in_two_of_its_runs_ends_bitwise_the_same(
     assert json.dumps(runs[0]) == json.dumps(stored)
 
 
-def test_a_search_killed_between_generations_finds_the_same_table(scratch: Path, start: Start) -> None:
-    finished(start(SEARCH, scratch / "search"))
+def test_a_search_killed_between_generations_finds_the_same_table(scratch: Path) -> None:
+    finished(SEARCH, scratch / "search")
     out = scratch / "killed_search"
     process = start(SEARCH, out)
     until(process, (out / "search_checkpoint.json.previous").exists)
     assert killed(process)
-    finished(start(SEARCH, out))
+    finished(SEARCH, out)
     tables = [json.loads((folder / "table.json").read_text()) for folder in (out, scratch / "search")]
     assert tables[0]["entries"] == tables[1]["entries"]
     assert tables[0]["provenance"]["search"] == tables[1]["provenance"]["search"]
 
 
-def test_ctrl_c_says_how_to_go_on_and_a_second_process_is_told_of_the_first(
-    scratch: Path, start: Start, undisturbed: Path
-) -> None:
+def test_ctrl_c_says_how_to_go_on_and_a_second_process_is_told_of_the_first(scratch: Path, undisturbed: Path) -> None:
     out = scratch / "stopped"
     first = start(TRAIN, out)
     until(first, lambda: half_written(out))
@@ -174,15 +162,13 @@ def test_ctrl_c_says_how_to_go_on_and_a_second_process_is_told_of_the_first(
     output, errors = first.communicate(timeout=PATIENCE)
     assert (first.returncode, output) == (130, "")
     assert errors.strip().count("\n") == 0
-    assert "to go on from the last checkpoint: " in errors and errors.strip().endswith(f"--out {out}")
+    assert "to go on from the last checkpoint: " in errors and errors.strip().endswith(f"--out {out} --quiet")
     assert not half_written(out), "what was being written is written"
-    finished(start(TRAIN, out))
+    finished(TRAIN, out)
     assert same_run(out, undisturbed)
 
 
-def test_a_full_disk_ends_training_in_one_line_and_leaves_a_run_that_goes_on(
-    scratch: Path, start: Start, undisturbed: Path
-) -> None:
+def test_a_full_disk_ends_training_in_one_line_and_leaves_a_run_that_goes_on(scratch: Path, undisturbed: Path) -> None:
     out = scratch / "full"
     process = start(TRAIN, out)
     until(process, (out / "checkpoints/round-2.json").exists)
@@ -197,7 +183,7 @@ def test_a_full_disk_ends_training_in_one_line_and_leaves_a_run_that_goes_on(
     assert errors.startswith("error: the checkpoint of round") and errors.count("\n") == 1
     assert "File too large" in errors and "what was written before is intact" in errors
     assert (out / "metrics.jsonl").read_bytes().startswith(lines)
-    finished(start(TRAIN, out))
+    finished(TRAIN, out)
     assert same_run(out, undisturbed)
 
 

@@ -1,7 +1,6 @@
 """Several processes at one comparison: a dead one's run goes on elsewhere, and results are those of one process."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from running_scripts import run_here
 
 from distreal_jax.experiment.sharing import shared_out
 from distreal_jax.record.lock import HeldError
@@ -18,7 +18,7 @@ from distreal_jax.record.run_folder import RunFolder
 ROOT = Path(__file__).parents[1]
 COMPARE = (
     "experiments/compare.py --methods partial_work,full_resources --seeds 0,1 --devices 6 --devices-per-round 2 --steps 2 "
-    "--batch-size 4 --rounds 6 --eval-every 1"
+    "--batch-size 4 --rounds 6 --eval-every 1 --quiet"
 ).split()
 PATIENCE = 900.0  # seconds for one process; CI machines are slow
 RUNS = [f"{method}-seed{seed}" for seed in (0, 1) for method in ("partial_work", "full_resources")]
@@ -29,19 +29,16 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("sharing")
 
 
-def start(scratch: Path, out: Path, *options: str) -> "subprocess.Popen[str]":
-    programs = {"JAX_COMPILATION_CACHE_DIR": str(scratch / "programs"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+def start(out: Path, *options: str) -> "subprocess.Popen[str]":
     command = [sys.executable, *COMPARE, "--out", str(out), *options]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=ROOT, env=os.environ | programs, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture(scope="module")
 def alone(scratch: Path) -> Path:
-    """The comparison by one process, which compiles for all."""
-    process = start(scratch, scratch / "alone")
-    _, said = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, said
+    """The comparison by one process, this one, which compiles for all."""
+    status, _, said = run_here("compare", *COMPARE[1:], "--out", str(scratch / "alone"))
+    assert status == 0, said
     return scratch / "alone"
 
 
@@ -52,7 +49,7 @@ def numbers(out: Path) -> list[dict[str, object]]:
 
 def test_two_of_three_processes_finish_what_the_third_was_killed_at_bitwise_as_one_alone(alone: Path, scratch: Path) -> None:
     out = scratch / "shared"
-    processes = [start(scratch, out, "--share") for _ in range(3)]
+    processes = [start(out, "--share") for _ in range(3)]
     deadline = time.monotonic() + PATIENCE
     while not (held := [run for run in RUNS if (out / run / "metrics.jsonl").exists()]):
         assert time.monotonic() < deadline and any(process.poll() is None for process in processes)

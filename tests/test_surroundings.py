@@ -17,11 +17,11 @@ from distreal_jax.record.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 900.0
-TRAIN = "experiments/train.py --method partial_work --devices 10 --devices-per-round 2 --steps 2 --rounds 1".split()
+TRAIN = "experiments/train.py --method partial_work --devices 10 --devices-per-round 2 --steps 2 --rounds 1 --quiet".split()
 COMPARE = [
     "experiments/compare.py",
     "--methods",
-    "partial_work,full_resources",
+    "partial_work",
     *TRAIN[3:],
 ]
 # What a bare container, a Mac or Windows doesn't have.

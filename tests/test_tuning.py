@@ -3,12 +3,10 @@
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import hypothesis
-import jax
 import numpy as np
 import pytest
 from hypothesis import strategies
@@ -28,14 +26,6 @@ from distreal_jax.tuning import TunedMethod, TunedSettings, at_edges, first_poin
 from distreal_jax.tuning.knobs import batch_ladder
 
 TRAINING = TrainingSettings(rounds=8, devices_per_round=2, steps=4, batch_size=4)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation() -> Iterator[None]:
-    """Compiles quickly rather than well: what is computed here is thrown away."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @hypothesis.given(strategies.integers(1, 40), strategies.integers(1, 64))

@@ -10,6 +10,7 @@ redrawn so many times a round on average: at a mean of 1 nothing changes.
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 from distreal_jax.availability import make_availability
@@ -30,7 +31,7 @@ from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import methods_named
 from distreal_jax.record import MethodResult, RunFolder, Section, map_picture, paired_difference, write_report
 from distreal_jax.record.recorded_run import RecordSettings
-from distreal_jax.record.report import markdown_table, signed
+from distreal_jax.record.report import delivered, markdown_table, signed
 from distreal_jax.table import DropoutTable
 
 
@@ -68,10 +69,23 @@ class Cell:
         """Final accuracies of a method, by seed."""
         return [result.final for result in sorted(self.results, key=lambda result: result.seed) if result.method == method]
 
+    def mean_final(self, method: str) -> float:
+        """Their mean."""
+        return fmean(self.final(method))
+
+    def delivered(self, method: str) -> float:
+        """MACs of the model that the method delivers, as a share of the full network's; mean over seeds."""
+        return fmean(result.delivered for result in self.results if result.method == method)
+
+    def to_json(self, methods: Sequence[str]) -> dict[str, object]:
+        """For map.json."""
+        final = {method: self.final(method) for method in methods}
+        shares = {method: self.delivered(method) for method in methods}
+        return {"mean": self.mean, "rate": self.rate, "final": final, "delivered": shares}
+
     def winner(self) -> str:
         """The method of the best mean final accuracy."""
-        methods = dict.fromkeys(result.method for result in self.results)
-        return max(methods, key=lambda method: sum(self.final(method)))
+        return max(dict.fromkeys(result.method for result in self.results), key=self.mean_final)
 
 
 def load_of(mean: float, rate: float) -> str:
@@ -138,21 +152,22 @@ def drawn(
 ) -> Section:
     """Writes map.json and map.png; returns the section of the report, a line for each cell."""
     names = list(dict.fromkeys(result.method for result in cells[0].results))
-    rows = [["mean availability", "changes a round", *names, f"{first} minus {second}"]]
+    rows = [["mean availability", "changes a round", *names, f"{first} minus {second}", "delivered"]]
     for cell in cells:
         margin = paired_difference(cell.final(first), cell.final(second))
-        finals = [sum(cell.final(name)) / len(cell.final(name)) for name in names]
-        rows.append([f"{cell.mean:g}", f"{cell.rate:g}", *(f"{final:.3f}" for final in finals), signed(margin)])
-    folder.write_json(
-        "map.json", [{"mean": c.mean, "rate": c.rate, "final": {name: c.final(name) for name in names}} for c in cells]
-    )
+        finals = [f"{cell.mean_final(name):.3f}" for name in names]
+        smaller = [f"{name}: {delivered(cell.delivered(name))}" for name in names if cell.delivered(name) < 1]
+        models = ", ".join(smaller) + "; others: full network" * (0 < len(smaller) < len(names)) or delivered(1)
+        rows.append([f"{cell.mean:g}", f"{cell.rate:g}", *finals, signed(margin), models])
+    folder.write_json("map.json", [cell.to_json(names) for cell in cells])
     grid = [cells[row * len(means) : (row + 1) * len(means)] for row in range(len(rates))]
     map_picture(
         folder.path / "map.png",
         x_values=means,
         y_values=rates,
         winners=[[cell.winner() for cell in row] for row in grid],
-        best=[[max(sum(cell.final(name)) / len(cell.final(name)) for name in names) for cell in row] for row in grid],
+        best=[[cell.mean_final(cell.winner()) for cell in row] for row in grid],
+        delivered=[[cell.delivered(cell.winner()) for cell in row] for row in grid],
         margins=[[paired_difference(cell.final(first), cell.final(second)).mean for cell in row] for row in grid],
         title=f"{first} minus {second}",
         margin_label="points of accuracy",

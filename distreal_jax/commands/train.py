@@ -25,6 +25,7 @@ from distreal_jax.fleet.round import Execution
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import method_named
 from distreal_jax.record.recorded_run import RecordSettings
+from distreal_jax.record.report import delivered
 from distreal_jax.record.run_folder import RESULTS_KIND
 from distreal_jax.settings import SEED, STEPS
 from distreal_jax.tuning import settings_of
@@ -73,4 +74,5 @@ def main(options: Options) -> None:
     with open_folder(options.output, f"train-{method.name}", options, table=table_settings(federation)) as folder:
         result = run_method(federation, options.record, options.output, folder)
         folder.write_part("results.json", RESULTS_KIND, {"runs": [result.to_json()]})
-        print(f"{method.name}: accuracy {result.final:.4f} (mean of the last three evaluations), {folder.path}")
+        of = "" if result.delivered == 1 else f"of a model with {delivered(result.delivered)}, "
+        print(f"{method.name}: accuracy {result.final:.4f} ({of}mean of the last three evaluations), {folder.path}")

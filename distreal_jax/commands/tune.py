@@ -131,6 +131,7 @@ def reported(options: Options, folder: RunFolder, tuner: Tuner, tunings: list[Tu
         {tuning.method.name: [place(tuning, index) for index in range(len(tuning.trials))] for tuning in tunings},
         {tuning.method.name: place(tuning, tuning.trials.index(tuning.best)) for tuning in tunings},
         quarter,
+        {tuning.method.name: tuning.best.delivered for tuning in tunings},
     )
     pictures = {"sensitivity.png": "Validation accuracy over learning rate and batch size, for each method"}
     text = f"{tuning_table(tunings)}\n{tuned_table(settings)}"

@@ -165,7 +165,10 @@ def run_method(
         result = recorded_run(federation, folder, record, tracker=tracker)
         tracker.summarise(summary_of(result))
         accuracy_picture(
-            folder.path / "accuracy.png", {result.method: [(result.times, result.accuracies)]}, score=result.score_name
+            folder.path / "accuracy.png",
+            {result.method: [(result.times, result.accuracies)]},
+            score=result.score_name,
+            delivered={result.method: result.delivered},
         )
         tracker.log_picture(folder.path / "accuracy.png")
     return result
@@ -213,11 +216,13 @@ def draw(
             "summaries": [dataclasses.asdict(s) for s in summaries],
         },
     )
+    shares = {s.method: s.delivered for s in summaries}
     accuracy_picture(
         folder.path / "accuracy.png",
         {method: [(run.times, run.accuracies) for run in runs] for method, runs in by_method.items()},
         targets=targets,
         score=results[0].score_name,
+        delivered=shares,
     )
     costs_picture(folder.path / "costs.png", by_method, device)
     utilisation_picture(
@@ -235,7 +240,7 @@ def draw(
         per_tier = {
             s.method: [s.accuracy_per_tier[name] for name in tiers if name in s.accuracy_per_tier] for s in summaries
         }
-        fairness_picture(folder.path / "fairness.png", per_tier, tiers)
+        fairness_picture(folder.path / "fairness.png", per_tier, tiers, delivered=shares)
         pictures["fairness.png"] = "Accuracy on the data of weak and strong devices"
     tables = [comparison_table(results, columns=names, targets=targets, device=device) for names in (ACCURACY, COST)]
     diverged = [f"**{result.divergence}**\n" for result in results if result.divergence is not None]

@@ -24,7 +24,7 @@ from distreal_jax.methods import Method
 from distreal_jax.record.json_values import settings_hash
 from distreal_jax.record.method_result import MethodResult
 from distreal_jax.record.recorded_run import RecordSettings, recorded_run
-from distreal_jax.record.report import markdown_table
+from distreal_jax.record.report import delivered, markdown_table
 from distreal_jax.record.run_folder import RunFolder
 from distreal_jax.record.statistics import final_accuracy
 from distreal_jax.table import DropoutTable
@@ -66,6 +66,11 @@ class Trial:
         until = self.rounds if rounds is None else rounds
         curves = (zip(result.rounds, result.accuracies, strict=True) for result in self.results)
         return float(np.mean([final_accuracy([accuracy for at, accuracy in curve if at <= until]) for curve in curves]))
+
+    @property
+    def delivered(self) -> float:
+        """MACs of the model that is scored, as a share of the full network's; mean over seeds."""
+        return float(np.mean([result.delivered for result in self.results]))
 
     @property
     def tested(self) -> float:
@@ -188,7 +193,9 @@ class Tuner:
 
 def tuning_table(tunings: Sequence[Tuning]) -> str:
     """For a report: each method's scores and what was chosen."""
-    rows = [["method", "trials", "untuned", "tuned", "gain", "test", "rank correlation with test", "at the edge"]]
+    rows = [
+        ["method", "delivered", "trials", "untuned", "tuned", "gain", "test", "rank correlation with test", "at the edge"]
+    ]
     for tuning in tunings:
         tuned, ended = tuning.tuned(), [trial for trial in tuning.trials if trial.rounds >= tuning.best.rounds]
         correlation = "–"
@@ -198,6 +205,7 @@ def tuning_table(tunings: Sequence[Tuning]) -> str:
         rows.append(
             [
                 f"`{tuned.name}`",
+                delivered(tuning.best.delivered),
                 str(tuned.trials),
                 f"{tuned.untuned:.3f}",
                 f"{tuned.score:.3f}",

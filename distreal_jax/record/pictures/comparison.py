@@ -3,12 +3,22 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from distreal_jax.record.device_model import DeviceModel
 from distreal_jax.record.method_result import MethodResult
-from distreal_jax.record.pictures.look import GREY, check_lengths, in_percent, label_ends, picture, style_of, styles_of
+from distreal_jax.record.pictures.look import (
+    GREY,
+    check_lengths,
+    in_percent,
+    label_ends,
+    picture,
+    smaller_model,
+    style_of,
+    styles_of,
+)
 from distreal_jax.record.statistics import FEWEST_SEEDS, final_accuracy
 from distreal_jax.record.summary import AXES
 
@@ -22,6 +32,7 @@ def accuracy_picture(
     title: str = "Methods under the same load",
     targets: Sequence[float] = (),
     score: str = "accuracy",
+    delivered: Mapping[str, float] = MappingProxyType({}),
 ) -> None:
     """Accuracy over time: a line for the mean over seeds, a band from the worst seed to the best, or a line for each of few.
 
@@ -32,6 +43,7 @@ def accuracy_picture(
       title: Of the picture.
       targets: Accuracies drawn as horizontal lines.
       score: What the task calls its score, for an axis.
+      delivered: Method -> MACs of the model that it delivers, as a share of the full network's; absent: that network.
     """
     check_lengths("comparison", list(curves))
     seeds = max(len(runs) for runs in curves.values())
@@ -51,7 +63,7 @@ def accuracy_picture(
                 axes.plot(grid, values.T, color=style.colour, alpha=0.35, linewidth=0.7)
             final = float(np.mean([final_accuracy(accuracies) for _, accuracies in runs]))
             # A name stands where its number says, so that names are in the order of their numbers.
-            ends.append((method, float(grid[-1]), float(mean[-1]), final, f" {final:.3f}"))
+            ends.append((method, float(grid[-1]), float(mean[-1]), final, f" {final:.3f}{_smaller(delivered, method)}"))
         spread = "band: worst to best seed" if seeds >= FEWEST_SEEDS else "thin lines: each seed"
         over = f"Line: mean over {seeds} seeds; {spread}. " if seeds > 1 else "One seed. "
         axes.set(title=title, xlabel=x_label, ylabel=f"test {score} of the delivered model")
@@ -110,6 +122,7 @@ def fairness_picture(
     accuracies: Mapping[str, Sequence[float]],
     tier_names: Sequence[str],
     title: str = "Accuracy on the data of each device tier",
+    delivered: Mapping[str, float] = MappingProxyType({}),
 ) -> None:
     """How well the model serves weak and strong devices: a row for each method, a point for each tier.
 
@@ -118,6 +131,7 @@ def fairness_picture(
       accuracies: Method -> accuracy on the data of each tier, [tiers].
       tier_names: Weakest first, [tiers].
       title: Of the picture.
+      delivered: As for `accuracy_picture`.
     """
     check_lengths("comparison", list(accuracies))
     with picture(path, 7.6, 1.7 + 0.36 * len(accuracies)) as figure:
@@ -134,7 +148,7 @@ def fairness_picture(
             face = GREY if tier % 2 == 0 else "white"
             marker = _TIER_MARKERS[tier % len(_TIER_MARKERS)]
             axes.plot([], [], marker=marker, color=GREY, markerfacecolor=face, linestyle="", label=name)
-        axes.set_yticks(places, [styles[method].label for method in accuracies])
+        axes.set_yticks(places, [f"{styles[method].label}{_smaller(delivered, method)}" for method in accuracies])
         axes.set(xlabel="test accuracy of the delivered model", ylim=(-0.6, len(accuracies) - 0.4))
         axes.grid(True, axis="x")
         axes.tick_params(axis="y", length=0)
@@ -160,6 +174,7 @@ def costs_picture(path: Path, runs: Mapping[str, Sequence[MethodResult]], device
     )
     with picture(path, 10.6, 6.4) as figure:
         grid, styles = figure.subplots(2, 3).ravel(), styles_of(runs)
+        shares = {method: float(np.mean([result.delivered for result in results])) for method, results in runs.items()}
         for axes, (axis, label, unit) in zip(grid, panels, strict=False):
             for method, results in runs.items():
                 along, values = _mean_curve([(AXES[axis](result, device), result.accuracies) for result in results])
@@ -175,7 +190,7 @@ def costs_picture(path: Path, runs: Mapping[str, Sequence[MethodResult]], device
             final = float(np.mean([result.final for result in results]))
             drawn = {"color": style.colour, "marker": style.marker or "_", "markeredgewidth": 2.0, "linestyle": ""}
             grid[4].plot([1e-6 * memory], [final], **drawn)
-            grid[5].plot([], [], **(drawn | {"linestyle": style.line}), label=style.label)
+            grid[5].plot([], [], **(drawn | {"linestyle": style.line}), label=f"{style.label}{_smaller(shares, method)}")
         grid[4].set(xlabel="peak memory of a device (MB)", ylabel=f"final {score}")
         grid[4].grid(True, axis="y")
         grid[5].axis("off")
@@ -190,6 +205,7 @@ def map_picture(
     y_values: Sequence[float],
     winners: Sequence[Sequence[str]],
     best: Sequence[Sequence[float]],
+    delivered: Sequence[Sequence[float]],
     margins: Sequence[Sequence[float]],
     title: str = "DISTREAL's margin over partial work",
     margin_label: str = "DISTREAL minus partial work\n(points of accuracy)",
@@ -202,15 +218,16 @@ def map_picture(
       y_values: Changes of availability a round, [rows].
       winners: Method with the best final accuracy in each cell, [rows, columns]; empty: none.
       best: That accuracy, 0 to 1, [rows, columns].
+      delivered: MACs of the model that it delivers, as a share of the full network's, [rows, columns].
       margins: Difference of two methods' accuracies, 0 to 1, [rows, columns]; NaN: not run.
       title: Of the margin.
       margin_label: What its colour means.
     """
-    check_lengths("map", y_values, winners, best, margins)
-    check_lengths("map's first row", x_values, winners[0], best[0], margins[0])
+    check_lengths("map", y_values, winners, best, delivered, margins)
+    check_lengths("map's first row", x_values, winners[0], best[0], delivered[0], margins[0])
     grid = 100 * np.asarray(margins, dtype=np.float64)
     limit = max(float(np.nanmax(np.abs(grid), initial=0.0)), 1e-9)
-    with picture(path, 3.6 + 2.2 * len(x_values), 2.0 + 0.72 * len(y_values)) as figure:
+    with picture(path, 3.6 + 2.2 * len(x_values), 2.0 + 0.84 * len(y_values)) as figure:
         left, right = figure.subplots(1, 2)
         left.imshow(np.zeros_like(grid), cmap="Greys", vmin=0, vmax=1, origin="lower", aspect="auto")
         image = right.imshow(grid, cmap="PuOr_r", vmin=-limit, vmax=limit, origin="lower", aspect="auto")
@@ -218,8 +235,9 @@ def map_picture(
             if winners[row][column]:
                 style = style_of(winners[row][column])
                 box = {"facecolor": style.colour, "alpha": 0.15, "edgecolor": "none", "pad": 4.0}
-                words = textwrap.fill(style.label, 14) + f"\n{best[row][column]:.3f}"
-                left.text(column, row, words, ha="center", va="center", fontsize=9, bbox=box)
+                of = smaller_model(delivered[row][column])
+                words = textwrap.fill(style.label, 14) + f"\n{best[row][column]:.3f}\n{of}"
+                left.text(column, row, words.strip(), ha="center", va="center", fontsize=9, bbox=box)
             if np.isfinite(margin):
                 colour = "white" if abs(margin) > 0.65 * limit else "black"
                 words = f"{margin:+.1f}".replace("-", "−")
@@ -232,6 +250,12 @@ def map_picture(
             axes.tick_params(length=0)
         left.set_ylabel("changes of availability a round")
         figure.colorbar(image, ax=right, label=margin_label)
+
+
+def _smaller(delivered: Mapping[str, float], method: str) -> str:
+    """What stands after a name where the accuracy is not the full network's."""
+    words = smaller_model(delivered.get(method, 1.0))
+    return f" ({words})" if words else ""
 
 
 def _mean_curve(runs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> tuple[np.ndarray, np.ndarray]:

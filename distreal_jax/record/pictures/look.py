@@ -104,6 +104,11 @@ def _made(method: str) -> list[Style]:
     ]
 
 
+def smaller_model(share: float) -> str:
+    """What stands beside an accuracy that is not the full network's: MACs of the model, as a share of that network's."""
+    return "" if share == 1 else f"{share:.1%} of all MACs"
+
+
 @contextlib.contextmanager
 def picture(path: Path, width: float, height: float) -> Iterator[Figure]:
     """A figure, `width` by `height` inches, that is written when the block ends."""

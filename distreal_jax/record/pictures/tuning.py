@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
-from distreal_jax.record.pictures.look import GREY, check_lengths, picture, style_of
+from distreal_jax.record.pictures.look import GREY, check_lengths, picture, smaller_model, style_of
 
 _COLUMNS = 3
 
@@ -16,6 +16,7 @@ def sensitivity_picture(
     trials: Mapping[str, Sequence[tuple[float, int, float]]],
     best: Mapping[str, tuple[float, int, float]],
     rounds: int,
+    delivered: Mapping[str, float],
 ) -> None:
     """A panel for each method: accuracy over the learning rate, a line for each batch size through its best trials.
 
@@ -24,6 +25,7 @@ def sensitivity_picture(
       trials: Method -> for each trial its learning rate, batch size and validation accuracy after `rounds`.
       best: Method -> learning rate, batch size and accuracy after `rounds` of what was chosen.
       rounds: After which all trials are compared.
+      delivered: Method -> MACs of the model that is scored, as a share of the full network's.
     """
     check_lengths("tuning", list(trials))
     sizes = sorted({size for points in trials.values() for _, size, _ in points})
@@ -44,7 +46,7 @@ def sensitivity_picture(
             rate, _, accuracy = best[method]
             axes.plot([rate], [accuracy], "o", markersize=11, markerfacecolor="none", color=GREY)
             axes.set_xscale("log")
-            axes.set_title(style_of(method).label, fontsize=10)
+            axes.set_title(f"{style_of(method).label}\n{smaller_model(delivered[method])}".strip(), fontsize=10)
             axes.grid(True, axis="y")
         handles = [matplotlib.lines.Line2D([], [], color=colours[size], marker="o", label=f"{size}") for size in sizes]
         figure.legend(handles=handles, loc="outside right upper", title="batch size", fontsize=9)

@@ -1,0 +1,32 @@
+"""Which tuned method learns the small CNN on digits fastest, where devices have a fiftieth to a fifth of a round's MACs?
+
+    python -m experiments.configs.trial_digits_cnn
+
+Digits, digits_cnn, Dirichlet 0.3, 100 devices, 10 a round; tuned by trial_tune_digits_cnn, one table for all seeds, 10
+seeds.
+
+Expected: about 30 min of 2 CPU cores for 10 seeds, not measured yet.
+"""
+
+from pathlib import Path
+
+from distreal_jax.commands.compare import Options, main
+from distreal_jax.experiment import run_command
+from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.world import WorldSettings
+from distreal_jax.record.recorded_run import RecordSettings
+
+CONFIG = Options(
+    methods="partial_work,distreal,distreal_uniform,heterofl,small_network,full_resources,fedrolex",
+    seeds="0-9",
+    execution="masked",
+    table="runs/trial_table_digits_cnn/table.json",
+    tuned=Path("runs/trial_tune_digits_cnn/tuned.json"),
+    targets="0.8,0.9",
+    world=WorldSettings("digits", model="digits_cnn", availability="redrawn:0.02,0.2,3"),
+    training=TrainingSettings(rounds=24),
+    record=RecordSettings(eval_every=2),
+)
+
+if __name__ == "__main__":
+    run_command(main, CONFIG)
