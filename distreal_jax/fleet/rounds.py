@@ -1,0 +1,41 @@
+"""The loop over rounds: plan one, run it, hand over what came out."""
+
+import dataclasses
+from collections.abc import Iterator
+
+from distreal_jax.fleet.aggregation import Server
+from distreal_jax.fleet.federation import Federation
+from distreal_jax.fleet.round import RoundResult
+from distreal_jax.plan import RoundPlan
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedRound:
+    """A round that is over.
+
+    Attributes:
+      done: Rounds that are done, this one included.
+      plan: What was planned for it.
+      server: After it; given away to the next round.
+      result: What the round reports, still on the device.
+    """
+
+    done: int
+    plan: RoundPlan
+    server: Server
+    result: RoundResult
+
+
+def trained_rounds(federation: Federation, begin: int = 0, server: Server | None = None) -> Iterator[TrainedRound]:
+    """Trains the rounds that are left, and stops after each.
+
+    Args:
+      federation: One method in one world.
+      begin: Rounds that are done.
+      server: As it was then, and given away; None: the first one.
+    """
+    server = federation.start() if server is None else server
+    for index in range(begin, federation.training.rounds):
+        plan, work = federation.plan(index)
+        server, result = federation.run_round(server, work, index)
+        yield TrainedRound(index + 1, plan, server, result)
