@@ -3,6 +3,11 @@
 The line the data flows along: a network is traced to its filter groups and costs, a search finds a table of dropout vectors,
 each device picks from the table what it can afford now, and a simulated fleet trains and averages.
 
+    import distreal_jax as dj
+
+    world = dj.World.make(dj.WorldSettings(devices=40), seed=0)
+    print(dj.Federation(world, "distreal").fit(rounds=20))
+
 Names are imported when they are first used, so that `import distreal_jax` takes no time.
 """
 
@@ -17,26 +22,62 @@ prepare_loading()
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from distreal_jax.availability import make_availability
+    from distreal_jax.data import Dataset, load_dataset
+    from distreal_jax.experiment.fitting import Federation, History
+    from distreal_jax.experiment.in_a_line import compare, search_table
+    from distreal_jax.fleet.federation import TrainingSettings
+    from distreal_jax.fleet.world import World, WorldSettings
+    from distreal_jax.methods import METHODS, Method, method_named
+    from distreal_jax.step import Task
     from distreal_jax.table import DropoutTable, TableEntry
     from distreal_jax.tracing import FilterGroup, TracedNetwork, sample_filters, trace_network
 
 _MODULES = {
+    "Dataset": "data",
     "DropoutTable": "table",
+    "Federation": "experiment.fitting",
     "FilterGroup": "tracing",
+    "History": "experiment.fitting",
+    "METHODS": "methods",
+    "Method": "methods",
     "TableEntry": "table",
+    "Task": "step",
     "TracedNetwork": "tracing",
+    "TrainingSettings": "fleet.federation",
+    "World": "fleet.world",
+    "WorldSettings": "fleet.world",
+    "compare": "experiment.in_a_line",
+    "load_dataset": "data",
+    "make_availability": "availability",
+    "method_named": "methods",
     "sample_filters": "tracing",
+    "search_table": "experiment.in_a_line",
     "trace_network": "tracing",
 }
 
 __all__ = [
+    "METHODS",
+    "Dataset",
     "DropoutTable",
+    "Federation",
     "FilterGroup",
+    "History",
     "InputError",
+    "Method",
     "TableEntry",
+    "Task",
     "TracedNetwork",
+    "TrainingSettings",
+    "World",
+    "WorldSettings",
     "__version__",
+    "compare",
+    "load_dataset",
+    "make_availability",
+    "method_named",
     "sample_filters",
+    "search_table",
     "trace_network",
 ]
 

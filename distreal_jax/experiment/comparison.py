@@ -44,6 +44,9 @@ class Comparison:
     results: tuple[MethodResult, ...]
     section: Section
 
+    def __str__(self) -> str:
+        return self.section.text
+
 
 def compare(
     methods: Sequence[Method],

@@ -1,0 +1,100 @@
+"""A search and a comparison as one call each, for programs; with a folder they leave the files that the commands leave."""
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from distreal_jax.experiment.command_line import OutputSettings
+from distreal_jax.experiment.comparison import Comparison
+from distreal_jax.experiment.comparison import compare as compare_in
+from distreal_jax.experiment.given_table import the_table
+from distreal_jax.experiment.table_search import search_table as search_in
+from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.world import World, WorldSettings
+from distreal_jax.methods import Method, method_named
+from distreal_jax.record.evaluations import RecordSettings
+from distreal_jax.record.run_folder import RunFolder
+from distreal_jax.search import SearchSettings
+from distreal_jax.search.evaluation import check_most_entries
+from distreal_jax.search.progress import ProgressSettings
+from distreal_jax.table import DropoutTable
+
+
+def search_table(
+    world: World,
+    *,
+    search: SearchSettings = SearchSettings(),
+    progress: ProgressSettings = ProgressSettings(),
+    training: TrainingSettings = TrainingSettings(),
+    entries: int = 12,
+    out: str | Path | None = None,
+) -> DropoutTable:
+    """Searches the dropout table of a world's network on its training data.
+
+    Args:
+      world: Network, data and first weights.
+      search: Of NSGA-II.
+      progress: Of the short training that measures a vector.
+      training: How devices train.
+      entries: Most entries of the table, at least 2.
+      out: Folder for the table, its pictures and a checkpoint, from which a search that was stopped goes on; None: nothing
+        is kept.
+
+    Raises:
+      InputError: A setting is out of its range, more held-out examples than there are, or a folder of something else.
+    """
+    check_most_entries(entries)
+    decides = {"search": search, "progress": progress, "training": training, "network": world.network.signature()}
+    with _folder(out, decides | {"entries": entries, "data": world.dataset.name, "seed": world.seed}) as folder:
+        return search_in(world, training, search, progress, folder, most_entries=entries).table
+
+
+def compare(
+    methods: Sequence[Method | str],
+    *,
+    seeds: Sequence[int] = (0,),
+    world: WorldSettings = WorldSettings(),
+    training: TrainingSettings = TrainingSettings(),
+    table: DropoutTable | None = None,
+    record: RecordSettings = RecordSettings(),
+    make_world: Callable[[int], World] | None = None,
+    out: str | Path | None = None,
+) -> Comparison:
+    """Trains every method with every seed, under the same load, and compares them in pairs; `print` it for its tables.
+
+    Args:
+      methods: The methods, or their names.
+      seeds: Of data split, devices, first weights and load.
+      world: Data, network, devices and load.
+      training: How devices and server train.
+      table: For methods that choose from a searched one; None: the one that comes with the package for the network.
+      record: How runs are watched.
+      make_world: Makes the world of a seed, where settings can't name it: data, a task or a network of one's own.
+      out: Folder for results, report material and pictures; finished runs in it are not run again. None: nothing is kept.
+
+    Raises:
+      InputError: Any of it is no good.
+    """
+    chosen = [method_named(method) if isinstance(method, str) else method for method in methods]
+    decides = {"world": world, "training": training, "record": record}
+    with _folder(out, decides) as folder:
+        return compare_in(
+            chosen,
+            list(seeds),
+            world,
+            training,
+            record,
+            OutputSettings(),
+            folder,
+            searched=lambda world, method: table or the_table(None, world, method.name),
+            make_world=make_world,
+        )
+
+
+@contextlib.contextmanager
+def _folder(out: str | Path | None, decides: Mapping[str, Any]) -> Iterator[RunFolder]:
+    """The run folder of that path, or one that is gone afterwards."""
+    with tempfile.TemporaryDirectory() as temporary, RunFolder.at(Path(temporary if out is None else out), decides) as own:
+        yield own
