@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from distreal_jax import table_file
 from distreal_jax.document import write_document
 from distreal_jax.errors import InputError
-from distreal_jax.table import DropoutTable, TableEntry
-from distreal_jax.table_entry import kept_filters
+from distreal_jax.table import DropoutTable, TableEntry, kept_filters
+from distreal_jax.table import file as table_file
 from distreal_jax.tracing import FilterGroup
 
 
@@ -420,7 +419,7 @@ def test_bare_names_are_tables_of_the_package_and_unknown_ones_list_them(tmp_pat
 
 
 def test_tables_of_the_package_are_found_where_it_is_installed():
-    assert Path(str(table_file._shipped_tables())) == Path(table_file.__file__).parent / "tables"
+    assert Path(str(table_file._shipped_tables())) == Path(table_file.__file__).parents[1] / "tables"
 
 
 @pytest.mark.parametrize(

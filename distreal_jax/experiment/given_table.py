@@ -6,8 +6,7 @@ from distreal_jax.errors import InputError
 from distreal_jax.files import user_path
 from distreal_jax.fleet.world import World
 from distreal_jax.methods import METHODS, Method
-from distreal_jax.table import DropoutTable
-from distreal_jax.table_file import shipped_tables
+from distreal_jax.table import DropoutTable, shipped_tables
 
 
 def table_of(source: str, world: World) -> DropoutTable:

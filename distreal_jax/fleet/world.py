@@ -76,6 +76,15 @@ class World:
     cost: str = "macs"  # `DropoutTable.costs`: what work is counted in
     also_on: Mapping[str, Evaluator] = dataclasses.field(default_factory=dict)  # other test sets, by name
 
+    def __str__(self) -> str:
+        sizes, scored = self.partition.sizes, "validation" if "test" in self.also_on else "test"
+        return (
+            f"World of seed {self.seed}: {self.dataset.name}, {self.train.num_examples:,} training and "
+            f"{self.evaluator.test.num_examples:,} {scored} examples on {self.devices:,} devices\n"
+            f"examples of a device: {sizes.min():,} to {sizes.max():,}, median {np.median(sizes):,.0f}\n"
+            f"availability: {self.availability}; work is counted in {self.cost}\n{self.network}"
+        )
+
     @property
     def devices(self) -> int:
         """Devices in the population."""

@@ -16,14 +16,13 @@ import numpy as np
 
 from distreal_jax.document import plain_json
 from distreal_jax.errors import InputError
-from distreal_jax.table_entry import TableEntry, check_entry, check_order, costed_entries, kept_filters, relative_seconds
-from distreal_jax.table_file import read_table, shipped_tables, table_file, write_table
+from distreal_jax.table import shown
+from distreal_jax.table.entry import TableEntry, check_entry, check_order, costed_entries, kept_filters, relative_seconds
+from distreal_jax.table.file import read_table, shipped_tables, table_file, write_table
 from distreal_jax.tracing.network import dropped_groups
 
 if TYPE_CHECKING:
     from distreal_jax.tracing import TracedNetwork
-
-__all__ = ["DropoutTable", "TableEntry"]
 
 _REMEDY = "make the table again with experiments/search.py"
 
@@ -143,6 +142,12 @@ class DropoutTable:
         """The table that comes with the package for this network (of this input size and these classes), if any does."""
         signature = network.signature()
         return next((table for name in shipped_tables() if (table := cls.load(name)).network == signature), None)
+
+    def __str__(self) -> str:
+        return shown.as_text(self)
+
+    def _repr_html_(self) -> str:
+        return shown.as_html(self)
 
     def save(self, path: str | Path) -> None:
         """Writes the table as JSON, replacing a file at `path` as a whole; raises `InputError` if it can't be written."""
