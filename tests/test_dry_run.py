@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from distreal_jax.commands import compare, search, train
+from distreal_jax.commands import compare, profile, search, train
+from distreal_jax.commands import map as commands_map
 from distreal_jax.experiment.dry_run import Speed, dry_run, forecast
 from distreal_jax.experiment.search_dry_run import measurements
 from distreal_jax.fleet.federation import UNIFORM_RATES, Federation, TrainingSettings, table_for
@@ -83,6 +84,28 @@ def test_a_dry_run_of_a_script_writes_nothing(
     said = capsys.readouterr().out
     assert said.count("partial_work") == (1 if script is train else 2)
     assert "Nothing was written." in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_of_a_map_tells_every_cell_of_its_first_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    few = {"means": "0.3,1", "rates": "2", "methods": "partial_work,full_resources", "seeds": "0,1"}
+    commands_map.main(commands_map.Options(world=WORLD, training=TRAINING, execution="masked", dry_run=True, **few))
+    said = capsys.readouterr().out
+    assert all(f"| {method} at {mean}, 2 " in said for method in ("partial_work", "full_resources") for mean in ("0.3", "1"))
+    assert "That is seed 0; as much again for each of the other 1 seeds." in said and list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_of_a_profile_compiles_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("distreal_jax.fleet.profile._lowered", None)
+    profile.main(profile.Options(world=WORLD, training=TRAINING, dry_run=True))
+    # the table that comes with the package: 12 entries, the full network among them; 20 timings of 0.1 s each
+    assert "12 training steps, to compile and to time 20 times each, by turns: at least 24 s" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from distreal_jax.experiment import (
+    ManyMethods,
     OutputSettings,
     Plain,
     PlainFlags,
@@ -44,15 +45,9 @@ from distreal_jax.tuning import TunedSettings
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Compare methods of federated learning under the same load.
+    """Compare methods of federated learning under the same load."""
 
-    Attributes:
-      methods: Methods, separated by commas: distreal, distreal_uniform, federated_dropout, heterofl, fjord, fedrolex,
-        small_network, small_ensemble, drop_stragglers, partial_work, adaptive_batch, fedprox, fednova, full_resources.
-        Other choices of a method go in brackets: distreal[filters=first,drawn=round].
-    """
-
-    methods: str = "distreal,distreal_uniform,heterofl,partial_work,full_resources"
+    methods: ManyMethods = "distreal,distreal_uniform,heterofl,partial_work,full_resources"
     seeds: str = "0"
     """Seeds, such as 0,1,2 or 0-4."""
     table: str | None = None

@@ -14,11 +14,13 @@ from distreal_jax.experiment import (
     Plain,
     PlainFlags,
     compare,
+    dry_run,
     open_folder,
+    search_dry_run,
     search_table,
     table_section,
 )
-from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.federation import UNIFORM_RATES, Federation, TrainingSettings, table_for
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import methods_named
 from distreal_jax.record import write_report
@@ -26,6 +28,7 @@ from distreal_jax.record.recorded_run import RecordSettings
 from distreal_jax.search import SearchSettings
 from distreal_jax.search.progress import ProgressSettings
 from distreal_jax.settings import SEED
+from distreal_jax.table import DropoutTable
 
 METHODS = ("distreal", "distreal_uniform", "heterofl", "small_network", "partial_work", "adaptive_batch", "full_resources")
 
@@ -42,11 +45,20 @@ class Options:
     progress: ProgressSettings = ProgressSettings(rounds=2, devices=8, held_out=300, sizes=1)
     record: PlainFlags[RecordSettings] = RecordSettings(eval_every=3)
     output: PlainFlags[OutputSettings] = OutputSettings(out=Path("runs/quickstart"))
+    dry_run: bool = False
+    """Print what would be done, what it costs and about how long it takes, and write nothing."""
 
 
 def main(options: Options) -> None:
     """Searches, compares and reports."""
     world = World.make(options.world, options.seed)
+    if options.dry_run:
+        print(search_dry_run(world, options.training, options.search, options.progress))
+        table, training = DropoutTable.uniform(world.network, UNIFORM_RATES), options.training
+        tables = {method: table_for(method, world, table, training) for method in methods_named(METHODS)}
+        federations = (Federation(world, method, own, training) for method, own in tables.items())
+        print(dry_run(federations, options.record, ["Uniform rates stand in for the table that is searched first."]))
+        return
     with open_folder(options.output, "quickstart", options) as folder:
         search = dataclasses.replace(options.search, seed=options.seed)
         found = search_table(world, options.training, search, options.progress, folder)

@@ -4,31 +4,33 @@
 
 runs a comparison in each cell, in a folder of its own, and leaves map.png, map.json and a report. Finished cells are not run
 again. A device's availability is uniform, 0.8 times the distance to the nearer of 0 and 1 to either side of the mean, and
-redrawn so many times a round on average: at a mean of 1 nothing changes.
+redrawn so many times a round on average: at a mean of 1 nothing changes. The margin is between the first two methods.
 """
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import Any
 
 from distreal_jax.availability import make_availability
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import (
+    ManyMethods,
     OutputSettings,
     Plain,
     PlainFlags,
     compare,
+    dry_run,
     needed_table,
     open_folder,
     parsed_list,
     parsed_seeds,
 )
-from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
 from distreal_jax.fleet.round import Execution
 from distreal_jax.fleet.world import World, WorldSettings
-from distreal_jax.methods import methods_named
+from distreal_jax.methods import Method, methods_named
 from distreal_jax.record import MethodResult, RunFolder, Section, map_picture, paired_difference, write_report
 from distreal_jax.record.recorded_run import RecordSettings
 from distreal_jax.record.report import delivered, markdown_table, signed
@@ -43,8 +45,7 @@ class Options:
     """Mean availability, columns of the map."""
     rates: str = "0.1,1,10"
     """Changes of availability a round, rows of the map."""
-    methods: str = "distreal,partial_work,heterofl"
-    """Methods, the first two of which the margin is between."""
+    methods: ManyMethods = "distreal,partial_work,heterofl"
     seeds: str = "0-2"
     """Seeds, such as 0,1,2 or 0-4."""
     table: str | None = None
@@ -55,6 +56,8 @@ class Options:
     training: Plain[TrainingSettings] = TrainingSettings(rounds=60)
     record: PlainFlags[RecordSettings] = RecordSettings(eval_every=10)
     output: PlainFlags[OutputSettings] = OutputSettings()
+    dry_run: bool = False
+    """Print what the first seed would do in every cell, what it costs and about how long it takes, and write nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +121,11 @@ def main(options: Options) -> None:
     table = needed_table(options.table, world, methods)
     for rate, mean in itertools.product(rates, means):
         make_availability(load_of(mean, rate), seed=0, num_devices=1)  # bad input ends here, before anything is written
+    if options.dry_run:
+        print(
+            dry_run(planned(options, methods, table, list(itertools.product(means, rates))), options.record, notes_on(seeds))
+        )
+        return
     decided: dict[str, Any] = {} if table is None else {"table": [list(entry.widths) for entry in table.entries]}
     growing = ("means", "rates", "methods", "seeds")
     with open_folder(options.output, "map", options, may_change=growing, **decided) as folder:
@@ -145,6 +153,26 @@ def main(options: Options) -> None:
         write_report(folder.path / "report.md", "Map", section)
         print(section.text)
         print(f"report: {folder.path / 'report.md'}")
+
+
+def planned(
+    options: Options, methods: Sequence[Method], table: DropoutTable | None, cells: Sequence[tuple[float, float]]
+) -> Iterator[Federation]:
+    """The federations of the first seed in every cell, each named by its method and cell."""
+    seed = parsed_seeds(options.seeds)[0]
+    for mean, rate in cells:
+        world = World.make(dataclasses.replace(options.world, availability=load_of(mean, rate)), seed)
+        for method in methods:
+            named = dataclasses.replace(method, name=f"{method.name} at {mean:g}, {rate:g}")
+            own = table_for(named, world, table, options.training)
+            yield Federation(world, named, own, options.training, options.execution)
+
+
+def notes_on(seeds: Sequence[int]) -> list[str]:
+    """What a dry run of one seed leaves out."""
+    return (
+        [] if len(seeds) == 1 else [f"That is seed {seeds[0]}; as much again for each of the other {len(seeds) - 1} seeds."]
+    )
 
 
 def drawn(

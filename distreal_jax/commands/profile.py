@@ -22,6 +22,7 @@ from distreal_jax.methods import METHODS
 from distreal_jax.record import Section, provenance, seconds_picture, write_report
 from distreal_jax.record.report import markdown_table, quantity
 from distreal_jax.record.run_folder import RESULTS_KIND
+from distreal_jax.signs import duration
 from distreal_jax.table import DropoutTable
 
 
@@ -39,6 +40,8 @@ class Options:
     world: Plain[WorldSettings] = WorldSettings(partition="iid")
     training: Plain[TrainingSettings] = TrainingSettings()
     output: PlainFlags[OutputSettings] = OutputSettings()
+    dry_run: bool = False
+    """Print what would be measured and at least how long it takes, and write nothing."""
 
 
 def main(options: Options) -> None:
@@ -47,6 +50,15 @@ def main(options: Options) -> None:
     table = the_table(options.table, world, "profile")
     if options.cut_batches:
         table = table.with_cut_batches(options.training.batch_size)
+    if options.dry_run:
+        steps, timing = len(table.entries) + (table.entries[-1].widths != world.network.full_widths), options.profile
+        seconds = steps * timing.repetitions * timing.sample_seconds
+        print(
+            f"{steps} training steps, to compile and to time {timing.repetitions} times each, by turns: at least "
+            f"{duration(seconds)} beside compiling, up to {timing.more} times more where timings are too noisy.\n"
+            "Nothing was written."
+        )
+        return
     source, output = provenance(), options.output
     device = options.device_name or ", ".join(sorted(set(source["accelerators"]))) or source["cpu"]
     federation = Federation(world, METHODS["distreal"], table, options.training)

@@ -11,6 +11,7 @@ import dataclasses
 from typing import Annotated
 
 from distreal_jax.experiment import (
+    OneMethod,
     OutputSettings,
     Plain,
     PlainFlags,
@@ -33,15 +34,9 @@ from distreal_jax.tuning import settings_of
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Train one method on a simulated fleet whose resources change while it trains.
+    """Train one method on a simulated fleet whose resources change while it trains."""
 
-    Attributes:
-      method: distreal, distreal_uniform, federated_dropout, heterofl, fjord, fedrolex, small_network, small_ensemble,
-        drop_stragglers, partial_work, adaptive_batch, fedprox, fednova or full_resources. Other choices go in brackets:
-        distreal[filters=first,drawn=round].
-    """
-
-    method: str = "distreal"
+    method: OneMethod = "distreal"
     table: str | None = None
     """Dropout table: a file, or the name of a shipped one; without it the shipped one of the network."""
     seed: Annotated[int, SEED] = 0

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import (
+    ManyMethods,
     OutputSettings,
     Plain,
     PlainFlags,
@@ -41,15 +42,9 @@ from distreal_jax.tuning import TunedSettings
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Tune methods with equal numbers of trials.
+    """Tune methods with equal numbers of trials."""
 
-    Attributes:
-      methods: Methods, separated by commas: distreal, distreal_uniform, federated_dropout, heterofl, fjord, fedrolex,
-        small_network, small_ensemble, drop_stragglers, partial_work, adaptive_batch, fedprox, fednova, full_resources.
-        Other choices of a method go in brackets, and stay where they are no knob: distreal[filters=first].
-    """
-
-    methods: str = "distreal,heterofl,partial_work,full_resources"
+    methods: ManyMethods = "distreal,heterofl,partial_work,full_resources"
     trials: Annotated[int, Within(1, 10_000)] = 12
     """Trials of each method, the untuned settings among them."""
     seeds: str = "1000"

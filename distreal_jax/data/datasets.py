@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from distreal_jax.data.arrays import as_array, as_classes, as_images, as_tree, pixel_statistics, split_arrays
 from distreal_jax.data.handwritten import digits, mnist_writers
-from distreal_jax.data.partition import random_stream
 from distreal_jax.data.prepared import PreparedSet, quietly
+from distreal_jax.data.random_streams import random_stream
 from distreal_jax.errors import InputError
 from distreal_jax.files import user_path
 from distreal_jax.own import called, is_own, own

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from distreal_jax.data.random_streams import random_stream
 from distreal_jax.errors import InputError
 from distreal_jax.settings import Within
 
@@ -93,17 +94,6 @@ class Partition:
         if not 0 <= client < self.num_clients:
             raise InputError(f"client {client} does not exist; the partition has clients 0 to {self.num_clients - 1}")
         return self.indices[self.offsets[client] : self.offsets[client + 1]]
-
-
-def random_stream(seed: int, role: str, *counters: int) -> np.random.Generator:
-    """The generator of one purpose: a function of the seed, the role and the counters (round, client, ...), of nothing else.
-
-    Raises:
-      InputError: A seed below 0.
-    """
-    if seed < 0:
-        raise InputError(f"seed {seed} is negative; a seed is 0 or above")
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=(*role.encode(), *counters))))
 
 
 def make_partition(

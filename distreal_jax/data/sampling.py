@@ -7,7 +7,8 @@ wherever a run was resumed, a client sees the same mini-batches.
 import numpy as np
 import numpy.typing as npt
 
-from distreal_jax.data.partition import Examples, Integers, Partition, random_stream
+from distreal_jax.data.partition import Examples, Integers, Partition
+from distreal_jax.data.random_streams import random_stream
 from distreal_jax.errors import InputError
 
 

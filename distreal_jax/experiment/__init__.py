@@ -1,6 +1,8 @@
 """What the scripts of `experiments/` are made of: a recorded search, a comparison of methods, and the command line."""
 
 from distreal_jax.experiment.command_line import (
+    ManyMethods,
+    OneMethod,
     OutputSettings,
     Plain,
     PlainFlags,
@@ -20,6 +22,8 @@ from distreal_jax.experiment.tuning import tuned_table
 
 __all__ = [
     "Comparison",
+    "ManyMethods",
+    "OneMethod",
     "OutputSettings",
     "Plain",
     "PlainFlags",
