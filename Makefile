@@ -1,6 +1,7 @@
 # make demo     search a table on digits, train DISTREAL and its rivals under the same load, leave a report in runs/quickstart/
 # make test     linter, formatter, type checker, tests
 # make wheel    build the wheel, install it elsewhere, run its command and check types against it
+# make docs     the site, into build/site; links are checked
 # make lint     linter, formatter and type checker alone
 # make results  the comparisons behind README.md and docs/results.md, an hour or two on two cores; DATA_DIR= names the folder
 #               that holds the data sets, CONFIGS= those of experiments/configs/ that are to be run
@@ -16,7 +17,7 @@ BIN := .venv/bin
 DATA_DIR ?= data
 CONFIGS ?= fashion_mnist_harsh fashion_mnist_mild fashion_mnist_skewed fashion_mnist_longer what_carries_the_gain map_of_loads
 
-.PHONY: demo test wheel lint results notebooks clean
+.PHONY: demo test wheel docs lint results notebooks clean
 .DELETE_ON_ERROR:
 
 demo: .venv/ready-to-run
@@ -29,6 +30,9 @@ test: lint
 
 wheel: .venv/ready-to-test
 	.ci/wheel
+
+docs: .venv/ready-for-docs
+	$(BIN)/mkdocs build --quiet
 
 lint: .venv/ready-to-test
 	$(BIN)/ruff check
@@ -53,6 +57,10 @@ notebooks: .venv/ready-to-test
 
 .venv/ready-to-test: requirements-dev.txt .venv/ready-to-run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	touch $@
+
+.venv/ready-for-docs: pyproject.toml .venv/ready-to-run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
 	touch $@
 
 .venv/bin/python:

@@ -30,7 +30,7 @@ from distreal_jax.own import is_own
 from distreal_jax.tracing import rules
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/extending.md")
+PAGES = ("README.md", "docs/index.md", "docs/extending.md")
 PATIENCE = 300.0  # seconds for one process; CI machines are slow
 
 
@@ -97,9 +97,12 @@ def test_a_command_is_one_that_its_script_takes(command: list[str]) -> None:
     assert not hasattr(parsed, "world") or parsed.world.model in NETWORKS or is_own(parsed.world.model)
 
 
-def test_readme_names_all_methods_loads_and_scripts_that_there_are() -> None:
-    words = set(re.findall(r"[`\"]([\w/.]+)[`:\[\"]", (ROOT / "README.md").read_text()))
+def test_the_pages_name_all_methods_loads_commands_and_scripts_that_there_are() -> None:
+    pages = [(ROOT / "docs" / name).read_text() for name in ("commands.md", "data.md", "methods.md")]
+    words = set(re.findall(r"[`\"]([\w/.]+)[`:\[\"]", "\n".join(pages)))
     assert words >= set(METHODS) | set(KINDS) | {command for command in COMMANDS if command not in ("results", "account")}
+    (table,) = re.findall(r"^\| method \|.*?\n\n", pages[2], flags=re.DOTALL | re.MULTILINE)
+    assert re.findall(r"^\| `(\w+)` ", table, flags=re.MULTILINE) == list(METHODS)
     scripts = {word for word in words if re.fullmatch(r"(experiments/)?[a-z_]+\.py", word)}
     assert len(scripts) >= 5 and all((ROOT / "experiments" / Path(script).name).is_file() for script in scripts)
 
@@ -130,8 +133,8 @@ def test_a_set_of_the_hub_that_is_not_prepared_says_what_to_install(place: Path,
         load_dataset("huggingface:ylecun__mnist", place / "data")
 
 
-def test_the_tab_key_completes_options_and_values_as_readme_says(tmp_path: Path) -> None:
-    said = re.search(r"^ +(alias .*)\n +(source .*)$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+def test_the_tab_key_completes_options_and_values_as_the_page_of_commands_says(tmp_path: Path) -> None:
+    said = re.search(r"^ +(alias .*)\n +(source .*)$", (ROOT / "docs/commands.md").read_text(), flags=re.MULTILINE)
     assert said
     ask = """
         completed=$(complete -p train.py | sed 's/.* -F \\([^ ]*\\) .*/\\1/')

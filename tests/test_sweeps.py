@@ -115,7 +115,7 @@ def test_a_sweep_that_ends_runs_early_goes_by_a_key_of_every_evaluation(first_ru
     assert 0 <= kept.summary["test/accuracy"] <= 1  # at the end, of the test set, which nothing is chosen by
 
 
-def test_a_run_has_the_keys_axes_tags_and_artifacts_that_readme_lists(first_runs: dict[str, Kept]) -> None:
+def test_a_run_has_the_keys_axes_tags_and_artifacts_that_the_docs_list(first_runs: dict[str, Kept]) -> None:
     kept = first_runs["availability_rate"]
     written = {key.format(split="test", score="accuracy") for key in ROUND_KEYS.values()}
     assert all(written <= set(row) for row in kept.rows) and len(kept.rows) == 2
@@ -130,9 +130,9 @@ def test_a_run_has_the_keys_axes_tags_and_artifacts_that_readme_lists(first_runs
         "dirichlet:0.3",
         "redrawn:0.1,1,0.1",
     ]
-    readme = (ROOT / "README.md").read_text()
+    page = (ROOT / "docs/wandb.md").read_text()
     named = set(ROUND_KEYS.values()) | set(SEARCH_KEYS) | {FINAL_ACCURACY}
-    assert all(f"`{key.format(split='test', score='accuracy')}`" in readme for key in named)
+    assert all(f"`{key.format(split='test', score='accuracy')}`" in page for key in named)
 
 
 def test_levels_of_accuracy_that_are_reached_stand_in_the_summary_with_their_simulated_time() -> None:
