@@ -12,6 +12,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from distreal_jax import plan_shown
 from distreal_jax.availability.draws import uniforms
 from distreal_jax.availability.history import expected, expected_of_fleet
 from distreal_jax.availability.segments import Availability, Floats, Integers, Segments, unchanging
@@ -57,6 +58,12 @@ class RoundPlan:
     work_spent: Floats
     work_wasted: Floats
     work_idle: Floats
+
+    def __str__(self) -> str:
+        return plan_shown.as_text(self)
+
+    def _repr_html_(self) -> str:
+        return plan_shown.as_html(self)
 
     @property
     def last_finish(self) -> float:

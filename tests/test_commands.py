@@ -1,7 +1,9 @@
 """The commands: one implementation behind `distreal`, `python -m distreal_jax` and the scripts."""
 
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,13 @@ def test_the_version_is_that_of_the_package(monkeypatch: pytest.MonkeyPatch, cap
     monkeypatch.setattr(sys, "argv", ["distreal", "--version"])
     main()
     assert capsys.readouterr().out == f"{__version__}\n"
+
+
+def test_the_version_is_said_in_one_place_and_cited_as_it_is() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert "version" in project["project"]["dynamic"] and "version" not in project["project"]
+    assert re.search(rf"^version: {re.escape(__version__)}$", (ROOT / "CITATION.cff").read_text(), flags=re.MULTILINE)
+    assert re.search(rf"^## .*\b{re.escape(__version__)}\b", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
 
 
 def test_an_unknown_command_is_refused_in_one_line_that_names_the_nearest(

@@ -145,4 +145,9 @@ def test_what_is_printed_and_shown_in_notebooks_is_worth_reading(world: dj.World
         "    1  100.0%     8",
     ]
     assert "<td>50.0%</td>" in table._repr_html_() and ">50%</td>" in table._repr_html_()
+    plan, _ = dj.Federation(world, "partial_work", training=TRAINING).plan(0)
+    lines = str(plan).splitlines()
+    assert [line.split()[0] for line in lines[2:]] == [str(client) for client in plan.clients]
+    assert plan._repr_html_().count("<svg") == len(plan.clients)
+    assert plan._repr_html_().count("#D55E00") == int(np.isfinite(plan.finish_times).sum())
     assert str(world).splitlines()[0] == "World of seed 0: bright, 32 training and 16 test examples on 4 devices"
