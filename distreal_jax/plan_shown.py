@@ -33,10 +33,9 @@ def as_html(plan: "RoundPlan") -> str:
         for end, cost in zip(ends, plan.work[index], strict=True):
             if np.isfinite(end):
                 height = _HEIGHT * min(float(cost), 1.0)
-                x, width = begin * _WIDTH, max((end - begin) * _WIDTH - 1, 1)
-                bars.append(
-                    f'<rect x="{x:.1f}" y="{_HEIGHT - height:.1f}" width="{width:.1f}" height="{height:.1f}" fill="#D55E00"/>'
-                )
+                x, y, width = begin * _WIDTH, _HEIGHT - height, max((end - begin) * _WIDTH - 1, 1)
+                shape = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
+                bars.append(f'<rect {shape} fill="#D55E00"/>')
                 begin = float(end)
         frame = f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="none" stroke="#888"/>'
         picture = f'<svg width="{_WIDTH}" height="{_HEIGHT}">{"".join(bars)}{frame}</svg>'

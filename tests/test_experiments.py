@@ -276,7 +276,7 @@ BAD_INPUT = {
     "table of another network": ("train", "--table {other}", "made for another network"),
     "truncated table": ("train", "--table {truncated}", "is damaged or truncated"),
     "table of a newer schema": ("compare", "--table {newer}", "made by a newer version"),
-    "edited table": ("compare", "--table {edited}", "make the table again with experiments/search.py"),
+    "edited table": ("compare", "--table {edited}", "make the table again with `distreal search`"),
     "rates outside [0, 1)": ("search", "--search.max-rate 1.0", "max_rate"),
     "search of nothing": ("search", "--search.population 0", "population"),
     "measurement of nothing": ("quickstart", "--progress.steps 0", "progress steps is 0; give a whole number of at least 1"),

@@ -321,7 +321,7 @@ def test_tables_hold_what_their_method_may_choose_from(world: World) -> None:
     assert federation_of("partial_work", world).examples is None
     with pytest.raises(InputError, match="adaptive_batch cuts mini-batches, of which no seconds were measured"):
         table_for(METHODS["adaptive_batch"], dataclasses.replace(world, cost="seconds:cpu"), None, TRAINING)
-    with pytest.raises(InputError, match="distreal needs a dropout table; search one with experiments"):
+    with pytest.raises(InputError, match="distreal needs a dropout table; search one with `distreal search`"):
         table_for(METHODS["distreal"], world, None, TRAINING)
     with pytest.raises(InputError, match="made for another network"):
         table_for(METHODS["distreal"], world, DropoutTable.full(digits(0).network), TRAINING)

@@ -61,7 +61,8 @@ class Options:
     """Measure a table under other conditions than those it was searched for."""
 
     table: str | None = None
-    """Dropout table: a file, or the name of a shipped one; without it the shipped one of the network."""
+    """Dropout table: a file, or the name of one that comes with the package. The default is the one for the network, if
+    there is one."""
     other_dataset: str | None = None
     """Another data set, in the same folder; without it that condition is left out."""
     later: Annotated[int, COUNT] = 300

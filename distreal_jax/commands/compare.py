@@ -53,7 +53,7 @@ class Options:
     table: str | None = None
     """Dropout table: a file, or the name of a shipped one; {seed} in a path stands for the seed that is run."""
     tuned: Path | None = None
-    """Tuned settings of each method, a file that experiments/tune.py wrote."""
+    """Tuned settings of each method, a file that `distreal tune` wrote."""
     targets: str | None = None
     """Accuracies that methods are timed to, such as 0.5,0.6,0.7; without them 0.7, 0.8 and 0.9 of the best final one."""
     iso_compute: bool = False
@@ -61,7 +61,7 @@ class Options:
     device: DeviceModel = DeviceModel()
     """The model of energy and of links, by which runs are judged; it decides nothing in them."""
     execution: Execution = "compact"
-    """compact: what is dropped is not computed; masked: the reference, one program for all entries."""
+    """compact: dropped filters are not computed; masked: they are computed as zeros, in one program for all entries."""
     world: Plain[WorldSettings] = WorldSettings()
     training: Plain[TrainingSettings] = TrainingSettings()
     record: PlainFlags[RecordSettings] = RecordSettings()

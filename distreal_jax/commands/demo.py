@@ -38,7 +38,7 @@ class Options:
     """Search a table on digits, then train seven methods on 40 devices whose load changes inside rounds."""
 
     seed: Annotated[int, SEED] = 0
-    """Of everything."""
+    """Seed of everything random."""
     world: Plain[WorldSettings] = WorldSettings(devices=40, availability="redrawn:0.1,1,3")
     training: Plain[TrainingSettings] = TrainingSettings(rounds=60)
     search: SearchSettings = SearchSettings(population=24, generations=8)

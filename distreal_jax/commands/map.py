@@ -49,9 +49,10 @@ class Options:
     seeds: str = "0-2"
     """Seeds, such as 0,1,2 or 0-4."""
     table: str | None = None
-    """Dropout table: a file, or the name of a shipped one; without it the shipped one of the network."""
+    """Dropout table: a file, or the name of one that comes with the package. The default is the one for the network, if
+    there is one."""
     execution: Execution = "compact"
-    """compact: what is dropped is not computed; masked: the reference, one program for all entries."""
+    """compact: dropped filters are not computed; masked: they are computed as zeros, in one program for all entries."""
     world: Plain[WorldSettings] = WorldSettings()
     training: Plain[TrainingSettings] = TrainingSettings(rounds=60)
     record: PlainFlags[RecordSettings] = RecordSettings(eval_every=10)

@@ -31,7 +31,8 @@ class Options:
     """Measure what each entry of a dropout table costs on this device, in seconds and in FLOPs."""
 
     table: str | None = None
-    """Dropout table: a file, or the name of a shipped one; without it the shipped one of the network."""
+    """Dropout table: a file, or the name of one that comes with the package. The default is the one for the network, if
+    there is one."""
     cut_batches: bool = False
     """Measure the ladder of a device that leaves out examples of a mini-batch before it drops filters (`batch=cut`)."""
     device_name: str | None = None

@@ -53,7 +53,7 @@ class Options:
     seeds: str = "0-4"
     """Seeds, such as 0,1,2 or 0-4."""
     execution: Execution = "compact"
-    """compact: what is dropped is not computed; masked: the reference, one program for all entries."""
+    """compact: dropped filters are not computed; masked: they are computed as zeros, in one program for all entries."""
     world: Plain[WorldSettings] = WorldSettings(availability="redrawn:0.02,0.2,3")
     training: Plain[TrainingSettings] = TrainingSettings(rounds=60)
     record: PlainFlags[RecordSettings] = RecordSettings(eval_every=4)

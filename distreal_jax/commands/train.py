@@ -38,13 +38,15 @@ class Options:
 
     method: OneMethod = "distreal"
     table: str | None = None
-    """Dropout table: a file, or the name of a shipped one; without it the shipped one of the network."""
+    """Dropout table: a file, or the name of one that comes with the package. The default is the one for the network, if
+    there is one."""
     seed: Annotated[int, SEED] = 0
-    """Of data split, devices, first weights and load."""
+    """Seed of the data split, the devices, the first weights and the load."""
     examples: Annotated[int, STEPS] | None = None
-    """Examples of a round in place of --steps, so that batch sizes compare at equal MACs."""
+    """Examples that a device with full availability trains on in a round, instead of --steps: to compare batch sizes at
+    equal MACs."""
     execution: Execution = "compact"
-    """compact: what is dropped is not computed; masked: the reference, one program for all entries."""
+    """compact: dropped filters are not computed; masked: they are computed as zeros, in one program for all entries."""
     world: Plain[WorldSettings] = WorldSettings()
     training: Plain[TrainingSettings] = TrainingSettings()
     record: PlainFlags[RecordSettings] = RecordSettings()

@@ -50,9 +50,10 @@ class Options:
     seeds: str = "1000"
     """Seeds that every trial is trained with, such as 1000,1001: others than those of the comparison."""
     table: str | None = None
-    """Dropout table: a file, or the name of a shipped one; without it the shipped one of the network."""
+    """Dropout table: a file, or the name of one that comes with the package. The default is the one for the network, if
+    there is one."""
     execution: Execution = "compact"
-    """compact: what is dropped is not computed; masked: the reference, one program for all entries."""
+    """compact: dropped filters are not computed; masked: they are computed as zeros, in one program for all entries."""
     world: Plain[WorldSettings] = WorldSettings(validation=0.2)
     training: Plain[TrainingSettings] = TrainingSettings()
     record: Plain[RecordSettings] = RecordSettings()

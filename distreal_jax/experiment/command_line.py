@@ -70,10 +70,10 @@ class OutputSettings:
     """Where a run's files go.
 
     Attributes:
-      out: The folder; without it runs/NAME-HASH, so that other settings go elsewhere.
-      wandb: Weights & Biases beside the files: disabled, offline, or online.
-      wandb_project: Project there.
-      quiet: Say nothing on the way, only what comes out.
+      out: Folder of the run; the default is runs/NAME-HASH, with a hash of the settings.
+      wandb: Whether to log to Weights & Biases as well.
+      wandb_project: Project in Weights & Biases.
+      quiet: Print the result alone, no progress.
     """
 
     out: Path | None = None

@@ -37,17 +37,17 @@ class TrainingSettings:
     """How devices and server train; the same for all methods.
 
     Attributes:
-      rounds: Rounds to train.
-      devices_per_round: Devices that the server asks in each round.
-      steps: Mini-batches that a device with all resources just manages in a round.
+      rounds: Number of rounds.
+      devices_per_round: Devices that the server samples in each round.
+      steps: Mini-batches that a device with full availability completes in a round.
       batch_size: Examples in a mini-batch.
-      learning_rate: Of the devices' SGD.
-      momentum: Of the devices' SGD.
-      weight_decay: Of the devices' SGD.
-      clip_norm: Gradients are clipped to this global norm; 0: not.
+      learning_rate: Learning rate of the devices' SGD.
+      momentum: Momentum of the devices' SGD.
+      weight_decay: Weight decay of the devices' SGD.
+      clip_norm: Global norm to which a device clips its gradients; 0: no clipping.
       server_optimizer: The server's optimiser: sgd (FedAvg), momentum (FedAvgM) or adam (FedAdam).
-      server_learning_rate: Of the server's optimiser; 1 with sgd is plain FedAvg.
-      client_weights: Weights of the average: examples (FedAvg) or equal.
+      server_learning_rate: Learning rate of the server's optimiser; 1 with sgd is plain FedAvg.
+      client_weights: Weight of a device in the average: its number of examples (FedAvg), or equal.
       rescale: Inverted-dropout rescaling where no normalisation follows, for methods that draw filters
         at random and leave the choice open.
       fedprox_mu: Weight of FedProx's proximal term; the default, chosen by us, is in the middle of the paper's grid.
@@ -117,7 +117,7 @@ def table_for(method: Method, world: World, searched: DropoutTable | None, train
         network.refuse_if_nothing_is_dropped(method.name, dense=method.dense)
     if method.rates == "table":
         if searched is None:
-            raise InputError(f"{method.name} needs a dropout table; search one with experiments/search.py and give --table")
+            raise InputError(f"{method.name} needs a dropout table; search one with `distreal search` and give --table")
         table = searched.checked_for(network)
     elif method.rates == "full":
         table = DropoutTable.full(network)

@@ -33,17 +33,19 @@ class WorldSettings:
     Attributes:
       dataset: digits (needs no network), mnist_writers, any image classification set of tensorflow-datasets, or your own as
         MODULE:FUNCTION, which returns a Dataset.
-      data_dir: Folder with the data; digits needs none.
+      data_dir: Folder that holds the data sets; digits needs none.
       model: digits_cnn, small_cnn, leaf_cnn, resnet20, densenet40, or your own as MODULE:CLASS.
-      partition: How examples are shared out: iid, dirichlet:ALPHA, or natural (by the set's own clients).
-      devices: Devices in the population; 0 with natural: all clients of the set.
-      availability: Load, such as redrawn:0.1,1,3 (uniform in [0.1, 1], redrawn 3 times a round on average), constant:0.5,
+      partition: How training examples are distributed over devices: iid, dirichlet:ALPHA (label skew), or natural (by the
+        set's own clients).
+      devices: Number of devices; 0 with natural: one for each client of the set.
+      availability: How much compute devices have over time, as a fraction of full speed: redrawn:0.1,1,3 (uniform in
+        [0.1, 1], redrawn 3 times a round on average), constant:0.5,
         tiers:1,0.5,0.25, markov:1,0.5,0.1,2, planetlab, phones, trace:FILE,round_seconds=600, or your own as
         MODULE:FUNCTION.
-      cost: What devices choose an entry by, and what a round's work is counted in: macs, or seconds:DEVICE where
-        experiments/profile_device.py has measured the table on DEVICE.
-      shrink: Images are made so many times smaller on each side, by means over squares; 1: not.
-      validation: Share of the training examples that is held out and scored in place of the test set, for tuning; 0: none.
+      cost: The unit in which a device compares entries with its availability: macs, or seconds:DEVICE, which
+        `distreal profile` measures for a table.
+      shrink: Factor by which images are made smaller on each side, by averaging squares; 1: off.
+      validation: Share of the training examples to hold out and to score on instead of the test set, for tuning; 0: none.
     """
 
     dataset: str = "digits"

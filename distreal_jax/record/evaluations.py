@@ -35,8 +35,9 @@ class RecordSettings:
     Attributes:
       eval_every: Rounds between evaluations.
       checkpoint_every: Evaluations between checkpoints.
-      round_seconds: Simulated seconds of a round; chosen by us, a unit of the time axis and nothing else.
-      stop_on_divergence: End a run that has diverged at the evaluation that shows it; what is said of it is the same.
+      round_seconds: Length of a round in simulated seconds, the unit of the time axis; chosen by us, results do not depend
+        on it.
+      stop_on_divergence: End a run at the evaluation that shows that it has diverged.
     """
 
     eval_every: Annotated[int, COUNT] = 5

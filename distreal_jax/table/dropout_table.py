@@ -24,7 +24,7 @@ from distreal_jax.tracing.network import dropped_groups
 if TYPE_CHECKING:
     from distreal_jax.tracing import TracedNetwork
 
-_REMEDY = "make the table again with experiments/search.py"
+_REMEDY = "make the table again with `distreal search`"
 
 
 @dataclasses.dataclass(frozen=True)

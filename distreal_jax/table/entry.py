@@ -119,9 +119,7 @@ def relative_seconds(
     narrower = [entry.seconds for entry, full in zip(entries, is_full, strict=True) if not full]
     if narrower and not all(device in seconds for seconds in (full_seconds, *narrower)):
         measured = ", ".join(sorted(full_seconds)) or "none"
-        raise InputError(
-            f"the table has no seconds of {device!r} (devices measured: {measured}); run experiments/profile_device.py"
-        )
+        raise InputError(f"the table has no seconds of {device!r} (devices measured: {measured}); run `distreal profile`")
     return np.array(
         [1.0 if full else entry.seconds[device] / full_seconds[device] for entry, full in zip(entries, is_full, strict=True)]
     )

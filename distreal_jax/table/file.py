@@ -12,7 +12,7 @@ from distreal_jax.files import user_path
 
 _KIND = "distreal_jax dropout table"
 _SCHEMA = 2  # 1 had no batch_share
-_REMEDY = "make the table again with experiments/search.py"
+_REMEDY = "make the table again with `distreal search`"
 Table = TypeVar("Table")
 
 

@@ -13,7 +13,7 @@ from distreal_jax.tuning.knobs import Point, settings_of
 
 _KIND = "distreal_jax tuned settings"
 _SCHEMA = 1
-_REMEDY = "tune again with experiments/tune.py"
+_REMEDY = "tune again with `distreal tune`"
 
 
 @dataclasses.dataclass(frozen=True)
