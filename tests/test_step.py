@@ -135,17 +135,18 @@ def assert_executions_agree(example, programs, *, kept=None, batch=None):
     assert_dropped_is_untouched(is_kept, compact, learner)
 
 
-@pytest.mark.parametrize("name", ["digits_cnn", "leaf_cnn", "resnet20", "densenet40"])
+@pytest.mark.parametrize("name", ["digits_cnn", "leaf_cnn", "resnet20", "residual and dense blocks"])
 def test_masked_and_compact_steps_agree_and_leave_alone_what_is_dropped(name):
     """With clipping by the global norm, weight decay, momentum and BatchNorm; deep networks at half of each group.
 
     (Every other width is another kernel to compile.)
     """
-    network = real(name).network
+    example = blocks() if name.endswith("blocks") else real(name)
+    network = example.network
     generator = np.random.default_rng(0)
     halves = [np.sort(generator.permutation(filters)[: filters // 2]) for filters in network.full_widths]
     kept = some_kept(network) if len(halves) < 10 else halves
-    assert_executions_agree(real(name), programs_of(real(name)), kept=kept)
+    assert_executions_agree(example, programs_of(example), kept=kept)
 
 
 @pytest.mark.parametrize("name", ["digits_cnn", "resnet20"])
@@ -167,10 +168,12 @@ def test_rescaled_proximal_steps_on_some_classes_agree():
     assert_executions_agree(example, programs_of(example, rescale=True, proximal=0.5), batch=batch)
 
 
-@pytest.mark.parametrize("name", ["digits_cnn", "resnet20", "group norm of one group", "group norm of four groups"])
+@pytest.mark.parametrize(
+    "name", ["digits_cnn", "residual and dense blocks", "group norm of one group", "group norm of four groups"]
+)
 def test_masked_inside_a_larger_compact_part_is_masked(name):
     """Rescaled in all: also inside, the factor is relative to all filters of the whole network."""
-    example = small(name) if name in BETWEEN else real(name)
+    example = small(name) if name in BETWEEN else blocks() if name.endswith("blocks") else real(name)
     network, params, _, batch = example
     step = LocalStep(network, EVERYTHING, example.others, rescale=True, proximal=0.5)
     generator = np.random.default_rng(3)
@@ -219,6 +222,32 @@ BETWEEN = {
 @functools.cache
 def small(between="batch norm") -> Example:
     return example_of(lambda: Small(BETWEEN[between]), (6, 6, 1))
+
+
+class Blocks(nnx.Module):
+    """What ResNet-20 and DenseNet-40-BC are made of, once: a residual sum, and what is computed beside its input."""
+
+    def __init__(self):
+        rngs = nnx.Rngs(0)
+        self.stem = nnx.Conv(1, 8, (3, 3), rngs=rngs)
+        self.inside = nnx.Conv(8, 6, (3, 3), rngs=rngs)
+        self.outside = nnx.Conv(6, 8, (3, 3), rngs=rngs)
+        self.norm = nnx.BatchNorm(8, rngs=rngs)
+        self.bottleneck = nnx.Conv(8, 10, (1, 1), rngs=rngs)
+        self.grown = nnx.Conv(10, 4, (3, 3), rngs=rngs)
+        self.last = nnx.BatchNorm(12, rngs=rngs)
+        self.out = nnx.Linear(12, CLASSES, rngs=rngs)
+
+    def __call__(self, x):
+        x = self.stem(x)
+        x = nnx.relu(self.norm(x + self.outside(nnx.relu(self.inside(x)))))
+        x = jnp.concatenate([x, self.grown(nnx.relu(self.bottleneck(x)))], axis=-1)
+        return self.out(nnx.relu(self.last(x)).mean(axis=(1, 2)))
+
+
+@functools.cache
+def blocks() -> Example:
+    return example_of(Blocks, (6, 6, 1))
 
 
 @functools.cache
