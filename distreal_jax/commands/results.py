@@ -26,13 +26,15 @@ PICTURES = {
     "rivals.png": "Fronts of one seed, areas below them of all seeds",
     "proxy.png": "Accuracy of the federation over the proxy",
     "carry_over.png": "The table and vectors of one rate under each condition",
+    "sensitivity.png": "Validation accuracy over learning rate and batch size, for each method",
 }
 """What a finished run leaves, by its experiment -> what is on it."""
 MARKS = ("<!-- results: begin -->", "<!-- results: end -->")
 SAID = """intervals are of 95 % over seeds, differences are paired.
 
-**No method of these tables was tuned.** All ran with one learning rate and one batch size, scored on the full network, which
-decides several orders below; the claims that are withdrawn are in [findings.md](findings.md#withdrawn)."""
+**Only methods of the sections that begin with `trial_` were tuned**, each with the same number of trials. All others ran with
+one learning rate and one batch size, scored on the full network, which decides several orders below; the claims that are
+withdrawn are in [findings.md](findings.md#withdrawn)."""
 
 
 @dataclasses.dataclass(frozen=True)
