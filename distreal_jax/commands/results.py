@@ -32,9 +32,9 @@ PICTURES = {
 MARKS = ("<!-- results: begin -->", "<!-- results: end -->")
 SAID = """intervals are of 95 % over seeds, differences are paired.
 
-**Only methods of the sections that begin with `trial_` were tuned**, each with the same number of trials. All others ran with
-one learning rate and one batch size, scored on the full network, which decides several orders below; the claims that are
-withdrawn are in [findings.md](findings.md#withdrawn)."""
+**Only methods of the sections that begin with `trial_` were tuned**, each with the same number of trials. All others ran
+with one learning rate and one batch size, scored on the full network, which decides several orders below; the claims that
+are withdrawn are in [findings.md](findings.md#withdrawn)."""
 
 
 @dataclasses.dataclass(frozen=True)
