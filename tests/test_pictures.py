@@ -30,6 +30,11 @@ PICTURES: dict[str, Callable[[Path], None]] = {
         targets=(0.3, 0.5),
         delivered={"fjord": 0.06},
     ),
+    "accuracies that crowd the top": lambda path: pictures.accuracy_picture(
+        path,
+        {"distreal": [([60.0, 120.0], [0.3, 0.97])], "partial_work": [([60.0, 120.0], [0.99, 1.0])]},
+        targets=[0.5, 0.9],
+    ),
     "accuracy of one seed": lambda path: pictures.accuracy_picture(path, {"distreal": [([0.0], [0.1])]}),
     "utilisation": lambda path: pictures.utilisation_picture(path, {"distreal": (6, 1, 3), "small_network": (0, 0, 0)}),
     "fairness": lambda path: pictures.fairness_picture(

@@ -195,6 +195,13 @@ def table_settings(federation: Federation) -> Any:
     return widths if by_macs else {"widths": widths, "costs": federation.costs.tolist()}
 
 
+def _title(folder: RunFolder) -> str:
+    """Of a picture of methods: data set, network and load, where the settings name them."""
+    world = folder.settings.get("world", {})
+    named = [world[name] for name in ("dataset", "model") if name in world]
+    return f"{', '.join(named)}: availability {world['availability']}" if named else "Methods under the same load"
+
+
 def draw(
     results: Sequence[MethodResult],
     folder: RunFolder,
@@ -223,6 +230,7 @@ def draw(
     accuracy_picture(
         folder.path / "accuracy.png",
         {method: [(run.times, run.accuracies) for run in runs] for method, runs in by_method.items()},
+        title=_title(folder),
         targets=targets,
         score=results[0].score_name,
         delivered=shares,

@@ -6,11 +6,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+from matplotlib.patheffects import withStroke
 
 from distreal_jax.record.device_model import DeviceModel
 from distreal_jax.record.method_result import MethodResult
 from distreal_jax.record.pictures.look import (
     GREY,
+    by_error,
     check_lengths,
     in_percent,
     label_ends,
@@ -22,6 +24,7 @@ from distreal_jax.record.pictures.look import (
 from distreal_jax.record.statistics import FEWEST_SEEDS, final_accuracy
 from distreal_jax.record.summary import AXES
 
+_CROWDED = 0.9  # of accuracy, chosen by us: above it a picture has an axis of the logarithm of the error
 _TIER_MARKERS = ("v", "o", "^")  # weakest, middle, strongest
 
 
@@ -68,13 +71,29 @@ def accuracy_picture(
         over = f"Line: mean over {seeds} seeds; {spread}. " if seeds > 1 else "One seed. "
         axes.set(title=title, xlabel=x_label, ylabel=f"test {score} of the delivered model")
         words = f"{over}Number, and order of names: mean of the last three evaluations."
-        figure.supxlabel(words, x=0.01, ha="left", fontsize=9, color=GREY)
         axes.margins(x=0.01)
+        axes.set_xlim(left=0)  # before the first evaluation nothing is known, and there is room for the targets
+        if _crowds_the_top([final for *_, final, _ in ends], curves):
+            by_error(axes)
+            words += " Vertical axis: logarithm of the error."
         for target in targets:
-            axes.axhline(target, color=GREY, linewidth=1, linestyle=":")
-            axes.annotate(f"target {target:g}", (0.01, target), xycoords=("axes fraction", "data"), va="bottom", color=GREY)
+            axes.axhline(target, color=GREY, linewidth=1, linestyle=":", zorder=0)
+            axes.annotate(
+                f"{target:g}", (0.005, target), xycoords=("axes fraction", "data"), va="center", color=GREY, fontsize=9,
+                path_effects=[withStroke(linewidth=3, foreground="white")],
+            )  # fmt: skip
+        words += " Dotted: targets." if targets else ""
+        figure.supxlabel(words, x=0.01, ha="left", fontsize=9, color=GREY)
         axes.grid(True, axis="y")
         label_ends(axes, ends)
+
+
+def _crowds_the_top(
+    finals: Sequence[float], curves: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]]]
+) -> bool:
+    """Whether most methods end so near to 1 that a linear axis can't tell them apart."""
+    fractions = all(0 <= value <= 1 for runs in curves.values() for _, values in runs for value in values)
+    return fractions and len(finals) > 1 and float(np.median(finals)) > _CROWDED
 
 
 def utilisation_picture(

@@ -14,14 +14,16 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from distreal_jax.errors import InputError
 from distreal_jax.files import write_atomically
 
 _DOTS_PER_INCH = 150
+_LEAST_ERROR = 0.003  # added to an error before its logarithm, so that none has none; chosen by us
 _LOOK: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 11.0,
@@ -125,6 +127,22 @@ def in_percent(axes: Axes, axis: str) -> None:
     getattr(axes, f"{axis}axis").set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
 
 
+def by_error(axes: Axes) -> None:
+    """Draws fractions near 1 by the logarithm of what is missing to 1, so that 0.97 and 0.99 are apart."""
+
+    def forward(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return -np.log10(np.maximum(1 + _LEAST_ERROR - values, 1e-9))
+
+    axes.set_yscale("function", functions=(forward, lambda scaled: 1 + _LEAST_ERROR - 10.0**-scaled))
+    low, high = max(axes.get_ylim()[0], 0.0), 1 - 0.7 * (1 - axes.dataLim.y1)
+    axes.set_ylim(low, high)
+    axes.yaxis.set_major_locator(
+        FixedLocator([tick for tick in (0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 1) if low <= tick <= high])
+    )
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
 def label_ends(axes: Axes, ends: Sequence[tuple[str, float, float, float, str]]) -> None:
     """Names lines to the right, moved apart where names would overlap.
 
@@ -134,11 +152,12 @@ def label_ends(axes: Axes, ends: Sequence[tuple[str, float, float, float, str]])
     """
     axes.figure.draw_without_rendering()  # type: ignore[union-attr]
     left, right = axes.get_xlim()
-    bottom, top = axes.get_ylim()
+    limits, scale = axes.get_ylim(), axes.yaxis.get_transform()
+    bottom, top = scale.transform(np.array(limits))
     points = axes.get_window_extent().height * 72 / axes.figure.dpi
     spacing = 13.5 / points * (top - bottom)  # a line of 9.5 points and its leading
     order = sorted(range(len(ends)), key=lambda index: ends[index][3])
-    places = np.array([ends[index][3] for index in order])
+    places = scale.transform(np.array([ends[index][3] for index in order]))
     for _ in range(500):
         gaps = np.diff(places)
         close = np.flatnonzero(gaps < 0.999 * spacing)
@@ -150,7 +169,7 @@ def label_ends(axes: Axes, ends: Sequence[tuple[str, float, float, float, str]])
         places += max(bottom - places[0], 0.0)
         places -= max(places[-1] - top, 0.0)
     styles = styles_of(method for method, *_ in ends)
-    for index, place in zip(order, places, strict=True):
+    for index, place in zip(order, scale.inverted().transform(places), strict=True):
         method, x, y, _, words = ends[index]
         style = styles[method]
         mark_x = right + 0.05 * (right - left)
@@ -160,7 +179,7 @@ def label_ends(axes: Axes, ends: Sequence[tuple[str, float, float, float, str]])
             f"{style.label}{words}", (mark_x, place), (8, 0), textcoords="offset points", color=style.colour,
             fontsize=9.5, va="center", annotation_clip=False,
         )  # fmt: skip
-    axes.set(xlim=(left, right), ylim=(bottom, top))
+    axes.set(xlim=(left, right), ylim=limits)
 
 
 def check_lengths(what: str, *lists: Sequence[object]) -> None:
