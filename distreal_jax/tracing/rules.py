@@ -42,6 +42,11 @@ def register_rule(primitive: str, rule: Callable[[Site], ValueLabels | list[Valu
     _RULES[primitive] = rule
 
 
+def known_rules() -> frozenset[tuple[str, Callable[[Site], Any]]]:
+    """The rules there are now: what a trace says holds under these."""
+    return frozenset(_RULES.items())
+
+
 def apply_rule(site: Site) -> tuple[ValueLabels, ...]:
     """Ties labels as the equation demands and returns those of its outputs."""
     name = site.primitive

@@ -34,6 +34,7 @@ from distreal_jax.tracing.jaxprs import Wholes, batch_size, whole_network
 from distreal_jax.tracing.labels import pinned
 from distreal_jax.tracing.network import Path, TracedNetwork
 from distreal_jax.tracing.proof import NotANumberError, Subject, fails_at, prove
+from distreal_jax.tracing.rules import known_rules
 from distreal_jax.tracing.site import Kind, Value
 from distreal_jax.tracing.walk import NetworkJaxpr, Trail, Walk, shape_of
 
@@ -73,8 +74,31 @@ def trace_network(
     model = without_intermediates(model)
     graphdef, state = nnx.split(model)
     example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), example_input)
+    layers = (*keep_whole, *getattr(model, "keep_whole", ()))
+    shapes = tuple((path, leaf.shape, str(leaf.dtype)) for path, leaf in jax.tree.leaves_with_path((state, example)))
+    key = (type(model), graphdef, shapes, jax.tree.structure(example), layers, proof, known_rules())
+    try:
+        found = _traced_before.get(key)
+    except TypeError:  # the network holds something of its own that can't be compared
+        return _proved_trace(model, graphdef, state, example, layers, proof=proof)
+    if found is None:
+        found = _proved_trace(model, graphdef, state, example, layers, proof=proof)
+        _traced_before[key] = found
+        if len(_traced_before) > _MOST_REMEMBERED:
+            del _traced_before[next(iter(_traced_before))]
+    return found
+
+
+_traced_before: dict[Any, TracedNetwork] = {}  # networks that this process has traced, by all that tells them apart
+_MOST_REMEMBERED = 32  # chosen by us
+
+
+def _proved_trace(
+    model: nnx.Module, graphdef: Any, state: Any, example: Any, layers: tuple[str, ...], *, proof: bool
+) -> TracedNetwork:
+    """`trace_network` of what has been checked; `layers` are to be kept whole."""
     wholes = whole_network(graphdef, state, example)
-    kept = _KeptBack(Counter(), {}, (*keep_whole, *getattr(model, "keep_whole", ())))
+    kept = _KeptBack(Counter(), {}, layers)
     refusal: InputError | None = None
     while True:
         traced = _traced(model, graphdef, state, wholes, kept)
