@@ -101,7 +101,8 @@ def _arguments(model: nnx.Module, inputs: Any, train: bool, key: Any) -> tuple[t
         ):
             named[name] = train == (name in _TRAINS)
         elif name == "rngs" and (required or parameter.default is None):
-            named[name] = nnx.Rngs(key)
+            is_key = "Array" in str(parameter.annotation) and "Rngs" not in str(parameter.annotation)
+            named[name] = key if is_key else nnx.Rngs(key)
         elif name in _KEYS and (required or parameter.default is None):
             named[name] = key
         elif required:

@@ -92,6 +92,8 @@ class TracedNetwork:
       draws: In training (True) and in evaluation, random numbers that filters meet.
       kept_whole: Layers none of whose filters can be dropped, and why; not those that put out the network's outputs.
       batch_size: Of the example that was traced.
+      agreement: The largest difference between masked and compact execution in the proof, of the largest number; None where
+        nothing was proved by numbers.
       narrowed_from: Filters in each group of the network that this one is a part of, where it is one (`narrowed`).
     """
 
@@ -104,6 +106,7 @@ class TracedNetwork:
     draws: Mapping[bool, Draws]
     kept_whole: tuple[KeptWhole, ...]
     batch_size: int
+    agreement: float | None = None
     narrowed_from: tuple[int, ...] | None = None
 
     def __str__(self) -> str:

@@ -42,7 +42,8 @@ _REMEDY = (
     " (keep_whole, see docs/extending.md)"
 )
 
-_proved: set[str] = set()  # what was computed before, by the jaxprs of the network and of its sub-networks
+# The differences that were found before, by the jaxprs of the network and of its sub-networks.
+_proved: dict[str, float] = {}
 
 
 class Probe(NamedTuple):
@@ -87,7 +88,7 @@ def prove(subject: Subject, *, by_numbers: bool) -> TracedNetwork:
       by_numbers: Whether to compute as well; shapes alone don't show everything.
 
     Returns:
-      The network, with what masked execution does about numbers of channels.
+      The network, with what masked execution does about numbers of channels, and how well they agree.
 
     Raises:
       InputError: A smaller network fails, or is another one than the trace says.
@@ -98,8 +99,8 @@ def prove(subject: Subject, *, by_numbers: bool) -> TracedNetwork:
         actions = [str((network.actions, network.draws))]
         key = _fingerprint([*subject.wholes.values(), *(probe.small for probe in probes)], actions)
         if key not in _proved:
-            _Numbers(subject._replace(network=network)).check(probes)
-            _proved.add(key)
+            _proved[key] = _Numbers(subject._replace(network=network)).check(probes)
+        network = dataclasses.replace(network, agreement=_proved[key])
     return network
 
 
@@ -224,15 +225,17 @@ class _Numbers:
             else draw.integers(0, 2, leaf.shape).astype(leaf.dtype)
             for leaf in jax.tree.leaves(subject.example)
         ]
+        self._largest = 0.0
         # Of the outputs in the loss whose gradients are compared, and the direction in which they are.
         self._weights: list[Array] = [draw.normal(size=shape) for shape in wholes[True].output_shapes]
         self._direction: list[Array] = [draw.normal(size=value.shape) for value in self._values]
 
-    def check(self, probes: Sequence[Probe]) -> None:
-        """Compares outputs and statistics on all sub-networks, gradients on the first."""
+    def check(self, probes: Sequence[Probe]) -> float:
+        """Compares outputs and statistics on all sub-networks, gradients on the first; returns the largest difference."""
         for probe in probes:
             self._check_outputs(probe)
         self._check_gradients(probes[0])
+        return self._largest
 
     # The two networks.
 
@@ -293,7 +296,7 @@ class _Numbers:
 
     def _check_outputs(self, probe: Probe) -> None:
         masked, compact = self._masked(probe, self._values), self._compact(probe, self._values)
-        outputs = len(self._weights)
+        outputs = len(self._wholes[probe.train].output_shapes)  # there may be fewer in evaluation
         for one, other in zip(masked[:outputs], compact[:outputs], strict=True):
             self._compare(probe, "the output", one, other)
         for path, after, small in zip(probe.small.changed, masked[outputs:], compact[outputs:], strict=True):
@@ -316,9 +319,10 @@ class _Numbers:
         # A kink, a derivative of the network's own, or a difference: now exactly.
         of_compact = self._gradients(self._compact_jaxpr(probe), probe.small)
         compact = compute(of_compact, [*self._taken(probe.kept, self._values), *self._inputs, *self._weights])
-        names = self._select(self._paths)
-        for path, one, other in zip(names, taken, compact, strict=True):
-            self._compare(probe, f"the gradient of {path_name(path)!r}", one, other)
+        # That of a bias before a normalisation is zero, and what is left of it is rounding of what cancels.
+        least = 1e-6 * max(float(np.max(np.abs(gradient), initial=0)) for gradient in compact)
+        for path, one, other in zip(self._select(self._paths), taken, compact, strict=True):
+            self._compare(probe, f"the gradient of {path_name(path)!r}", one, other, least)
 
     def _select(self, of_variables: Sequence[Any]) -> list[Any]:
         """Of one thing for each variable, those of the parameters that are trained."""
@@ -351,11 +355,13 @@ class _Numbers:
             for output, weight in zip(self._compact(probe, moved), self._weights, strict=False)
         )
 
-    def _compare(self, probe: Probe, what: str, masked: Array, compact: Array) -> None:
+    def _compare(self, probe: Probe, what: str, masked: Array, compact: Array, least: float = 1e-9) -> None:
+        """Raises `InputError` if they differ by more than the tolerance; `least` is the smallest size that counts."""
         same = np.isfinite(compact) == np.isfinite(masked)
         difference = np.abs(np.where(np.isfinite(compact), masked - compact, 0))
-        size = float(np.max(np.abs(compact), where=np.isfinite(compact), initial=1e-9))
+        size = max(least, float(np.max(np.abs(compact), where=np.isfinite(compact), initial=0)))
         if np.all(same) and float(np.max(difference, initial=0)) <= _TOLERANCE * size:
+            self._largest = max(self._largest, float(np.max(difference, initial=0)) / size)
             return
         by = f"by {np.max(difference) / size:.1g} of its size" if np.all(same) else "and is no number"
         where = self._first_difference(probe)
