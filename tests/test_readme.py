@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import tyro
+import yaml
 from test_datasets import write_prepared
 
 from distreal_jax.availability.specification import KINDS
@@ -118,6 +119,16 @@ def test_a_link_leads_somewhere(page: str) -> None:
             text = (file if target else ROOT / page).read_text().lower()
             headings = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
             assert anchor in [re.sub(r"[^\w-]", "", heading.replace(" ", "-")) for heading in headings], anchor
+
+
+def test_every_page_of_the_docs_has_its_place_in_the_site() -> None:
+    def pages(entry: Any) -> list[str]:
+        if isinstance(entry, str):
+            return [entry]
+        return [page for part in (entry.values() if isinstance(entry, dict) else entry) for page in pages(part)]
+
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    assert sorted(pages(nav)) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
 
 
 def test_a_set_of_the_hub_is_read_by_the_name_of_its_folder(place: Path) -> None:

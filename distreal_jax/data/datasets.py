@@ -3,8 +3,8 @@
 A set of tensorflow-datasets is decoded once and then read from a cache (see `array_files`).
 """
 
-import contextlib
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -179,7 +179,8 @@ def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
     if name == "mnist_writers":
         return Dataset.from_arrays(name, 10, mnist_writers(folder))
     with quietly():
-        return _load_prepared(PreparedSet(name, folder), name)
+        prepared = PreparedSet(name, folder)
+        return prepared.made_into(functools.partial(Dataset.from_arrays, name, prepared.num_classes))
 
 
 def _own_dataset(name: str, folder: Path | None) -> Dataset:
@@ -223,17 +224,6 @@ def synthetic_dataset(*, num_examples: int, image_shape: tuple[int, int, int], n
             images[start : start + 4096] += patterns[labels[start : start + 4096]]
         arrays |= {f"{split}_images": images, f"{split}_labels": labels}
     return Dataset.from_arrays("synthetic", num_classes, arrays)
-
-
-def _load_prepared(prepared: PreparedSet, name: str) -> Dataset:
-    cached = prepared.cached()
-    if cached is not None:
-        with contextlib.suppress(InputError):  # a cache that holds nonsense is decoded again
-            return Dataset.from_arrays(name, prepared.num_classes, cached)
-    arrays = prepared.decoded()
-    dataset = Dataset.from_arrays(name, prepared.num_classes, arrays)
-    prepared.keep(arrays)
-    return dataset
 
 
 def _check_counts(name: str, split: str, inputs: Any, targets: Any) -> None:

@@ -10,9 +10,9 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,9 @@ _PREPARE = (
     'python -c "import tensorflow_datasets; '
     "tensorflow_datasets.builder({!r}, data_dir='data').download_and_prepare(file_format='array_record')\""
 )
+
+
+Made = TypeVar("Made")
 
 
 class PreparedSet:
@@ -60,23 +63,26 @@ class PreparedSet:
         self._stored = [f"train_{part}" for part in features] + ["test_images", "test_labels"]
         self._cache = cache_file(builder.info.full_name, Path(builder.data_path))
 
-    def cached(self) -> dict[str, npt.NDArray[Any]] | None:
-        """The arrays of `Dataset.from_arrays` as they were kept, unchecked; None if they are not there or damaged."""
-        return read_cache(self._cache, self._stored) if self._cache else None
+    def made_into(self, make: Callable[[Mapping[str, npt.NDArray[Any]]], Made]) -> Made:
+        """What is made of the set's arrays: of those that were kept, or else of decoded ones, which are kept then.
 
-    def decoded(self) -> dict[str, npt.NDArray[Any]]:
-        """The arrays of `Dataset.from_arrays`, decoded from the prepared files.
+        Args:
+          make: Takes the arrays of `Dataset.from_arrays`, and raises `InputError` for those that can't be.
 
         Raises:
-          InputError: These are damaged, of another format than array_record, or of images that differ in size.
+          InputError: The files are damaged, of another format than array_record, or of images that differ in size; or as
+            `make`.
         """
+        kept = read_cache(self._cache, self._stored) if self._cache else None
+        if kept is not None:
+            with contextlib.suppress(InputError):  # a cache that holds nonsense is decoded again
+                return make(kept)
         decoded = {split: _decode(self._name, self._builder, named, self._features) for split, named in self._splits.items()}
-        return {array: decoded[split][part] for array in self._stored for split, part in [array.split("_")]}
-
-    def keep(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Keeps decoded arrays for `cached`."""
+        arrays = {array: decoded[split][part] for array in self._stored for split, part in [array.split("_")]}
+        made = make(arrays)
         if self._cache:
             write_cache(self._cache, arrays)
+        return made
 
 
 @contextlib.contextmanager
