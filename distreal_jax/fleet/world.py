@@ -38,8 +38,8 @@ class WorldSettings:
       partition: How training examples are distributed over devices: iid, dirichlet:ALPHA (label skew), or natural (by the
         set's own clients).
       devices: Number of devices; 0 with natural: one for each client of the set.
-      availability: How much compute devices have over time, as a fraction of full speed: redrawn:0.1,1,3 (uniform from
-        0.1 to 1, redrawn 3 times a round on average), constant:0.5,
+      availability: How much compute devices have over time, as a fraction of full speed: redrawn:0.1,1,3 (uniform
+        from 0.1 to 1, redrawn 3 times a round on average), constant:0.5,
         tiers:1,0.5,0.25, markov:1,0.5,0.1,2, planetlab, phones, trace:FILE,round_seconds=600, or your own as
         MODULE:FUNCTION.
       cost: The unit in which a device compares entries with its availability: macs, or seconds:DEVICE, which
