@@ -245,14 +245,23 @@ def test_a_network_that_runs_on_one_example_alone_is_refused() -> None:
         )
 
 
-@pytest.mark.parametrize(("least", "most", "fits"), [(0, 9, True), (0, 10, False), (-1, 5, False)])
-def test_tokens_without_an_embedding_are_refused(least: int, most: int, fits: bool) -> None:
+@pytest.mark.parametrize(
+    ("own", "least", "most", "where"),
+    [
+        (False, 0, 9, None),
+        (False, 0, 10, "layer 'embed'"),
+        (False, -1, 5, "layer 'embed'"),
+        (True, -1, 9, None),  # of an array, the last one
+        (True, 0, 10, "a table of the network"),
+    ],
+)
+def test_tokens_without_an_embedding_are_refused(own: bool, least: int, most: int, where: str | None) -> None:
     class Tokens(nnx.Module):
         def __init__(self) -> None:
-            self.embed = nnx.Embed(10, 3, rngs=nnx.Rngs(0))
+            self.embed = nnx.Param(jnp.ones((10, 3))) if own else nnx.Embed(10, 3, rngs=nnx.Rngs(0))
 
         def __call__(self, tokens: jax.Array) -> jax.Array:
-            return self.embed(tokens).mean(axis=1)
+            return (self.embed[...][tokens] if own else self.embed(tokens)).mean(axis=1)
 
     tokens = np.full((COUNT, 5), 3)
     tokens[7, 2], tokens[9, 0] = least, most
@@ -261,12 +270,10 @@ def test_tokens_without_an_embedding_are_refused(least: int, most: int, fits: bo
     network = trace_network(model, jax.ShapeDtypeStruct((1, 5), jnp.int32))
     _, params, others = nnx.split(model, nnx.Param, ...)  # type: ignore[misc]
     check = functools.partial(check_tokens, network, params, others, (examples.train, examples.test))
-    if fits:
+    if where is None:
         check()
     else:
-        with pytest.raises(
-            InputError, match=f"tokens {least} to {most} are looked up in layer 'embed', which has .* 0 to 9"
-        ):
+        with pytest.raises(InputError, match=f"tokens {least} to {most} are looked up in {where}, which has .* 0 to 9"):
             check()
 
 

@@ -9,6 +9,7 @@ from flax import nnx
 from distreal_jax.step.forms import ConvolutionForm, in_form
 from distreal_jax.tracing import Kept, TracedNetwork, with_counts_of_sub_network
 from distreal_jax.tracing.calling import run_network, without_intermediates
+from distreal_jax.tracing.exchange import Exchanges
 from distreal_jax.tracing.interception import Around, with_names
 from distreal_jax.tracing.masking import exchanged
 
@@ -42,6 +43,7 @@ def forward(
     part: Kept | None = None,
     key: jax.Array | None = None,
     around: Around | None = None,
+    others_exchanged: Exchanges | None = None,
 ) -> tuple[Any, Any]:
     """The network's output for full or sub-network variables.
 
@@ -57,11 +59,12 @@ def forward(
         layers draw what the whole network's would.
       key: For the network's own random layers, if it has any.
       around: Anything else to put around the calls of modules.
+      others_exchanged: Equations to exchange beside those of masked and compact execution.
 
     Returns:
       The outputs [batch, ...], floats in float32 at least, and the other variables after the call.
     """
-    exchanges = network.exchanges(train, kept, part)
+    exchanges = {**network.exchanges(train, kept, part), **(others_exchanged or {})}
     arounds = [with_counts_of_sub_network, *([] if around is None else [around]), *([with_names()] if exchanges else [])]
 
     def run(params: Any, others: Any, inputs: Any) -> tuple[Any, Any]:

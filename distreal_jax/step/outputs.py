@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.extend import core
 
 from distreal_jax.errors import InputError
 from distreal_jax.step.examples import Batch, Examples
@@ -57,7 +58,8 @@ def check_outputs(network: TracedNetwork, params: Any, others: Any, task: Task, 
 def check_tokens(network: TracedNetwork, params: Any, others: Any, splits: Sequence[Examples]) -> None:
     """That every token of the examples has an embedding: JAX would give NaN, or another one's, without a word.
 
-    The examples with the smallest and the largest integer of each input are looked up, in the layers that are `nnx.Embed`.
+    The examples with the smallest and the largest integer of each input are looked up, in the layers that are `nnx.Embed`
+    and in tables that the network indexes itself.
 
     Args:
       network: The traced network.
@@ -69,9 +71,20 @@ def check_tokens(network: TracedNetwork, params: Any, others: Any, splits: Seque
       InputError: One has not.
     """
     model = nnx.merge(network.graphdef, params, others)
-    if not any(isinstance(module, nnx.Embed) for _, module in nnx.iter_modules(model)):
+    if not network.lookups and not any(isinstance(module, nnx.Embed) for _, module in nnx.iter_modules(model)):
         return
     asked: list[tuple[str, int, int, int]] = []
+
+    def looking_up(layer: str, equation: core.JaxprEqn, operands: list[Any]) -> list[Any]:
+        table, indices = operands
+        for column, axis in enumerate(equation.params["dimension_numbers"].start_index_map):
+            places = table.shape[axis] - equation.params["slice_sizes"][axis] + 1
+
+            def note(least: Any, most: Any, places: int = places) -> None:
+                asked.append((layer, places, int(least), int(most)))
+
+            jax.debug.callback(note, indices[..., column].min(), indices[..., column].max())
+        return [equation.primitive.bind(*operands, **equation.params)]
 
     def noting(path: str, module: nnx.Module, call: Call) -> Call:
         if not isinstance(module, nnx.Embed):
@@ -88,7 +101,9 @@ def check_tokens(network: TracedNetwork, params: Any, others: Any, splits: Seque
 
     @jax.jit
     def look_up(params: Any, others: Any, inputs: Any) -> None:
-        forward(network, params, others, inputs, train=False, convolution="library", around=noting)
+        lookups = {place: functools.partial(looking_up, place.layer) for place in network.lookups}
+        run = functools.partial(forward, network, train=False, convolution="library", around=noting)
+        run(params, others, inputs, others_exchanged=lookups)
 
     for examples in splits:
         whole = [leaf for leaf in jax.tree.leaves(examples.inputs) if jnp.issubdtype(leaf.dtype, jnp.integer)]
@@ -99,7 +114,8 @@ def check_tokens(network: TracedNetwork, params: Any, others: Any, splits: Seque
     jax.effects_barrier()
     for path, embeddings, least, most in asked:
         if not 0 <= least <= most < embeddings:
+            where = f"layer {path!r}" if path else "a table of the network"
             raise InputError(
-                f"tokens {least} to {most} are looked up in layer {path!r}, which has embeddings 0 to {embeddings - 1}; "
+                f"tokens {least} to {most} are looked up in {where}, which has embeddings 0 to {embeddings - 1}; "
                 "give it as many as there are tokens, or number the tokens so"
             )

@@ -22,6 +22,8 @@ def _gather(site: Site) -> ValueLabels:
         for axis in range(len(operand.labels))
         if axis not in (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
     ]
+    if operand.weight and not indices.weight:
+        site.seen.lookups.add((site.train, site.place))
     out: list[AxisLabels] = [pinned(length) for length in shape]
     along = iter(indices.labels)
     for target in range(len(shape)):

@@ -90,6 +90,7 @@ class TracedNetwork:
       products: Convolutions and dots: a constant and the lengths of the droppable axes.
       actions: In training (True) and in evaluation, what masked execution does that is more than to zero filters.
       draws: In training (True) and in evaluation, random numbers that filters meet.
+      lookups: In evaluation, where what is learnt is looked up by indices that are computed from the input.
       kept_whole: Layers none of whose filters can be dropped, and why; not those that put out the network's outputs.
       batch_size: Of the example that was traced.
       agreement: The largest difference between masked and compact execution in the proof, of the largest number; None where
@@ -104,6 +105,7 @@ class TracedNetwork:
     products: tuple[tuple[int, tuple[LengthOfAxis, ...]], ...]
     actions: Mapping[bool, Actions]
     draws: Mapping[bool, Draws]
+    lookups: frozenset[Place]
     kept_whole: tuple[KeptWhole, ...]
     batch_size: int
     agreement: float | None = None

@@ -76,6 +76,7 @@ class Observations:
         self.excluding: dict[tuple[bool, Place], ValueLabels] = {}  # operands in which dropped channels must not count
         self.risky: dict[tuple[bool, Place], dict[int, ValueLabels]] = {}  # operands of which dropped channels may give NaN
         self.draws: dict[tuple[bool, Place], ValueLabels] = {}  # random numbers
+        self.lookups: set[tuple[bool, Place]] = set()  # of what is learnt, by indices that are computed from the input
 
 
 @dataclasses.dataclass(frozen=True)

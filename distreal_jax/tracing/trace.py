@@ -151,6 +151,7 @@ def _traced(model: nnx.Module, graphdef: Any, state: Any, wholes: Wholes, kept: 
             products=products_of(walk, members, len(groups)),
             actions=actions_of(walk, members, groups, guarded=kept.guarded),
             draws=draws_of(walk, members, groups),
+            lookups=frozenset(place for train, place in walk.seen.lookups if not train),
             kept_whole=layers_kept_whole(walk, members),
             batch_size=batch_size(wholes.counted_for),
         )
