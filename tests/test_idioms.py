@@ -325,6 +325,17 @@ def test_units_of_a_recurrent_layer_are_filters(cell):
     assert [group.filters for group in network.filter_groups] == [4, 6]
 
 
+def test_units_of_a_cell_that_the_network_calls_itself_are_filters():
+    def run(net, x):
+        carry = net.cell.initialize_carry((x.shape[0], 6), nnx.Rngs(0))
+        for time in range(x.shape[1]):
+            carry, _ = net.cell(carry, x[:, time])
+        return net.out(carry)
+
+    network = trace(lambda: Net(run, cell=nnx.GRUCell(6, 4, rngs=nnx.Rngs(0)), out=dense(4, 3)), TOKENS)
+    assert [group.filters for group in network.filter_groups] == [4]
+
+
 def test_layers_that_are_stacked_share_their_groups():
     class Stacked(nnx.Module):
         def __init__(self):

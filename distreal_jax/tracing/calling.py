@@ -14,7 +14,7 @@ import jax
 from flax import nnx
 
 from distreal_jax.errors import InputError
-from distreal_jax.tracing.interception import Around, Call, intercept_calls
+from distreal_jax.tracing.interception import Around, Call, follow_cells, intercept_calls
 
 _TRAINS = ("train", "training", "is_training")
 _EVALUATES = ("deterministic", "use_running_average", "inference")
@@ -76,6 +76,7 @@ def call_network(model: nnx.Module, inputs: Any, *arounds: Around, train: bool, 
             key = jax.random.key(0)
     positional, named = _arguments(model, inputs, train, key)
     _set_mode(model, train)
+    follow_cells(model)
     return intercept_calls(model, _with_rngs(key), *arounds)(*positional, **named)
 
 

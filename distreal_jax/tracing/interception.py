@@ -142,12 +142,22 @@ def _followed(module: nnx.Module, call: Call) -> Call:
     return followed
 
 
+def follow_cells(model: nnx.Module) -> None:
+    """Lets the carry that a recurrent cell of the network's would begin with have the size of the cell's arrays."""
+    for _, module in nnx.iter_modules(model):
+        _follow_cell(module)
+
+
 def _follow_cell(cell: nnx.Module) -> None:
     """The cell makes its first carry of that size: an axis of the kernels that the carry is multiplied with."""
     if isinstance(cell, nnx.OptimizedLSTMCell | nnx.GRUCell | nnx.SimpleCell):
-        _set(cell, hidden_features=cell.dense_h.kernel.shape[0])
+        kernel = cell.dense_h.kernel
     elif isinstance(cell, nnx.LSTMCell):
-        _set(cell, hidden_features=cell.hi.kernel.shape[0])
+        kernel = cell.hi.kernel
+    else:
+        return
+    if len(kernel.shape) == 2:  # and not of several layers, which are run by a loop
+        _set(cell, hidden_features=kernel.shape[0])
 
 
 def with_counts_of_sub_network(_: str, module: nnx.Module, call: Call) -> Call:

@@ -182,7 +182,11 @@ def _dot(site: Site) -> ValueLabels:
         [labels for axis, labels in enumerate(value.labels) if axis not in (*contract, *shared)]
         for value, contract, shared in ((left, left_contract, left_batch), (right, right_contract, right_batch))
     ]
-    if left.weight and right.weight:  # of no example, such as a norm of a kernel
+    if (
+        left.weight and right.weight
+    ):  # of no example, such as a norm of a kernel, or of the zeros that a recurrence begins with
+        for labels in (*free[0], *free[1]):
+            site.ties.certain(labels)
         return (*batch, *free[0], *free[1])
     site.seen.products.append(Product(1, (*batch, *free[0], *free[1], *contracted)))
     for value, axes in ((left, free[0]), (right, free[1])):
