@@ -10,7 +10,7 @@ import numpy.typing as npt
 from distreal_jax.errors import InputError
 from distreal_jax.settings import SEED, Within, check_settings
 from distreal_jax.table import kept_filters
-from distreal_jax.tracing.network import dropped_groups
+from distreal_jax.tracing.filter_group import dropped_groups
 
 if TYPE_CHECKING:
     from distreal_jax.tracing import TracedNetwork

@@ -19,7 +19,7 @@ from distreal_jax.errors import InputError
 from distreal_jax.table import shown
 from distreal_jax.table.entry import TableEntry, check_entry, check_order, costed_entries, kept_filters, relative_seconds
 from distreal_jax.table.file import read_table, shipped_tables, table_file, write_table
-from distreal_jax.tracing.network import dropped_groups
+from distreal_jax.tracing.filter_group import dropped_groups
 
 if TYPE_CHECKING:
     from distreal_jax.tracing import TracedNetwork

@@ -2,6 +2,7 @@
 
 from distreal_jax.tracing.blocks import inside_blocks
 from distreal_jax.tracing.calling import call_network
+from distreal_jax.tracing.filter_group import FilterGroup, KeptWhole, dropped_groups
 from distreal_jax.tracing.filters import (
     FilterRule,
     draw_filters,
@@ -11,7 +12,7 @@ from distreal_jax.tracing.filters import (
     sample_filters,
 )
 from distreal_jax.tracing.interception import intercept_calls, with_counts_of_sub_network
-from distreal_jax.tracing.network import FilterGroup, Kept, KeptWhole, TracedNetwork, dropped_groups
+from distreal_jax.tracing.network import Kept, TracedNetwork
 from distreal_jax.tracing.rules import elementwise_rule, register_rule
 from distreal_jax.tracing.site import Site
 from distreal_jax.tracing.trace import trace_network

@@ -8,12 +8,13 @@ from typing import Any
 
 from flax import nnx
 
+from distreal_jax.tracing.filter_group import FilterGroup, KeptWhole
 from distreal_jax.tracing.inner import Place
 from distreal_jax.tracing.interception import path_name
 from distreal_jax.tracing.labels import PINNED, AxisLabels
 from distreal_jax.tracing.layout import AxisLayout, LengthOfAxis
 from distreal_jax.tracing.masking import Action, Axes, Excluded
-from distreal_jax.tracing.network import FilterGroup, KeptWhole, Path
+from distreal_jax.tracing.network import Path
 from distreal_jax.tracing.site import Creation, Value
 from distreal_jax.tracing.walk import Members, Trail, Walk
 

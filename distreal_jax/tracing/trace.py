@@ -33,7 +33,8 @@ from distreal_jax.tracing.interception import path_name
 from distreal_jax.tracing.jaxprs import Wholes, batch_size, whole_network
 from distreal_jax.tracing.labels import pinned
 from distreal_jax.tracing.network import Path, TracedNetwork
-from distreal_jax.tracing.proof import NotANumberError, Subject, fails_at, prove
+from distreal_jax.tracing.probing import Subject, fails_at
+from distreal_jax.tracing.proof import NotANumberError, prove
 from distreal_jax.tracing.rules import known_rules
 from distreal_jax.tracing.site import Kind, Value
 from distreal_jax.tracing.walk import NetworkJaxpr, Trail, Walk, shape_of
