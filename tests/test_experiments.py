@@ -400,3 +400,31 @@ def test_help_names_every_method(script: str, command: Any) -> None:
     _, printed, _ = command(script, "--help")
     words = set(re.findall(r"\w+", printed))
     assert words >= set(METHODS)
+
+
+ON_CORES = """
+import os, sys
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(sys.argv.pop(1))])
+from distreal_jax.__main__ import main
+main()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_a_run_has_the_same_bits_on_one_core_and_on_two(tmp_path: Path) -> None:
+    options = "train --method partial_work --devices-per-round 5 --rounds 2 --steps 3 --eval-every 1 --quiet".split()
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", ON_CORES, str(cores), *options, "--out", str(tmp_path / str(cores))],
+            cwd=ROOT,
+            env=environment,
+        )
+        for cores in (1, 2)
+    ]
+    assert [process.wait(PATIENCE) for process in running] == [0, 0]
+    rows = []
+    for cores in (1, 2):
+        (metrics,) = (tmp_path / str(cores)).rglob("metrics.jsonl")
+        rows.append([json.loads(line) for line in metrics.read_text().splitlines()])
+    assert rows[0] == rows[1]

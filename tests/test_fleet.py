@@ -1,6 +1,7 @@
 """The fleet: the fast round is the round that one can read, for every method, execution and way of sharing out clients."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -26,10 +27,10 @@ from distreal_jax.fleet import (
     default_grouping,
     reference_round,
 )
-from distreal_jax.fleet.aggregation import server_step, sums_of
+from distreal_jax.fleet.aggregation import rows_of_classes, server_step, sums_of
+from distreal_jax.fleet.client_steps import RoundKeys
 from distreal_jax.fleet.federation import TrainingSettings
-from distreal_jax.fleet.round import RoundKeys, rows_of_classes
-from distreal_jax.fleet.work import in_blocks, items_of, path_lengths
+from distreal_jax.fleet.work import GROUPS, group_size, path_lengths, units_of
 from distreal_jax.methods import METHODS, Method, method_named
 from distreal_jax.plan import plan_round
 from distreal_jax.step import Examples, LocalStep, class_axes, split_variables
@@ -49,10 +50,10 @@ POISONED = EXAMPLES  # the number of one more example, whose pixels are not fini
 MU = 0.5
 EXECUTIONS: tuple[Execution, ...] = ("masked", "compact")
 # Every method meets the grouping that is the default on two CPU devices; one of them meets all the others as well.
-DEFAULT = {execution: default_grouping(execution, "cpu", CLIENTS, shards=2) for execution in EXECUTIONS}
+DEFAULT = {execution: default_grouping(execution, "cpu", CLIENTS, lanes=2) for execution in EXECUTIONS}
 GROUPINGS = {
-    "masked": [Grouping(1, 1, by_entry=False), Grouping(5, 5, by_entry=False), Grouping(2, 2, by_entry=False, shards=2)],
-    "compact": [Grouping(1, 1, by_entry=True), Grouping(4, 2, by_entry=True), Grouping(3, 3, by_entry=True, shards=2)],
+    "masked": [Grouping(1, 1, by_entry=False), Grouping(5, 5, by_entry=False), Grouping(2, 2, by_entry=False, lanes=2)],
+    "compact": [Grouping(1, 1, by_entry=True), Grouping(4, 2, by_entry=True), Grouping(3, 3, by_entry=True, lanes=2)],
 }
 CASES = [(name, execution, DEFAULT[execution]) for name in METHODS for execution in EXECUTIONS]
 CASES += [("federated_dropout", execution, grouping) for execution in EXECUTIONS for grouping in GROUPINGS[execution]]
@@ -155,8 +156,8 @@ class Fleet:
         return client_work(plan, batches, 1.0 + clients, by_steps=method.by_steps, steps=STEPS, client_classes=classes)
 
     def run(self, program: Round, work: ClientWork) -> tuple[Any, RoundResult]:
-        server, images = program.start(jax.tree.map(jnp.array, self.params)), program.on_every_device(self.images)
-        server, result = program.run(server, images, work, ROUND)
+        server, images = program.start(jax.tree.map(jnp.array, self.params)), self.images
+        server, result = program.run(server, program.placed(images), work, ROUND)
         return server.params, result
 
     def reference(self, method: Method) -> Any:
@@ -205,7 +206,7 @@ def without_uploads(work: ClientWork, silent: np.ndarray) -> ClientWork:
 @pytest.mark.parametrize(
     ("name", "execution", "grouping"),
     CASES,
-    ids=[f"{n}-{e}-{g.chunk}of{g.block}on{g.shards}" for n, e, g in CASES],
+    ids=[f"{n}-{e}-{g.chunk}of{g.block}on{g.lanes}" for n, e, g in CASES],
 )
 def test_the_fast_round_is_the_round_to_be_read(fleet: Fleet, name: str, execution: Execution, grouping: Grouping) -> None:
     method = method_named(name)
@@ -358,12 +359,12 @@ def test_rounds_of_different_plans_are_compiled_once_and_give_their_buffers_away
     fleet: Fleet, name: str, execution: Execution
 ) -> None:
     program = fleet.round(METHODS[name], execution)
-    server, images = program.start(jax.tree.map(jnp.array, fleet.params)), program.on_every_device(fleet.images)
+    server, images = program.start(jax.tree.map(jnp.array, fleet.params)), fleet.images
     for round_index in range(5):
         before = jax.tree.leaves(server)
-        server, _ = program.run(server, images, fleet.work(METHODS[name], round_index), round_index)
+        server, _ = program.run(server, program.placed(images), fleet.work(METHODS[name], round_index), round_index)
         assert all(leaf.is_deleted() for leaf in before)
-    assert program.compilations() == 1
+    assert set(program.compilations().values()) == {1}
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((images, fleet.params, fleet.others)))
 
 
@@ -371,11 +372,11 @@ def test_a_server_with_a_memory_takes_no_step_when_nobody_uploads(fleet: Fleet) 
     """Adam's moments move a model even where the change is zero; without a client there is no step."""
     optimizer = TrainingSettings(server_optimizer="adam", server_learning_rate=0.1).global_optimizer()
     program = dataclasses.replace(fleet.round(METHODS["partial_work"], "compact"), optimizer=optimizer)
-    work, images = fleet.work(METHODS["partial_work"]), program.on_every_device(fleet.images)
-    server, _ = program.run(program.start(jax.tree.map(jnp.array, fleet.params)), images, work, 0)
+    work, images = fleet.work(METHODS["partial_work"]), fleet.images
+    server, _ = program.run(program.start(jax.tree.map(jnp.array, fleet.params)), program.placed(images), work, 0)
     before = jax.device_get(server)
     assert np.abs(flat(before.params) - flat(fleet.params)).max() > 0.01
-    server, _ = program.run(server, images, without_uploads(work, np.ones(CLIENTS, bool)), 1)
+    server, _ = program.run(server, program.placed(images), without_uploads(work, np.ones(CLIENTS, bool)), 1)
     assert_same_bits(server, before)
 
 
@@ -466,24 +467,53 @@ def test_a_clients_draws_depend_on_round_number_and_step_alone() -> None:
 
 
 @pytest.mark.parametrize("grouping", [grouping for execution in EXECUTIONS for grouping in GROUPINGS[execution]])
-def test_every_step_has_one_place_in_one_item_after_the_steps_before(grouping: Grouping) -> None:
-    generator = np.random.default_rng(3)
-    for clients in (1, 5, 8):
+def test_every_step_is_in_one_call_of_its_program_after_the_steps_before(grouping: Grouping) -> None:
+    generator, programs = np.random.default_rng(3), np.array([0, 1, 1, 2]) if grouping.by_entry else np.zeros(4, int)
+    for clients in (1, 5, 8, 40):
         done = generator.integers(0, 7, (clients, 1))
         entries = np.where(np.arange(6) < done, generator.integers(0, 4, (clients, 6)), -1).astype(np.int32)
         numbers, ones = np.arange(clients, dtype=np.uint32), np.ones(clients, np.float32)
-        blocks = in_blocks(ClientWork(numbers, np.zeros((clients, 6, 2), np.int32), entries, ones, ones), grouping)
-        assert len(blocks.clients) % grouping.shards == 0 and blocks.weights.sum() == clients
-        items = items_of(blocks.entries, grouping, 4)
-        found: dict[tuple[int, int], list[int]] = {}
-        for block, item in np.ndindex(items.programs.shape):
-            for slot, step in zip(items.slots[block, item], items.steps[block, item], strict=True):
-                if slot < grouping.block:
-                    entry = blocks.entries[block, slot, step]
-                    assert entry >= 0 and items.programs[block, item] == (entry if grouping.by_entry else 0)
-                    found.setdefault((block, int(slot)), []).append(int(step))
-        assert all(steps == list(range(len(steps))) for steps in found.values())
-        assert sum(map(len, found.values())) == done.sum()
+        work = ClientWork(numbers, np.zeros((clients, 6, 2), np.int32), entries, ones, ones)
+        units = units_of(work, grouping.within(group_size(clients)), programs)
+        steps_of: dict[int, list[int]] = {int(client): [] for client in numbers}
+        groups: dict[int, list[int]] = {}
+        for unit in units:
+            for block in unit:
+                for call in block.calls:
+                    for number, (slot, first) in itertools.product(
+                        range(call.steps), zip(call.slots, call.first, strict=True)
+                    ):
+                        if slot < len(block.work.clients):
+                            entry = block.work.entries[slot, first + number]
+                            assert entry >= 0 and programs[entry] == call.program
+                            steps_of[int(block.work.clients[slot])].append(int(first + number))
+                for group, begin, end in block.segments:
+                    groups.setdefault(group, []).extend(block.work.clients[begin:end].tolist())
+        assert [steps_of[int(client)] for client in numbers] == [list(range(int(count))) for count in done[:, 0]]
+        # The groups of the sum depend on the number of clients alone.
+        size = group_size(clients)
+        assert groups == {g: list(range(g * size, min((g + 1) * size, clients))) for g in range(-(-clients // size))}
+        assert len(groups) <= GROUPS
+
+
+@pytest.mark.parametrize(
+    ("execution", "groupings"),
+    [
+        ("compact", [Grouping(1, 1, by_entry=True, lanes=lanes) for lanes in (1, 2, 3, 8)]),
+        ("compact", [Grouping(block, 2, by_entry=True, lanes=lanes) for block, lanes in ((2, 1), (4, 1), (8, 2), (64, 3))]),
+        ("masked", [Grouping(1, 1, by_entry=False, lanes=lanes) for lanes in (1, 2, 3, 8)]),
+    ],
+    ids=["compact", "vmapped", "masked"],
+)
+def test_the_sum_over_clients_has_one_order(fleet: Fleet, execution: Execution, groupings: list[Grouping]) -> None:
+    """The same bits in any number of lanes and blocks; vmapped in chunks of another size, a client's own steps may round
+    differently."""
+    method = METHODS["distreal"]
+    clients = np.arange(40) % CLIENTS
+    work = fleet.work(method, clients=clients)._replace(clients=np.arange(40, dtype=np.uint32))
+    models = [fleet.run(fleet.round(method, execution, grouping), work)[0] for grouping in groupings]
+    for model in models[1:]:
+        assert_same_bits(model, models[0])
 
 
 def test_groupings_that_make_no_sense_are_refused(fleet: Fleet) -> None:
@@ -493,17 +523,15 @@ def test_groupings_that_make_no_sense_are_refused(fleet: Fleet) -> None:
         Grouping(4, 2, by_entry=False)
     with pytest.raises(InputError, match="grouped by entry in compact execution"):
         fleet.round(METHODS["distreal"], "compact", DEFAULT["masked"])
-    with pytest.raises(InputError, match="9 shards need as many devices; there are 2"):
-        fleet.round(METHODS["distreal"], "compact", Grouping(1, 1, by_entry=True, shards=9))
 
 
 @pytest.mark.parametrize("execution", EXECUTIONS)
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 @pytest.mark.parametrize("clients", [1, 10, 5000])
-def test_the_default_grouping_holds_every_client(execution: Execution, platform: str, clients: int) -> None:
-    grouping = default_grouping(execution, platform, clients, shards=2)
-    assert grouping.by_entry == (execution == "compact") and grouping.shards == 2
-    assert grouping.blocks(clients) * grouping.block >= clients
+def test_the_default_grouping_fills_an_accelerator_and_no_cpu(execution: Execution, platform: str, clients: int) -> None:
+    grouping = default_grouping(execution, platform, clients, lanes=2)
+    assert grouping.by_entry == (execution == "compact") and grouping.lanes == 2
+    assert (grouping.block, grouping.chunk) == (1, 1) if platform == "cpu" else grouping.block * 2 >= min(clients, 512)
 
 
 def test_rows_of_the_classifier_are_found_by_what_they_change(fleet: Fleet) -> None:

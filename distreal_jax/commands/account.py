@@ -117,7 +117,7 @@ def main(options: Options) -> None:
     kept = [jnp.arange(width) for width in widths]
     small = dataclasses.replace(step, network=network.narrowed(widths), others=network.take(step.others, kept))
     learner, little = step.start(params), small.start(network.take(params, kept))
-    batch = ours.images.batch(jnp.arange(ours.workload.batch_size))
+    batch = ours.images[ours.program.lanes.places[0]].batch(jnp.arange(ours.workload.batch_size))
     key = jax.random.key(0)
     repeats = options.repeats
 

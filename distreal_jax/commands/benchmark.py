@@ -34,7 +34,7 @@ from distreal_jax.networks import make_network
 from distreal_jax.plan import plan_round
 from distreal_jax.record import provenance
 from distreal_jax.settings import STEPS, Within
-from distreal_jax.step import ConvolutionForm, Examples, LocalStep, split_variables
+from distreal_jax.step import ConvolutionForm, LocalStep, split_variables
 from distreal_jax.table import DropoutTable
 from distreal_jax.tracing import TracedNetwork, trace_network
 
@@ -149,7 +149,6 @@ class OurRounds:
         data = synthetic_dataset(
             num_examples=1000, image_shape=workload.image_shape, num_classes=workload.num_classes, seed=0
         )
-        self.images: Examples = jax.tree.map(jnp.asarray, data.train)
         grouping = default_grouping(execution, jax.default_backend(), clients, len(jax.devices()))
         if options.block or options.chunk:
             block = options.block or options.chunk
@@ -160,6 +159,7 @@ class OurRounds:
         self.examples = options.examples or workload.batch_size
         examples = np.full(len(self.widths), self.examples) if options.examples else None
         self.program = Round(step, METHODS["distreal"], self.widths, optax.sgd(1.0), execution, grouping, 0, examples)
+        self.images = self.program.placed(jax.tree.map(jnp.asarray, data.train))
         self.server = self.program.start(jax.tree.map(jnp.array, params))
         self.works = [work_of(options, workload, self.table, index) for index in range(options.rounds + 2)]
 
@@ -202,7 +202,7 @@ def main(options: Options) -> None:
             seconds[name].append(compared(index))
     grouping, macs_of_step = ours.program.grouping, ours.macs_per_step()
     rates = {name: [1 / value for value in values] for name, values in seconds.items()}
-    peak, achieved = matmul_peak(grouping.shards), 2e-9 * macs_of_step * statistics.median(rates["ours"])
+    peak, achieved = matmul_peak(grouping.lanes), 2e-9 * macs_of_step * statistics.median(rates["ours"])
     print(
         json.dumps(
             {
@@ -215,7 +215,7 @@ def main(options: Options) -> None:
                 "clients": len(ours.works[0].clients),
                 "block": grouping.block,
                 "chunk": grouping.chunk,
-                "shards": grouping.shards,
+                "lanes": grouping.lanes,
                 "client_steps_per_second": spread(rates["ours"]),
                 "macs_per_step": macs_of_step,
                 "share_of_full_macs": macs_of_step / (3.0 * ours.workload.batch_size * ours.network.macs()),
@@ -223,7 +223,7 @@ def main(options: Options) -> None:
                 "matmul_peak_gflop_per_second": round(peak, 1),
                 "share_of_peak": round(achieved / peak, 3),
                 "compile_seconds": round(compile_seconds, 2),
-                "compilations": ours.program.compilations(),
+                "compilations": sum(ours.program.compilations().values()),
                 "peak_memory_mib": peak_mib(),
                 **{f"{name}_steps_per_second": spread(rates[name]) for name in others},
                 **{
@@ -242,12 +242,12 @@ def spread(values: list[float]) -> dict[str, float]:
     return {name: round(f(values), 3) for name, f in (("median", statistics.median), ("min", min), ("max", max))}
 
 
-def matmul_peak(shards: int) -> float:
+def matmul_peak(lanes: int) -> float:
     """GFLOP/s of a large float32 product on each of the devices that train, at the same time: what the hardware can do."""
     size, times = 2048, []
-    mesh = jax.sharding.Mesh(np.array(jax.devices()[:shards]), ("devices",))
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:lanes]), ("devices",))
     matrices = jax.device_put(
-        np.ones((shards, size, size), np.float32), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("devices"))
+        np.ones((lanes, size, size), np.float32), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("devices"))
     )
     alone = jax.sharding.PartitionSpec("devices")
     product = jax.jit(jax.shard_map(lambda m: (m[0] @ m[0])[None], mesh=mesh, in_specs=alone, out_specs=alone))
@@ -256,7 +256,7 @@ def matmul_peak(shards: int) -> float:
         begin = time.perf_counter()
         jax.block_until_ready(product(matrices))
         times.append(time.perf_counter() - begin)
-    return shards * 2e-9 * size**3 / min(times)
+    return lanes * 2e-9 * size**3 / min(times)
 
 
 def peak_mib() -> int | None:

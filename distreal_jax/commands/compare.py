@@ -31,7 +31,7 @@ from distreal_jax.experiment import (
     tuned_table,
 )
 from distreal_jax.fleet.federation import UNIFORM_RATES, Federation, TrainingSettings
-from distreal_jax.fleet.round import Execution
+from distreal_jax.fleet.programs import Execution
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import Method, methods_named
 from distreal_jax.record import DeviceModel, RunFolder, Section, write_report

@@ -28,7 +28,7 @@ from distreal_jax.experiment import (
     parsed_seeds,
 )
 from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
-from distreal_jax.fleet.round import Execution
+from distreal_jax.fleet.programs import Execution
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import Method, methods_named
 from distreal_jax.record import MethodResult, RunFolder, Section, map_picture, paired_difference, write_report

@@ -64,7 +64,7 @@ def main(options: Options) -> None:
                 "seconds_to_plan": [round(seconds, 3) for seconds in planning[1:]],
                 "seconds_to_train": [round(seconds, 2) for seconds in training_seconds[1:]],
                 "seconds_of_the_first_round": round(training_seconds[0], 1),
-                "compilations": federation.round.compilations(),
+                "compilations": sum(federation.round.compilations().values()),
                 "peak_memory_mib": peak_memory_mib(),
                 "device": f"{len(jax.devices())} x {jax.devices()[0].device_kind}",
             }

@@ -24,7 +24,7 @@ from distreal_jax.experiment import (
     table_of,
 )
 from distreal_jax.fleet.federation import TrainingSettings
-from distreal_jax.fleet.round import Execution
+from distreal_jax.fleet.programs import Execution
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS
 from distreal_jax.record import write_report

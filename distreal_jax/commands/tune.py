@@ -28,7 +28,7 @@ from distreal_jax.experiment import (
 from distreal_jax.experiment.tuning import Tuner, Tuning, tuned_table, tuning_table
 from distreal_jax.experiment.tuning_dry_run import tuning_dry_run
 from distreal_jax.fleet.federation import UNIFORM_RATES, TrainingSettings
-from distreal_jax.fleet.round import Execution
+from distreal_jax.fleet.programs import Execution
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import Method, methods_named
 from distreal_jax.record import RunFolder, Section, provenance, sensitivity_picture, write_report

@@ -18,7 +18,7 @@ from scipy import stats
 
 from distreal_jax.experiment.comparison import table_settings
 from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
-from distreal_jax.fleet.round import Execution
+from distreal_jax.fleet.programs import Execution
 from distreal_jax.fleet.world import World
 from distreal_jax.methods import Method
 from distreal_jax.record.json_values import settings_hash

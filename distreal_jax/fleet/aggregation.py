@@ -68,11 +68,11 @@ def sums_of(
     """
     trained, params, coverage = in_full_precision((trained, params, coverage))
     changes = jax.tree.map(lambda after, before: after - before[None], trained, params)
-    finite = jnp.isfinite(losses)
     if coverage is not None:  # a row of the classifier is trained, but not counted, where its class is absent
         changes = jax.tree.map(jnp.multiply, changes, coverage)
-    for change in jax.tree.leaves(changes):
-        finite &= jnp.isfinite(change).reshape(len(losses), -1).all(axis=1)
+    # Stacked: a chain of so many `and` is computed anew for every element that it decides on.
+    each = [jnp.isfinite(change).reshape(len(losses), -1).all(axis=1) for change in jax.tree.leaves(changes)]
+    finite = jnp.stack([jnp.isfinite(losses), *each]).all(axis=0)
     counted = uploads & finite & (weights > 0)
     share = jnp.where(counted, weights, 0.0)
     length = jnp.ones_like(share) if lengths is None else jnp.where(counted, lengths, 1.0)
@@ -112,3 +112,12 @@ def server_step(server: Server, sums: Sums, optimizer: optax.GradientTransformat
     after = Server(optax.apply_updates(server.params, updates), opt_state)
     stepped: Server = jax.tree.map(lambda new, old: jnp.where(sums.clients > 0, new, old), after, server)
     return stepped
+
+
+def rows_of_classes(trained: Any, class_axes: Any, classes: jax.Array) -> Any:
+    """What a client trained (1 or 0 for each element) without the rows of classes that it has no examples of."""
+
+    def of_classes(leaf: jax.Array, axis: int) -> jax.Array:
+        return leaf if axis < 0 else leaf * classes.reshape([-1 if a == axis else 1 for a in range(leaf.ndim)])
+
+    return jax.tree.map(of_classes, trained, class_axes)

@@ -14,18 +14,20 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from distreal_jax.fleet.lanes import Lanes
 from distreal_jax.fleet.running_statistics import keeps_statistics_of_its_own, of_this_batch_alone, statistics_of
-from distreal_jax.step import Examples, Task, forward
+from distreal_jax.step import ConvolutionForm, Examples, Task, forward
 from distreal_jax.step.task import score_of
 from distreal_jax.tracing import TracedNetwork, member_filters
 
 STATISTICS_EXAMPLES = 1000  # chosen by us: a larger draw changes no digit that we print
-_EXAMPLES = "examples"  # the axis of the mesh: test examples are shared out over devices
 # Test examples in a batch, chosen by us. On a CPU their patches are to fit into a cache: in batches of 200 they took 1.5
 # times as long as in batches of 50 (small_cnn, 10,000 test images).
 _AT_ONCE_ON_CPU, _AT_ONCE = 50, 1000
+_BATCHES = 4  # in a call, chosen by us: short enough that all lanes end at about the same time
+
+Counts = tuple[jax.Array, jax.Array, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,30 +80,40 @@ class Evaluator:
         """
         kept = self.network.checked_widths(widths)
         count, at_once = self.test.num_examples, _AT_ONCE_ON_CPU if jax.default_backend() == "cpu" else _AT_ONCE
-        batches = -(-count // (at_once * self._mesh.size)) * self._mesh.size
-        order = np.arange(batches * at_once).reshape(batches, at_once)
-        replicated = self._on_every_device(params)
-        data = (replicated, *self._data)
-        points, possible, loss = jax.device_get(self._compiled(kept, members, *data, order % count, order < count))
+        calls = -(-count // (at_once * _BATCHES))
+        order = np.arange(calls * _BATCHES * at_once).reshape(calls, _BATCHES, at_once)
+        home = self._lanes.places[0]
+        others, _, for_statistics = self._data[home]
+        leaves, tree = jax.tree.flatten(
+            self._models(kept, members, jax.device_put(params, home), others, for_statistics, np.int32(1))
+        )
+        models, counts = self._lanes.placed(leaves), dict[int, Any]()
+
+        def count_examples(call: int, place: jax.Device) -> None:
+            _, test, _ = self._data[place]
+            index, valid = order[call] % count, order[call] < count
+            batches = np.int32(valid.any(axis=1).sum())
+            counts[call] = jax.device_get(self._counts(tree, models[place], test, index, valid, batches))
+
+        self._lanes.run(count_examples, range(calls))
+        # In the order of batches, whoever has counted which.
+        each = (
+            np.concatenate(part).astype(np.float64) for part in zip(*(counts[call] for call in range(calls)), strict=True)
+        )
+        points, possible, loss = (part.sum(axis=0) for part in each)
         if self.task.num_classes is None:
             return Scores(float(score_of(points, possible)), float(loss / count), np.zeros(0))
         with np.errstate(invalid="ignore"):
             return Scores(float(points.sum() / count), float(loss / count), points / possible)
 
     @functools.cached_property
-    def _mesh(self) -> Mesh:
-        return Mesh(np.array(jax.devices()), (_EXAMPLES,))
-
-    def _on_every_device(self, tree: Any) -> Any:
-        return jax.device_put(tree, NamedSharding(self._mesh, PartitionSpec()))
+    def _lanes(self) -> Lanes:
+        return Lanes.of_this_process()
 
     @functools.cached_property
-    def _data(self) -> tuple[Any, Examples, Any]:
+    def _data(self) -> dict[jax.Device, tuple[Any, Examples, Any]]:
         """Other variables, test set and the inputs for statistics, put where they are used once and for all."""
-        data: tuple[Any, Examples, Any] = self._on_every_device(
-            (self.others, self.test, self.train.batch(jnp.asarray(self.statistics)).inputs)
-        )
-        return data
+        return self._lanes.placed((self.others, self.test, self.train.batch(jnp.asarray(self.statistics)).inputs))
 
     def _averaged(self, outputs: Sequence[Any]) -> Any:
         """Of an ensemble: logits whose probabilities are the mean of its members'; of other tasks the mean outputs."""
@@ -110,23 +122,26 @@ class Evaluator:
         return jax.nn.logsumexp(jax.nn.log_softmax(jnp.stack(outputs)), axis=0) - jnp.log(len(outputs))
 
     @functools.cached_property
-    def _compiled(self) -> Any:
-        return jax.jit(self._counts, static_argnums=(0, 1))
+    def _models(self) -> Any:
+        return jax.jit(self._models_of, static_argnums=(0, 1))
 
-    def _counts(
-        self,
-        widths: tuple[int, ...],
-        members: int,
-        params: Any,
-        others: Any,
-        test: Examples,
-        for_statistics: Any,
-        order: jax.Array,
-        valid: jax.Array,
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Points, the most that there were to gain, and losses, summed over examples; of a classification for each class."""
-        # One model, forwards alone: XLA's own convolutions are two to four times as fast as patches on a CPU.
-        run = functools.partial(forward, self.network, convolution="library")
+    @functools.cached_property
+    def _counts(self) -> Any:
+        return jax.jit(self._counts_of, static_argnums=0)
+
+    @functools.cached_property
+    def _run(self) -> Any:
+        # One model, forwards alone: an accelerator's own convolutions are faster than patches.
+        form: ConvolutionForm = "platform" if jax.default_backend() == "cpu" else "library"
+        return functools.partial(forward, self.network, convolution=form)
+
+    def _models_of(
+        self, widths: tuple[int, ...], members: int, params: Any, others: Any, for_statistics: Any, once: jax.Array
+    ) -> Any:
+        """Parameters and other variables of each model, with the statistics that it has on `for_statistics`.
+
+        What is outside loops XLA shares out over a CPU's cores, and rounds by how many there are; so it is a loop, `once`.
+        """
 
         def model(member: int) -> tuple[Any, Any]:
             kept = member_filters(member, widths)
@@ -134,37 +149,39 @@ class Evaluator:
             if jax.tree.leaves(nnx.filter_state(rest, nnx.BatchStat)):
 
                 def update(rest: Any) -> Any:
-                    return run(small, rest, for_statistics, train=True, around=of_this_batch_alone)[1]
+                    return self._run(small, rest, for_statistics, train=True, around=of_this_batch_alone)[1]
 
                 own = keeps_statistics_of_its_own(self.network, small, rest)
-                rest = statistics_of(update, rest) if own else update(rest)
+                estimate = functools.partial(statistics_of, update) if own else update
+                rest = jax.lax.fori_loop(0, once, lambda _, rest: estimate(rest), rest)
             return small, rest
 
-        models = [model(member) for member in range(members)]
+        return [model(member) for member in range(members)]
 
-        def share(models: Any, test: Examples, order: jax.Array, valid: jax.Array) -> Any:
-            def count(batch: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
-                index, is_example = batch
-                mini_batch = test.batch(index)
-                each = [run(params, others, mini_batch.inputs, train=False)[0] for params, others in models]
-                outputs = each[0] if members == 1 else self._averaged(each)
-                loss = jnp.where(is_example, self.task.losses(outputs, mini_batch), 0.0).sum()
-                points, possible = self.task.points(outputs, mini_batch.targets)
-                if self.task.num_classes is not None:
-                    classes = jax.nn.one_hot(mini_batch.targets, self.task.num_classes)
-                    points, possible = classes * points[:, None], classes * possible[:, None]
-                valid = is_example.reshape((-1,) + (1,) * (points.ndim - 1))
-                return jnp.where(valid, points, 0.0).sum(axis=0), jnp.where(valid, possible, 0.0).sum(axis=0), loss
+    def _counts_of(
+        self, tree: Any, models: Any, test: Examples, index: jax.Array, is_example: jax.Array, batches: jax.Array
+    ) -> Counts:
+        """Points, the most that there were to gain, and losses, summed over each batch; of a classification by class."""
+        models = jax.tree.unflatten(tree, models)
+        shapes = jax.eval_shape(self._counts_of_batch, models, test, index[0], is_example[0])
+        nothing: Counts = jax.tree.map(lambda leaf: jnp.zeros((len(index), *leaf.shape), leaf.dtype), shapes)
 
-            counts = jax.tree.map(lambda leaf: leaf.sum(axis=0), jax.lax.map(count, (order, valid)))
-            return jax.lax.psum(counts, _EXAMPLES)
+        def count(number: jax.Array, counts: Counts) -> Counts:
+            of_batch = self._counts_of_batch(models, test, index[number], is_example[number])
+            added: Counts = jax.tree.map(lambda all_, one: all_.at[number].set(one), counts, of_batch)
+            return added
 
-        everywhere, shared_out = PartitionSpec(), PartitionSpec(_EXAMPLES)
-        counts: tuple[jax.Array, jax.Array, jax.Array] = jax.shard_map(
-            share,
-            mesh=self._mesh,
-            in_specs=(everywhere, everywhere, shared_out, shared_out),
-            out_specs=everywhere,
-            check_vma=False,
-        )(models, test, order, valid)
+        counts: Counts = jax.lax.fori_loop(0, batches, count, nothing)
         return counts
+
+    def _counts_of_batch(self, models: Any, test: Examples, index: jax.Array, is_example: jax.Array) -> Counts:
+        mini_batch = test.batch(index)
+        each = [self._run(params, others, mini_batch.inputs, train=False)[0] for params, others in models]
+        outputs = each[0] if len(each) == 1 else self._averaged(each)
+        loss = jnp.where(is_example, self.task.losses(outputs, mini_batch), 0.0).sum()
+        points, possible = self.task.points(outputs, mini_batch.targets)
+        if self.task.num_classes is not None:
+            classes = jax.nn.one_hot(mini_batch.targets, self.task.num_classes)
+            points, possible = classes * points[:, None], classes * possible[:, None]
+        valid = is_example.reshape((-1,) + (1,) * (points.ndim - 1))
+        return jnp.where(valid, points, 0.0).sum(axis=0), jnp.where(valid, possible, 0.0).sum(axis=0), loss

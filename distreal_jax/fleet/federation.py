@@ -15,7 +15,8 @@ from distreal_jax.data.sampling import batch_indices, sample_clients
 from distreal_jax.errors import InputError
 from distreal_jax.fleet.aggregation import Server
 from distreal_jax.fleet.evaluation import Evaluator, Scores
-from distreal_jax.fleet.round import Execution, Round, RoundResult, default_grouping
+from distreal_jax.fleet.programs import Execution, RoundResult
+from distreal_jax.fleet.round import Round, default_grouping
 from distreal_jax.fleet.work import ClientWork, Grouping, client_work
 from distreal_jax.fleet.world import World
 from distreal_jax.methods import Method
@@ -198,8 +199,8 @@ class Federation:
             proximal=self.training.fedprox_mu if self.method.proximal else 0.0,
             task=self.world.task,
         )
-        platform, shards = jax.default_backend(), len(jax.devices())
-        grouping = self.grouping or default_grouping(self.execution, platform, self.training.devices_per_round, shards)
+        platform, lanes = jax.default_backend(), len(jax.local_devices())
+        grouping = self.grouping or default_grouping(self.execution, platform, self.training.devices_per_round, lanes)
         optimizer = self.training.global_optimizer()
         return Round(
             step,
@@ -244,9 +245,8 @@ class Federation:
         return np.maximum(1, np.rint(shares * self.training.batch_size)).astype(np.int64)
 
     @functools.cached_property
-    def _train(self) -> Examples:
-        train: Examples = self.round.on_every_device(self.world.train)
-        return train
+    def _train(self) -> dict[jax.Device, Examples]:
+        return self.round.placed(self.world.train)
 
     def start(self) -> Server:
         """The server before the first round; a copy, as rounds give buffers away."""

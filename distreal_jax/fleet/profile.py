@@ -18,8 +18,8 @@ from jax.sharding import SingleDeviceSharding
 
 from distreal_jax.data.sampling import batch_indices
 from distreal_jax.errors import InputError
+from distreal_jax.fleet.client_steps import RoundKeys
 from distreal_jax.fleet.federation import Federation
-from distreal_jax.fleet.round import RoundKeys
 from distreal_jax.settings import STEPS, Within, check_settings
 from distreal_jax.signs import bar, say
 from distreal_jax.step import ConvolutionForm, Examples, Learner

@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from distreal_jax.fleet.round import Round, RoundKeys, rows_of_classes
+from distreal_jax.fleet.aggregation import rows_of_classes
+from distreal_jax.fleet.client_steps import RoundKeys
+from distreal_jax.fleet.round import Round
 from distreal_jax.fleet.work import ClientWork
 from distreal_jax.step import Examples
 from distreal_jax.tracing import draw_filters

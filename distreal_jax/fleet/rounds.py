@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from distreal_jax.fleet.aggregation import Server
 from distreal_jax.fleet.federation import Federation
-from distreal_jax.fleet.round import RoundResult
+from distreal_jax.fleet.programs import RoundResult
 from distreal_jax.plan import RoundPlan
 
 

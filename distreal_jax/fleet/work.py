@@ -1,9 +1,11 @@
-"""A planned round as arrays: what every client trains, and in which items of work the fast round runs it.
+"""A planned round as arrays: what every client trains, and in which calls of compiled programs the fast round runs it.
 
-Clients are put into blocks that are trained one after the other, so memory grows with the block, not with the round. In a
-block, an item of work is one step of up to `chunk` clients that run the same program: with a block of one it is the client's
-next step, with masks it is one step of the whole block, and compact on an accelerator it is those clients of the block
-whose step has the same table entry.
+What the server adds up has one order, which depends on the round's clients alone: at most `GROUPS` groups of clients that
+follow on each other are each added up client by client, and then the groups. A unit of work is one or several whole groups,
+so units may be trained anywhere and in any order. A unit's clients are put into blocks that are trained one after the
+other, so memory grows with the block, not with the round. In a block, a call runs some steps of up to `chunk` clients that
+take the same program: with a block of one the client's next steps, with masks steps of the whole block, and compact on an
+accelerator those clients of the block whose steps have the same program.
 """
 
 import dataclasses
@@ -15,9 +17,13 @@ import numpy.typing as npt
 from distreal_jax.errors import InputError
 from distreal_jax.plan import RoundPlan
 
+GROUPS = (
+    16  # chosen by us: as many sums are held at most, and as many processes or accelerators can share a round out evenly
+)
+
 
 class ClientWork(NamedTuple):
-    """What the clients of a round train. Axes: [clients] here, [blocks, block] in a compiled round."""
+    """What the clients of a round train. Axes: [clients] of the round, or of a block."""
 
     clients: npt.NDArray[np.uint32]  # [...]
     batches: npt.NDArray[np.int32]  # [..., steps, batch], training examples
@@ -27,12 +33,29 @@ class ClientWork(NamedTuple):
     classes: npt.NDArray[np.bool_] | None = None  # [..., classes] that a client has examples of
 
 
-class Items(NamedTuple):
-    """The items of work of each block, in order."""
+class Call(NamedTuple):
+    """Some steps of some clients of a block, by one program."""
 
-    programs: npt.NDArray[np.int32]  # [blocks, items], which compiled step; -1: none
-    slots: npt.NDArray[np.int32]  # [blocks, items, chunk], client in the block; >= block: no client
-    steps: npt.NDArray[np.int32]  # [blocks, items, chunk], which of its steps
+    program: int
+    slots: npt.NDArray[np.int32]  # [chunk], clients in the block; >= block: no client
+    first: npt.NDArray[np.int32]  # [chunk], the step that each of them begins with
+    steps: int
+
+
+class Segment(NamedTuple):
+    """Clients of a block that belong to one group of the sum."""
+
+    group: int
+    begin: int
+    end: int
+
+
+class Block(NamedTuple):
+    """Clients whose weights are held at the same time."""
+
+    work: ClientWork  # axes [block]
+    calls: list[Call]
+    segments: list[Segment]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,31 +66,31 @@ class Grouping:
       block: Clients whose weights are held at once.
       chunk: Clients that are vmapped in one item of work.
       by_entry: Whether an item holds clients of one table entry (compact), or any (masked).
-      shards: Accelerators (or CPU devices) among which blocks are shared out.
+      lanes: Places where clients train side by side: accelerators, or cores of a CPU.
     """
 
     block: int
     chunk: int
     by_entry: bool
-    shards: int = 1
+    lanes: int = 1
 
     def __post_init__(self) -> None:
-        if self.block < 1 or self.chunk < 1 or self.shards < 1:
-            raise InputError(f"block {self.block}, chunk {self.chunk} and shards {self.shards} have to be at least 1")
+        if self.block < 1 or self.chunk < 1 or self.lanes < 1:
+            raise InputError(f"block {self.block}, chunk {self.chunk} and lanes {self.lanes} have to be at least 1")
         if not self.by_entry and self.chunk != self.block:
             raise InputError("without grouping by entry an item is a step of the whole block; let chunk equal block")
 
-    def blocks(self, num_clients: int) -> int:
-        """Blocks for so many clients, a multiple of `shards`."""
-        blocks = -(-num_clients // self.block)
-        return -(-blocks // self.shards) * self.shards
+    def within(self, group: int) -> "Grouping":
+        """The grouping whose blocks hold whole groups of so many clients, or lie within one."""
+        if self.block < group:
+            return self
+        block = self.block // group * group
+        return dataclasses.replace(self, block=block, chunk=block if self.chunk == self.block else min(self.chunk, block))
 
-    def items(self, steps: int, num_entries: int) -> int:
-        """The most items that a block can need, so that every round has the same shapes."""
-        if not self.by_entry or self.block == 1:
-            return steps
-        # Of `block` clients in a step, full chunks plus at most one part-filled chunk for each entry.
-        return steps * min(self.block, self.block // self.chunk + num_entries)
+
+def group_size(num_clients: int) -> int:
+    """Clients in a group of the server's sum."""
+    return max(1, -(-num_clients // GROUPS))
 
 
 def client_work(
@@ -111,51 +134,86 @@ def path_lengths(steps_done: npt.ArrayLike, momentum: float = 0.0) -> npt.NDArra
     return lengths.astype(np.float32)
 
 
-def in_blocks(work: ClientWork, grouping: Grouping) -> ClientWork:
-    """[clients] to [blocks, block]; empty places do no step and have no weight."""
-    num_clients = len(work.clients)
-    blocks = grouping.blocks(num_clients)
-    empty = blocks * grouping.block - num_clients
-
-    def folded(array: npt.NDArray[np.generic] | None, fill: int) -> npt.NDArray[np.generic] | None:
-        if array is None:
-            return None
-        padding = np.full((empty, *array.shape[1:]), fill, dtype=array.dtype)
-        return np.concatenate([array, padding]).reshape(blocks, grouping.block, *array.shape[1:])
-
-    return ClientWork(
-        *(folded(array, -1 if field == "entries" else 0) for field, array in zip(work._fields, work, strict=True))  # type: ignore[arg-type]
-    )
-
-
-def items_of(entries: npt.NDArray[np.int32], grouping: Grouping, num_entries: int) -> Items:
-    """The items of work of every block.
+def units_of(work: ClientWork, grouping: Grouping, programs: npt.NDArray[np.int64]) -> list[list[Block]]:
+    """The units of a round, each the blocks that are trained one after the other in one place.
 
     Args:
-      entries: int32 [blocks, block, steps], -1 where a client does no step.
-      grouping: How clients are shared out.
-      num_entries: Entries in the table.
+      work: Of the round, axes [clients].
+      grouping: How clients are shared out, as `Grouping.within` gives it.
+      programs: int [entries], which program runs a step of each entry.
     """
-    blocks, block, steps = entries.shape
-    count = grouping.items(steps, num_entries)
-    programs = np.full((blocks, count), -1, dtype=np.int32)
-    slots = np.full((blocks, count, grouping.chunk), block, dtype=np.int32)
-    at_step = np.zeros((blocks, count, grouping.chunk), dtype=np.int32)
-    if not grouping.by_entry or block == 1:
-        programs[:] = np.max(entries, axis=1) if grouping.by_entry else np.where(np.max(entries, axis=1) >= 0, 0, -1)
-        slots[:] = np.where(entries.swapaxes(1, 2) >= 0, np.arange(block), block)
-        at_step[:] = np.arange(steps)[None, :, None]
-        return Items(programs, slots, at_step)
-    for b in range(blocks):
-        item = 0
-        for step in range(steps):
-            for entry in range(num_entries):
-                members = np.flatnonzero(entries[b, :, step] == entry)
-                for first in range(0, len(members), grouping.chunk):
+    clients, group = len(work.clients), group_size(len(work.clients))
+    starts = range(0, clients, max(grouping.block, group))
+    return [
+        [
+            _block(work, first, min(first + grouping.block, end), grouping, programs)
+            for first in range(start, end, grouping.block)
+        ]
+        for start in starts
+        for end in [min(start + max(grouping.block, group), clients)]
+    ]
+
+
+def _block(work: ClientWork, begin: int, end: int, grouping: Grouping, programs: npt.NDArray[np.int64]) -> Block:
+    """The block of these clients; empty places do no step and have no weight."""
+    empty, group = grouping.block - (end - begin), group_size(len(work.clients))
+
+    def part(array: npt.NDArray[np.generic] | None, fill: int) -> npt.NDArray[np.generic] | None:
+        if array is None:
+            return None
+        return np.concatenate([array[begin:end], np.full((empty, *array.shape[1:]), fill, dtype=array.dtype)])
+
+    clients = ClientWork(
+        *(part(array, -1 if field == "entries" else 0) for field, array in zip(work._fields, work, strict=True))  # type: ignore[arg-type]
+    )
+    numbers = np.arange(begin, end) // group
+    segments = [
+        Segment(
+            int(number), int(np.argmax(numbers == number)), int(np.argmax(numbers == number) + (numbers == number).sum())
+        )
+        for number in np.unique(numbers)
+    ]
+    return Block(clients, calls_of(clients.entries, grouping, programs), segments)
+
+
+def calls_of(entries: npt.NDArray[np.int32], grouping: Grouping, programs: npt.NDArray[np.int64]) -> list[Call]:
+    """The calls of a block, in order: every step of every client is in one of them, after the client's steps before.
+
+    Args:
+      entries: int32 [block, steps], -1 where a client does no step.
+      grouping: How clients are shared out.
+      programs: int [entries], which program runs a step of each entry.
+    """
+    block, steps = entries.shape
+    of_step = np.where(entries >= 0, programs[entries], -1)
+    everybody = np.arange(block, dtype=np.int32)
+    calls: list[Call] = []
+    last_of: dict[int, int] = {}  # the call that a client was last in
+    for step in range(steps):
+        for program in np.unique(of_step[:, step]):
+            if program < 0:
+                continue
+            members = np.flatnonzero(of_step[:, step] == program)
+            for first in range(0, len(members), grouping.chunk):
+                slots = np.full(grouping.chunk, block, dtype=np.int32)
+                if grouping.chunk == block:
+                    slots = np.where(of_step[:, step] == program, everybody, block).astype(np.int32)
+                else:
                     chosen = members[first : first + grouping.chunk]
-                    programs[b, item] = entry
-                    # An item as large as its block runs clients where they lie.
-                    slots[b, item, chosen if grouping.chunk == block else slice(len(chosen))] = chosen
-                    at_step[b, item] = step
-                    item += 1
-    return Items(programs, slots, at_step)
+                    slots[: len(chosen)] = chosen
+                present = [int(slot) for slot in slots if slot < block]
+                before = {last_of.get(slot) for slot in present}
+                number = before.pop() if len(before) == 1 else None
+                goes_on = (
+                    number is not None
+                    and calls[number].program == program
+                    and np.array_equal(calls[number].slots, slots)
+                    and calls[number].first[0] + calls[number].steps == step
+                )
+                if goes_on and number is not None:
+                    calls[number] = calls[number]._replace(steps=calls[number].steps + 1)
+                else:
+                    number = len(calls)
+                    calls.append(Call(int(program), slots, np.full(grouping.chunk, step, dtype=np.int32), 1))
+                last_of |= dict.fromkeys(present, number)
+    return calls

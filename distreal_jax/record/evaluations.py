@@ -14,7 +14,7 @@ from distreal_jax.errors import InputError
 from distreal_jax.fleet.aggregation import Server
 from distreal_jax.fleet.evaluation import Scores
 from distreal_jax.fleet.federation import Federation
-from distreal_jax.fleet.round import RoundResult
+from distreal_jax.fleet.programs import RoundResult
 from distreal_jax.fleet.rounds import trained_rounds
 from distreal_jax.record.counted import Counted
 from distreal_jax.record.divergence import divergence

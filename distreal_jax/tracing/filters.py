@@ -65,6 +65,36 @@ def draw_masks(
     )
 
 
+def draw_within(
+    rule: FilterRule,
+    key: jax.Array,
+    shift: jax.Array | int,
+    network: TracedNetwork,
+    widths: jax.Array,
+    within: Sequence[int],
+) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
+    """The same draw inside a larger sub-network whose widths are no data.
+
+    Args:
+      rule: As for `draw_filters`.
+      key: A PRNG key, used by `random` and `ensemble`.
+      shift: The start of the rolling window.
+      network: The traced network.
+      widths: int [groups], filters to keep.
+      within: Filters of the larger sub-network in each group, at least as many.
+
+    Returns:
+      For each group int32 [within[g]], the larger sub-network's filters in increasing order, all that are kept among
+      them; and bool [filters], those that are kept, as from `draw_masks`.
+    """
+    larger, masks = [], []
+    for group, first in enumerate(_orders(rule, key, shift, network, widths)):
+        count = len(first)
+        larger.append(jnp.arange(count, dtype=jnp.int32) if within[group] == count else jnp.sort(first[: within[group]]))
+        masks.append(jnp.zeros(count, bool).at[first].set(jnp.arange(count) < widths[group]))
+    return tuple(larger), tuple(masks)
+
+
 def ensemble_members(network: TracedNetwork, widths: Sequence[int]) -> int:
     """How many networks of so many filters lie side by side in the full one without a filter in common."""
     return min(count // width for count, width in zip(network.full_widths, network.checked_widths(widths), strict=True))
