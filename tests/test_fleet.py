@@ -500,7 +500,7 @@ def test_every_step_is_in_one_call_of_its_program_after_the_steps_before(groupin
     ("execution", "groupings"),
     [
         ("compact", [Grouping(1, 1, by_entry=True, lanes=lanes) for lanes in (1, 2, 3, 8)]),
-        ("compact", [Grouping(block, 2, by_entry=True, lanes=lanes) for block, lanes in ((2, 1), (4, 1), (8, 2), (64, 3))]),
+        ("compact", [Grouping(block, 2, by_entry=True, lanes=lanes) for block, lanes in ((4, 1), (8, 2), (64, 3))]),
         ("masked", [Grouping(1, 1, by_entry=False, lanes=lanes) for lanes in (1, 2, 3, 8)]),
     ],
     ids=["compact", "vmapped", "masked"],
