@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 from distreal_jax.errors import InputError
+from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.networks import make_network
 from distreal_jax.step import CLASSIFICATION, Batch, Learner, LocalStep, MaskedNetwork, forward, split_variables
 from distreal_jax.step.forms import in_form
@@ -359,6 +360,28 @@ def test_proximal_step_is_pulled_towards_the_anchor():
     )
     expected = jax.tree.map(lambda updated, start: updated - 0.1 * 0.5 * (start - 1), without, params)
     assert_close(with_term, expected, of=params)
+
+
+def test_a_learning_rate_and_momentum_that_are_data_are_bitwise_those_that_are_constants():
+    _, params, _, batch = small()
+
+    def trained(optimizer, hyperparameters=None):
+        programs = programs_of(small(), optimizer=optimizer)
+        learner = programs.step.start(params, hyperparameters)
+        for key in range(3):
+            learner, _ = programs.ordinary(learner, params, batch, jax.random.key(key))
+        return programs.step, learner.params
+
+    usual, asked = (TrainingSettings(learning_rate=rate, momentum=momentum) for rate, momentum in ((0.1, 0.5), (0.3, 0.9)))
+    _, constants = trained(optax.chain(optax.clip_by_global_norm(5.0), optax.sgd(0.3, momentum=0.9)))
+    step, own = trained(asked.local_optimizer())
+    _, given = trained(usual.local_optimizer(), step.hyperparameters())
+    for found in (own, given):
+        jax.tree.map(np.testing.assert_array_equal, found, constants)
+    assert trained(optax.sgd(0.1))[0].hyperparameters() == []
+    decaying = optax.inject_hyperparams(optax.sgd)(optax.exponential_decay(0.3, 1, 0.5))
+    step, scheduled = trained(decaying)
+    assert_close(trained(decaying, step.hyperparameters())[1], scheduled, of=params)
 
 
 def test_logits_of_classes_that_a_device_has_not_count_as_zero():

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import jax
 import numpy as np
 import pytest
 from hypothesis import strategies
@@ -184,6 +185,32 @@ def test_a_trial_is_gone_on_with_and_its_curve_stays(world: World, tmp_path: Pat
     (trial,) = (tmp_path / "tune/partial_work").iterdir()
     assert read_metrics(trial / "metrics.jsonl") == read_metrics(tmp_path / "alone/metrics.jsonl")
     assert not list(trial.glob("*.damaged"))
+
+
+@pytest.mark.parametrize("execution", ["masked", "compact"])
+def test_trials_that_differ_in_rates_alone_compile_once_and_learn_as_if_they_had_compiled_for_themselves(
+    world: World, execution: Any
+) -> None:
+    method, table = METHODS["distreal_uniform"], DropoutTable.uniform(world.network, (0.0, 0.5))
+    usual = dataclasses.replace(TRAINING, momentum=0.5, server_optimizer="momentum")
+    others = dataclasses.replace(usual, learning_rate=0.3, momentum=0.9, server_learning_rate=2.0)
+
+    def trained(training: TrainingSettings, compiled: dict[Any, Any]) -> tuple[Federation, list[Any]]:
+        federation = Federation(world, method, table, training, execution).using(compiled)
+        server, _ = federation.run_round(federation.start(), federation.plan(0)[1], 0)
+        return federation, jax.tree.leaves(jax.device_get(server.params))
+
+    shared: dict[Any, Any] = {}
+    first, before = trained(usual, shared)
+    compilations = first.round.compilations()
+    _, after = trained(others, shared)
+    assert first.round.compilations() == compilations and sum(compilations.values()) >= 4
+    _, alone = trained(others, {})
+    for one, other in zip(after, alone, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert any(not np.array_equal(one, other) for one, other in zip(before, after, strict=True))
+    cut = Federation(world, method, table, dataclasses.replace(others, batch_size=2, steps=8), execution).using(shared)
+    assert cut.round.programs is not first.round.programs
 
 
 TUNED = TunedSettings(

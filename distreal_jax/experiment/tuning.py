@@ -113,6 +113,7 @@ class Tuner:
       folder: Gets a folder for each trial and seed; None: nothing can be trained.
       searched: The searched table for a method in a world.
       execution: `compact` or `masked`.
+      compiled: What trials have compiled; those of a method have most of it in common.
     """
 
     worlds: tuple[World, ...]
@@ -121,6 +122,7 @@ class Tuner:
     folder: RunFolder | None
     searched: Searched
     execution: Execution = "compact"
+    compiled: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False)
 
     @property
     def rungs(self) -> tuple[int, int, int]:
@@ -133,7 +135,8 @@ class Tuner:
         """A trial in a world."""
         tuned, training = settings_of(point, method, dataclasses.replace(self.training, rounds=rounds))
         searched = self.searched(world, tuned) if tuned.rates == "table" else None
-        return Federation(world, tuned, table_for(tuned, world, searched, training), training, self.execution)
+        table = table_for(tuned, world, searched, training)
+        return Federation(world, tuned, table, training, self.execution).using(self.compiled)
 
     def trained(self, method: Method, point: Point, rounds: int) -> Trial:
         """A trial, trained to so many rounds or gone on with from fewer."""
@@ -153,7 +156,6 @@ class Tuner:
             path = self.folder.path / method.name / f"{name}-seed{world.seed}"
             with RunFolder.at(path, settings, may_change=("rounds",)) as own:
                 results.append(recorded_run(federation, own, self.record))
-            jax.clear_caches()  # of this trial's steps: memory, not time, of the next
         return Trial(point, tuple(results))
 
     def tune(self, method: Method, trials: int, seed: int, said: Callable[[str], None] = lambda _: None) -> Tuning:
@@ -188,6 +190,8 @@ class Tuner:
             if trial.rounds >= rounds and trial.score() > best.score():
                 best = trial
             said(f"{method.name}: {len(done)} of {trials} trials, best {best.score():.3f}")
+        self.compiled.clear()  # the next method has other steps: memory, not time
+        jax.clear_caches()
         return Tuning(method, knobs, tuple(done.values()), best)
 
 

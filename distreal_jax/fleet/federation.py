@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from typing import Annotated, Any, Literal
+from collections.abc import Hashable
+from typing import Annotated, Any, Literal, Self
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from distreal_jax.data.sampling import batch_indices, sample_clients
 from distreal_jax.errors import InputError
 from distreal_jax.fleet.aggregation import Server
 from distreal_jax.fleet.evaluation import Evaluator, Scores
-from distreal_jax.fleet.programs import Execution, RoundResult
+from distreal_jax.fleet.programs import Execution, RoundPrograms, RoundResult
 from distreal_jax.fleet.round import Round, default_grouping
 from distreal_jax.fleet.work import ClientWork, Grouping, client_work
 from distreal_jax.fleet.world import World
@@ -73,16 +74,23 @@ class TrainingSettings:
         check_settings(self)
 
     def local_optimizer(self) -> optax.GradientTransformation:
-        """The devices' optimiser."""
+        """The devices' optimiser; its learning rate and momentum lie in its state, so that programs are the same for all."""
         clip = [optax.clip_by_global_norm(self.clip_norm)] if self.clip_norm else []
         decay = [optax.add_decayed_weights(self.weight_decay)] if self.weight_decay else []
-        return optax.chain(*clip, *decay, optax.sgd(self.learning_rate, momentum=self.momentum or None))
+        sgd = optax.inject_hyperparams(optax.sgd, hyperparam_dtype=jnp.float32)
+        return optax.chain(*clip, *decay, sgd(self.learning_rate, momentum=self.momentum or None))
 
     def global_optimizer(self) -> optax.GradientTransformation:
-        """The server's optimiser, on the negative mean change (Reddi et al., ICLR 2021; momentum 0.9, tau 1e-3)."""
+        """The server's optimiser, on the negative mean change (Reddi et al., ICLR 2021; momentum 0.9, tau 1e-3).
+
+        Its learning rate lies in its state, as that of the devices does.
+        """
+        constants: dict[str, Any] = {"momentum": 0.9 if self.server_optimizer == "momentum" else None}
         if self.server_optimizer == "adam":
-            return optax.adam(self.server_learning_rate, b1=0.9, b2=0.99, eps=1e-3)
-        return optax.sgd(self.server_learning_rate, momentum=0.9 if self.server_optimizer == "momentum" else None)
+            constants = {"b1": 0.9, "b2": 0.99, "eps": 1e-3, "eps_root": 0.0}
+        optimizer = optax.adam if self.server_optimizer == "adam" else optax.sgd
+        injected = optax.inject_hyperparams(optimizer, static_args=constants, hyperparam_dtype=jnp.float32)
+        return injected(self.server_learning_rate, **constants)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,6 +164,7 @@ class Federation:
       execution: `compact` or `masked`.
       convolution: The form in which convolutions are computed.
       grouping: How clients are shared out; None: what measures best on this platform.
+      compiled: Programs by what they were compiled for; a changed copy has none yet.
     """
 
     world: World
@@ -165,6 +174,7 @@ class Federation:
     execution: Execution = "compact"
     convolution: ConvolutionForm = "platform"
     grouping: Grouping | None = None
+    compiled: dict[Hashable, dict[Grouping, RoundPrograms]] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.training.devices_per_round > self.world.devices:
@@ -184,25 +194,31 @@ class Federation:
         if of_round > MOST_EXAMPLES:
             raise InputError(f"a round of {of_round:,} examples, more than {MOST_EXAMPLES:,}; give fewer steps or devices")
 
+    def using(self, compiled: dict[Hashable, dict[Grouping, RoundPrograms]]) -> Self:
+        """This federation with programs that it has in common with others.
+
+        Trials that differ in learning rate, momentum and the server's rate need no programs of their own: these are data.
+        """
+        changed = dataclasses.replace(self)
+        object.__setattr__(changed, "compiled", compiled)  # no argument, which a changed copy would take over
+        return changed
+
     @functools.cached_property
     def round(self) -> Round:
         """The compiled round."""
-        # The first filters, or a window, are no sample of the full network that a factor would make right in the mean.
-        chosen, default = self.method.rescale, self.training.rescale and self.method.filters == "random"
-        rescale = default if chosen is None else chosen
         step = LocalStep(
             self.world.network,
             self.training.local_optimizer(),
             self.world.others,
             convolution=self.convolution,
-            rescale=rescale,
-            proximal=self.training.fedprox_mu if self.method.proximal else 0.0,
+            rescale=self._rescale,
+            proximal=self._proximal,
             task=self.world.task,
         )
         platform, lanes = jax.default_backend(), len(jax.local_devices())
         grouping = self.grouping or default_grouping(self.execution, platform, self.training.devices_per_round, lanes)
         optimizer = self.training.global_optimizer()
-        return Round(
+        own = Round(
             step,
             self.method,
             self.widths,
@@ -212,6 +228,31 @@ class Federation:
             self.world.seed,
             examples=self.examples,
             class_axes=self._class_axes if self.method.label_rows else None,
+        )
+        return own.using(self.compiled.setdefault(self._compiled_for, {}))
+
+    @property
+    def _rescale(self) -> bool:
+        # The first filters, or a window, are no sample of the full network that a factor would make right in the mean.
+        chosen, default = self.method.rescale, self.training.rescale and self.method.filters == "random"
+        return default if chosen is None else chosen
+
+    @property
+    def _proximal(self) -> float:
+        return self.training.fedprox_mu if self.method.proximal else 0.0
+
+    @property
+    def _compiled_for(self) -> Hashable:
+        """What programs depend on and is no data of them; what is planned on the host, such as a cap, is not among it."""
+        world, method, training, examples = self.world, self.method, self.training, self.examples
+        return (
+            (id(world.network), id(world.others), id(world.task)),  # which their programs hold
+            (method.filters, method.drawn, method.average, method.masked_loss, method.label_rows),
+            (self._rescale, self._proximal, self.execution, self.convolution, self.grouping),
+            (self.widths.tobytes(), None if examples is None else examples.tobytes()),
+            (training.batch_size, training.steps, training.devices_per_round),
+            (training.clip_norm, training.weight_decay, training.momentum > 0, training.server_optimizer),
+            None if type(training) is TrainingSettings else training,  # it may have optimisers of its own
         )
 
     @functools.cached_property

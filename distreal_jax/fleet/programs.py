@@ -56,6 +56,7 @@ class Here(NamedTuple):
     params: Leaves  # of the server
     data: Examples
     work: ClientWork  # of a block
+    hyperparameters: list[Any] | None  # of the devices' optimiser
 
 
 class _Trees(NamedTuple):
@@ -115,10 +116,10 @@ class RoundPrograms:
         ]
         if not missing:
             return
-        server, _, _, work = next(iter(places.values()))
+        server, _, _, work, hyperparameters = next(iter(places.values()))
         trees = _Trees(
             jax.tree.structure(server.params),
-            jax.tree.structure(jax.eval_shape(self._start, server.params, work)),
+            jax.tree.structure(jax.eval_shape(self._start, server.params, work, hyperparameters)),
             jax.tree.structure(jax.eval_shape(self._nobody, server.params)),
         )
         self.jitted.update({name: self._jitted(name, trees) for name, _ in missing if name not in self.jitted})
@@ -140,15 +141,15 @@ class RoundPrograms:
         def like(tree: Any) -> Any:
             return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), leaf.dtype, sharding=where), tree)
 
-        server, params, data, work = like(here)
-        carry = like(tuple(jax.tree.leaves(jax.eval_shape(self._start, server.params, work))))
+        server, params, data, work, hyperparameters = like(here)
+        carry = like(tuple(jax.tree.leaves(jax.eval_shape(self._start, server.params, work, hyperparameters))))
         sums = like(tuple(jax.tree.leaves(jax.eval_shape(self._nobody, server.params))))
         slots, number = np.zeros(self.grouping.chunk, np.int32), np.int32(0)
         if isinstance(name, int):
             return carry, params, data, work, slots, slots, number, moment
         of_add = (carry, params, work, number, number, moment)
         arguments: dict[Name, tuple[Any, ...]] = {
-            "start": (params, work),
+            "start": (params, work, hyperparameters),
             "add first": of_add,
             "add": (sums, *of_add),
             "add up": (sums, sums),
@@ -160,8 +161,8 @@ class RoundPrograms:
         """A program on the leaves of its trees, whose structure stays the same in all rounds."""
         params_of, carry_of, sums_from = (functools.partial(jax.tree.unflatten, tree) for tree in trees)
 
-        def start(params: Leaves, work: ClientWork) -> Leaves:
-            return _leaves(self._start(params_of(params), work))
+        def start(params: Leaves, work: ClientWork, hyperparameters: list[Any] | None) -> Leaves:
+            return _leaves(self._start(params_of(params), work, hyperparameters))
 
         def add_first(carry: Leaves, params: Leaves, *others: Any) -> Leaves:
             return _leaves(self._add(self._nobody(params_of(params)), carry_of(carry), params_of(params), *others))
@@ -198,10 +199,10 @@ class RoundPrograms:
             return masked_program(step, self.method, self.widths, self.examples)
         return compact_program(step, self.method, self.widths, self.compact_programs[number])
 
-    def _start(self, params: Any, work: ClientWork) -> Carry:
+    def _start(self, params: Any, work: ClientWork, hyperparameters: list[Any] | None) -> Carry:
         """The learners of a block, and the sums of their losses."""
-        block = len(work.clients)
-        learners = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (block, *leaf.shape)), self.step.start(params))
+        block, learner = len(work.clients), self.step.start(params, hyperparameters)
+        learners = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (block, *leaf.shape)), learner)
         return learners, jnp.zeros(block, jnp.float32)
 
     def _nobody(self, params: Any) -> Sums:

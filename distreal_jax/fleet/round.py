@@ -50,6 +50,7 @@ class Round:
       seed: Of the devices' draws; the program is the same for all seeds, so a compilation cache serves them all.
       examples: int [entries], how many examples of a mini-batch each entry trains, a divisor of its size; None: all.
       class_axes: `class_axes` of the network, for methods that average rows of the classifier over who has their class.
+      programs: What is compiled, by its grouping; a changed copy has none yet.
     """
 
     step: LocalStep
@@ -61,6 +62,7 @@ class Round:
     seed: int
     examples: npt.NDArray[np.int64] | None = None
     class_axes: Any | None = None
+    programs: dict[Grouping, RoundPrograms] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.grouping.by_entry != (self.execution == "compact"):
@@ -68,6 +70,12 @@ class Round:
         devices = jax.local_devices()
         if devices[0].platform != "cpu" and self.grouping.lanes > len(devices):
             raise InputError(f"{self.grouping.lanes} lanes need as many devices; there are {len(devices)}")
+
+    def using(self, programs: dict[Grouping, RoundPrograms]) -> "Round":
+        """This round with programs that it has in common with rounds of other seeds and hyperparameters."""
+        changed = dataclasses.replace(self)
+        object.__setattr__(changed, "programs", programs)  # no argument, which a changed copy would take over
+        return changed
 
     def start(self, params: Any) -> Server:
         """The server's state before the first round, where rounds leave it as well."""
@@ -93,7 +101,8 @@ class Round:
         units = units_of(work, programs.grouping, programs.of_entries)
         moment: Moment = (np.uint32(self.seed), np.uint32(round_index))
         params = self.lanes.placed(tuple(jax.tree.leaves(server.params)))
-        here = {place: Here(server, params[place], data[place], units[0][0].work) for place in params}
+        own = self.hyperparameters
+        here = {place: Here(server, params[place], data[place], units[0][0].work, own) for place in params}
         programs.compile(_needed(units), here, moment)
         sums: dict[int, Leaves] = {}
 
@@ -109,7 +118,7 @@ class Round:
 
     def compilations(self) -> dict[Name, int]:
         """How many times each program has been compiled: once for each device."""
-        every = [program for programs in self._made.values() for program in programs.jitted.items()]
+        every = [program for programs in self.programs.values() for program in programs.jitted.items()]
         return {name: int(program._cache_size()) for name, program in every}
 
     @functools.cached_property
@@ -122,13 +131,14 @@ class Round:
         return self.lanes.places[0]
 
     @functools.cached_property
-    def _made(self) -> dict[Grouping, RoundPrograms]:
-        return {}
+    def hyperparameters(self) -> list[Any] | None:
+        """Those of the devices' optimiser: data of the programs, as the seed is."""
+        return jax.device_get(self.step.hyperparameters())
 
     def _programs_for(self, group: int) -> RoundPrograms:
         grouping = self.grouping.within(group)
-        if grouping not in self._made:
-            self._made[grouping] = RoundPrograms(
+        if grouping not in self.programs:
+            self.programs[grouping] = RoundPrograms(
                 self.step,
                 self.method,
                 self.widths,
@@ -138,7 +148,7 @@ class Round:
                 self.examples,
                 self.class_axes,
             )
-        return self._made[grouping]
+        return self.programs[grouping]
 
     def _macs_of(self, unit: Sequence[Block]) -> float:
         """The work of a unit, so that long ones are begun first."""
@@ -152,7 +162,7 @@ class Round:
         run, sums = programs.jitted, dict[int, Leaves]()
         for block in unit:
             work = jax.device_put(block.work, place)
-            carry = run["start"](here.params, work)
+            carry = run["start"](here.params, work, here.hyperparameters)
             for call in block.calls:
                 carry = run[call.program](
                     carry, here.params, here.data, work, call.slots, call.first, np.int32(call.steps), moment

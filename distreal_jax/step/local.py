@@ -59,15 +59,31 @@ class LocalStep:
         """The step in the form of the platform's that is fast under `vmap` over clients, whose weights differ."""
         return dataclasses.replace(self, convolution="patches") if self.convolution == "platform" else self
 
-    def start(self, params: Any) -> Learner:
+    def hyperparameters(self) -> list[Any] | None:
+        """Those of the optimiser that `optax.inject_hyperparams` keeps in its state, such as its learning rate.
+
+        None if the optimiser can't be started without parameters: then they stay constants.
+        """
+        try:
+            state = self.optimizer.init({})
+        except Exception:  # of whatever kind an optimiser of one's own finds fit
+            return None
+        return hyperparameters_in(state)
+
+    def start(self, params: Any, hyperparameters: list[Any] | None = None) -> Learner:
         """A device's state when it has just received the global parameters.
+
+        Args:
+          params: The global parameters.
+          hyperparameters: As `hyperparameters` gives them, in place of those that the optimiser was made with: handed over
+            as data, they make no program of their own.
 
         Raises:
           InputError: The optimiser's state doesn't follow the shapes of the parameters, so a sub-network has no share of it.
         """
-        learner = Learner(params, self.first_state(params))
+        state = self.first_state(params)
         self._check_state(params)
-        return learner
+        return Learner(params, state if hyperparameters is None else with_hyperparameters(state, hyperparameters))
 
     def ordinary(self, learner: Learner, anchor: Any, batch: Batch, key: jax.Array) -> tuple[Learner, jax.Array]:
         """One step of the full network; returns the new learner and the mini-batch's mean loss."""
@@ -197,3 +213,22 @@ class LocalStep:
             gradients = self.network.mask(gradients, masks)
         updates, opt_state = self.optimizer.update(gradients, learner.opt_state, params)
         return Learner(optax.apply_updates(learner.params, updates), opt_state), loss.astype(jnp.float32)
+
+
+def hyperparameters_in(state: Any) -> list[Any]:
+    """The hyperparameters that an optimiser keeps in its state: a dict for each `optax.inject_hyperparams` in it."""
+    return [part.hyperparams for part in jax.tree.leaves(state, is_leaf=_keeps_them) if _keeps_them(part)]
+
+
+def with_hyperparameters(state: Any, hyperparameters: list[Any]) -> Any:
+    """The state with others in place of them; those that follow a schedule are computed anew in each step all the same."""
+    others = iter(hyperparameters)
+
+    def replaced(part: Any) -> Any:
+        return part._replace(hyperparams=next(others)) if _keeps_them(part) else part
+
+    return jax.tree.map(replaced, state, is_leaf=_keeps_them)
+
+
+def _keeps_them(part: Any) -> bool:
+    return isinstance(part, optax.InjectStatefulHyperparamsState)
