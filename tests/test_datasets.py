@@ -332,7 +332,7 @@ def test_damaged_records_are_refused_with_the_folder_to_prepare_again(tmp_path):
     assert f"{str(records.parent)!r} can't be read" in the_line("tiny", tmp_path)
 
 
-@pytest.mark.parametrize("name", ["", "cifar_10", "fashion-mnist", "../tiny", "no_such_set", "kaggle:x", "a b"])
+@pytest.mark.parametrize("name", ["", "cifar_10", "fashion-mnist", "../tiny", "no_such_set", "a b"])
 def test_an_unknown_name_lists_what_there_is(tmp_path, capfd, name):
     line = the_line(name, tmp_path)
     assert line.startswith(f"unknown data set {name!r}")

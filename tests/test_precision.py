@@ -59,7 +59,8 @@ def test_networks_of_half_precision_train_and_keep_their_types(dtype: str, param
     assert jax.tree.map(lambda leaf: leaf.dtype, server) == jax.tree.map(lambda leaf: leaf.dtype, first)
     assert set(federation.round.compilations().values()) == {1}
     assert {leaf.dtype for leaf in jax.tree.leaves(server.params)} == {jnp.dtype(param_dtype)}
-    assert {leaf.dtype for leaf in jax.tree.leaves(server.opt_state)} == {jnp.dtype("float32")}
+    numbers = [leaf.dtype for leaf in jax.tree.leaves(server.opt_state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    assert set(numbers) == {jnp.dtype("float32")}
     assert (as_float32(server.params) != as_float32(first.params)).any()
     assert np.isfinite(federation.evaluate(server.params).loss)
     _, moved = federation.bytes_moved(federation.plan(0)[0])

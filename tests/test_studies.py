@@ -492,9 +492,9 @@ def test_tables_of_several_shapes_are_trained_with_under_the_same_load(
     met: dict[str, Federation] = {}
 
     def stand_in(
-        federation: Federation, record: RecordSettings, output: object, folder: RunFolder, *, alone: bool
+        federation: Federation, record: RecordSettings, output: object, folder: RunFolder, **_: object
     ) -> MethodResult:
-        del record, output, folder, alone
+        del record, output, folder
         met[federation.method.name] = federation
         wide_first = np.mean([entry.widths[0] / entry.widths[2] for entry in federation.table.entries])
         axes = dict.fromkeys(("rounds", "macs", "bytes_up", "bytes_down", "round_computing", "round_bytes"), (1.0,))
@@ -551,7 +551,7 @@ BAD_INPUT = {
     "one device against one": ("proxy_study", "--progress.devices 1", "give at least 2"),
     "one measurement": ("proxy_study", "--repeats 1", "repeats is 1; give a whole number of at least 2"),
     "costs out of order": ("proxy_study", "--lowest 0.6 --highest 0.2", "costs from 0.6 to 0.2"),
-    "no table": ("carry_over", "", "digits_cnn"),
+    "no table": ("carry_over", "--model leaf_cnn", "none comes with the package for this network"),
     "the seed of the search": ("carry_over", "--table {table} --seeds 5-8", "the table was searched with seed 7"),
     "no tilt": ("table_shapes", "--shapes 0,steep", "shape 'steep' is neither inside nor a tilt"),
     "no blocks": ("table_shapes", "--shapes 0,inside", "the network has no filters inside blocks"),

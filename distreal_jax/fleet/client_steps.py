@@ -97,11 +97,7 @@ def compact_programs(
                 break
         else:
             programs.append((padded[entry], count, float(macs[entry]), [int(entry)]))
-    return [
-        # Alone, an entry of nearly the same widths needs no masks.
-        CompactProgram(tuple(map(int, wider)), count, tuple(sorted(entries)))
-        for wider, count, _, entries in programs
-    ]
+    return [CompactProgram(tuple(map(int, wider)), count, tuple(sorted(entries))) for wider, count, _, entries in programs]
 
 
 def masked_program(
