@@ -505,13 +505,16 @@ def test_every_step_is_in_one_call_of_its_program_after_the_steps_before(groupin
     ],
     ids=["compact", "vmapped", "masked"],
 )
+@pytest.mark.usefixtures("optimised")
 def test_the_sum_over_clients_has_one_order(fleet: Fleet, execution: Execution, groupings: list[Grouping]) -> None:
     """The same bits in any number of lanes and blocks; vmapped in chunks of another size, a client's own steps may round
     differently."""
     method = METHODS["distreal"]
     clients = np.arange(40) % CLIENTS
     work = fleet.work(method, clients=clients)._replace(clients=np.arange(40, dtype=np.uint32))
-    models = [fleet.run(fleet.round(method, execution, grouping), work)[0] for grouping in groupings]
+    # Copies have no programs yet: those of other tests may have been compiled without optimisations.
+    rounds = [dataclasses.replace(fleet.round(method, execution, grouping)) for grouping in groupings]
+    models = [fleet.run(program, work)[0] for program in rounds]
     for model in models[1:]:
         assert_same_bits(model, models[0])
 
