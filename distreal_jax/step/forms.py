@@ -20,6 +20,7 @@ from jax.extend import core
 
 from distreal_jax.step.convolution import Geometry, convolution
 from distreal_jax.step.grouped import depthwise_convolution, grouped_convolution
+from distreal_jax.tracing.exchange import evaluated
 
 ConvolutionForm = Literal["platform", "folded", "patches", "library"]
 _MOST_GROUPS = 32  # chosen by us: of several channels each; every group is a convolution that is compiled
@@ -69,24 +70,9 @@ def _run(exchanges: Exchanges, jaxpr: core.Jaxpr, constants: Sequence[Any], argu
             inner = equation.params["jaxpr"]
             results = _run(exchanges, inner.jaxpr, inner.consts, operands)
         else:
-            results = _evaluated(jaxpr, equation, operands)
+            results = evaluated(jaxpr, equation, operands)
         known.update(zip(equation.outvars, results, strict=True))
     return [value_of(atom) for atom in jaxpr.outvars]
-
-
-def _evaluated(jaxpr: core.Jaxpr, equation: core.JaxprEqn, operands: Sequence[Any]) -> list[Any]:
-    """The outputs of one equation, as it is: the public way to run one that holds functions, such as a custom derivative."""
-    atoms = [(atom, value) for atom, value in zip(equation.invars, operands, strict=True) if isinstance(atom, core.Var)]
-    variables = dict(atoms)
-    alone = jaxpr.replace(
-        constvars=[],
-        invars=list(variables),
-        outvars=equation.outvars,
-        eqns=[equation],
-        effects=equation.effects,
-        debug_info=jaxpr.debug_info.with_unknown_names(),
-    )
-    return core.jaxpr_as_fun(core.ClosedJaxpr(alone, ()))(*variables.values())
 
 
 def folded_convolution(image: jax.Array, kernel: jax.Array, **parameters: Any) -> jax.Array | None:
