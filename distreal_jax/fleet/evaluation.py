@@ -84,9 +84,7 @@ class Evaluator:
         order = np.arange(calls * _BATCHES * at_once).reshape(calls, _BATCHES, at_once)
         home = self._lanes.places[0]
         others, _, for_statistics = self._data[home]
-        leaves, tree = jax.tree.flatten(
-            self._models(kept, members, jax.device_put(params, home), others, for_statistics, np.int32(1))
-        )
+        leaves, tree = jax.tree.flatten(self._models(kept, members, jax.device_put(params, home), others, for_statistics))
         models, counts = self._lanes.placed(leaves), dict[int, Any]()
 
         def count_examples(call: int, place: jax.Device) -> None:
@@ -135,13 +133,8 @@ class Evaluator:
         form: ConvolutionForm = "platform" if jax.default_backend() == "cpu" else "library"
         return functools.partial(forward, self.network, convolution=form)
 
-    def _models_of(
-        self, widths: tuple[int, ...], members: int, params: Any, others: Any, for_statistics: Any, once: jax.Array
-    ) -> Any:
-        """Parameters and other variables of each model, with the statistics that it has on `for_statistics`.
-
-        What is outside loops XLA shares out over a CPU's cores, and rounds by how many there are; so it is a loop, `once`.
-        """
+    def _models_of(self, widths: tuple[int, ...], members: int, params: Any, others: Any, for_statistics: Any) -> Any:
+        """Parameters and other variables of each model, with the statistics that it has on `for_statistics`."""
 
         def model(member: int) -> tuple[Any, Any]:
             kept = member_filters(member, widths)
@@ -152,8 +145,7 @@ class Evaluator:
                     return self._run(small, rest, for_statistics, train=True, around=of_this_batch_alone)[1]
 
                 own = keeps_statistics_of_its_own(self.network, small, rest)
-                estimate = functools.partial(statistics_of, update) if own else update
-                rest = jax.lax.fori_loop(0, once, lambda _, rest: estimate(rest), rest)
+                rest = statistics_of(update, rest) if own else update(rest)
             return small, rest
 
         return [model(member) for member in range(members)]
