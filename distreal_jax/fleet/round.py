@@ -152,8 +152,11 @@ class Round:
 
     def _macs_of(self, unit: Sequence[Block]) -> float:
         """The work of a unit, so that long ones are begun first."""
-        macs = self.step.network.macs_of_many(self.widths)
-        return float(sum(macs[block.work.entries[block.work.entries >= 0]].sum() for block in unit))
+        return float(sum(self._macs[block.work.entries[block.work.entries >= 0]].sum() for block in unit))
+
+    @functools.cached_property
+    def _macs(self) -> npt.NDArray[np.int64]:
+        return self.step.network.macs_of_many(self.widths)
 
     def _train(
         self, programs: RoundPrograms, unit: Sequence[Block], here: Here, moment: Moment, place: jax.Device

@@ -142,16 +142,16 @@ def units_of(work: ClientWork, grouping: Grouping, programs: npt.NDArray[np.int6
       grouping: How clients are shared out, as `Grouping.within` gives it.
       programs: int [entries], which program runs a step of each entry.
     """
-    clients, group = len(work.clients), group_size(len(work.clients))
-    starts = range(0, clients, max(grouping.block, group))
+    clients = len(work.clients)
+    size = max(grouping.block, group_size(clients))
+    units = _parts(range(clients), size)
     return [
-        [
-            _block(work, first, min(first + grouping.block, end), grouping, programs)
-            for first in range(start, end, grouping.block)
-        ]
-        for start in starts
-        for end in [min(start + max(grouping.block, group), clients)]
+        [_block(work, part.start, part.stop, grouping, programs) for part in _parts(unit, grouping.block)] for unit in units
     ]
+
+
+def _parts(whole: range, size: int) -> list[range]:
+    return [whole[first : first + size] for first in range(0, len(whole), size)]
 
 
 def _block(work: ClientWork, begin: int, end: int, grouping: Grouping, programs: npt.NDArray[np.int64]) -> Block:
@@ -166,12 +166,9 @@ def _block(work: ClientWork, begin: int, end: int, grouping: Grouping, programs:
     clients = ClientWork(
         *(part(array, -1 if field == "entries" else 0) for field, array in zip(work._fields, work, strict=True))  # type: ignore[arg-type]
     )
-    numbers = np.arange(begin, end) // group
     segments = [
-        Segment(
-            int(number), int(np.argmax(numbers == number)), int(np.argmax(numbers == number) + (numbers == number).sum())
-        )
-        for number in np.unique(numbers)
+        Segment(number, max(number * group, begin) - begin, min((number + 1) * group, end) - begin)
+        for number in range(begin // group, -(-end // group))
     ]
     return Block(clients, calls_of(clients.entries, grouping, programs), segments)
 
@@ -186,7 +183,6 @@ def calls_of(entries: npt.NDArray[np.int32], grouping: Grouping, programs: npt.N
     """
     block, steps = entries.shape
     of_step = np.where(entries >= 0, programs[entries], -1)
-    everybody = np.arange(block, dtype=np.int32)
     calls: list[Call] = []
     last_of: dict[int, int] = {}  # the call that a client was last in
     for step in range(steps):
@@ -195,25 +191,21 @@ def calls_of(entries: npt.NDArray[np.int32], grouping: Grouping, programs: npt.N
                 continue
             members = np.flatnonzero(of_step[:, step] == program)
             for first in range(0, len(members), grouping.chunk):
+                chosen = members[first : first + grouping.chunk]
                 slots = np.full(grouping.chunk, block, dtype=np.int32)
-                if grouping.chunk == block:
-                    slots = np.where(of_step[:, step] == program, everybody, block).astype(np.int32)
-                else:
-                    chosen = members[first : first + grouping.chunk]
-                    slots[: len(chosen)] = chosen
-                present = [int(slot) for slot in slots if slot < block]
-                before = {last_of.get(slot) for slot in present}
-                number = before.pop() if len(before) == 1 else None
-                goes_on = (
-                    number is not None
-                    and calls[number].program == program
-                    and np.array_equal(calls[number].slots, slots)
-                    and calls[number].first[0] + calls[number].steps == step
-                )
-                if goes_on and number is not None:
+                # A call as large as its block trains clients where they lie.
+                slots[chosen if grouping.chunk == block else slice(len(chosen))] = chosen
+                before = {last_of.get(client, -1) for client in chosen.tolist()}
+                number = before.pop() if len(before) == 1 else -1
+                if number >= 0 and _goes_on(calls[number], program, slots, step):
                     calls[number] = calls[number]._replace(steps=calls[number].steps + 1)
                 else:
                     number = len(calls)
                     calls.append(Call(int(program), slots, np.full(grouping.chunk, step, dtype=np.int32), 1))
-                last_of |= dict.fromkeys(present, number)
+                last_of |= dict.fromkeys(chosen.tolist(), number)
     return calls
+
+
+def _goes_on(call: Call, program: int, slots: npt.NDArray[np.int32], step: int) -> bool:
+    """Whether a step is the next one of a call."""
+    return call.program == program and np.array_equal(call.slots, slots) and bool(call.first[0] + call.steps == step)

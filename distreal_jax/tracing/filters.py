@@ -59,10 +59,7 @@ def draw_masks(
     rule: FilterRule, key: jax.Array, shift: jax.Array | int, network: TracedNetwork, widths: jax.Array
 ) -> tuple[jax.Array, ...]:
     """The same draw as `draw_filters`, as bool [filters] masks, for widths that are data (int [groups])."""
-    return tuple(
-        jnp.zeros(len(first), bool).at[first].set(jnp.arange(len(first)) < widths[group])
-        for group, first in enumerate(_orders(rule, key, shift, network, widths))
-    )
+    return tuple(_mask_of(first, widths[group]) for group, first in enumerate(_orders(rule, key, shift, network, widths)))
 
 
 def draw_within(
@@ -91,7 +88,7 @@ def draw_within(
     for group, first in enumerate(_orders(rule, key, shift, network, widths)):
         count = len(first)
         larger.append(jnp.arange(count, dtype=jnp.int32) if within[group] == count else jnp.sort(first[: within[group]]))
-        masks.append(jnp.zeros(count, bool).at[first].set(jnp.arange(count) < widths[group]))
+        masks.append(_mask_of(first, widths[group]))
     return tuple(larger), tuple(masks)
 
 
@@ -103,6 +100,11 @@ def ensemble_members(network: TracedNetwork, widths: Sequence[int]) -> int:
 def member_filters(member: int, widths: Sequence[int]) -> tuple[jax.Array, ...]:
     """The filters of a member of an ensemble: for each group int32 [widths[g]]."""
     return tuple(jnp.arange(member * width, (member + 1) * width, dtype=jnp.int32) for width in widths)
+
+
+def _mask_of(order: jax.Array, width: jax.Array) -> jax.Array:
+    """The first filters of an order, as bool [filters]."""
+    return jnp.zeros(len(order), bool).at[order].set(jnp.arange(len(order)) < width)
 
 
 def _orders(
