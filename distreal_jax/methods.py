@@ -1,10 +1,10 @@
 """The methods of the literature, each a point in one small space of choices.
 
-A method says which sub-networks a device may train, which filters those are, when they are drawn and decided, what is
-uploaded at the deadline, and how the server averages. Nothing else differs between methods: data, client sample, initial
-weights and load are the same for a given seed.
+A method says which sub-networks a device may train, which filters they keep, when filters are drawn and entries are
+chosen, what is uploaded at the deadline, and how the server averages. Nothing else differs between methods: data, client
+sample, initial weights and load are the same for a given seed.
 
-Points that nobody has named are written as a method with other choices: `distreal[filters=first,drawn=round]`.
+Any other point of the space is written as a method with changed choices: `distreal[filters=first,drawn=round]`.
 """
 
 import dataclasses
@@ -22,37 +22,37 @@ class Method:
     """One point in the space of methods.
 
     Attributes:
-      name: What the command line and the results call it.
-      source: Where it was published.
+      name: The name on the command line and in results.
+      source: The publication.
       rates: Which entries a device may choose from: the searched `table`, one rate for all layers (`uniform`), HeteroFL's
         halvings (`halving`), or the `full` network alone.
       filters: Which filters a sub-network keeps: a `random` set, the `first` k, a window that is `rolling` by one filter
-        a round, or those of a member of an `ensemble`: disjoint windows of k, one of which a device draws.
-      drawn: When the filters are drawn anew: each `step` (mini-batch) or each `round`. The first k never change.
-      decided: When the entry is chosen from the availability: before each `step`, at the start of each `round`, or `never`
-        (one entry for all devices, for ever).
-      cap: What a device that decides once a round takes for its availability: the `present` one, the `mean` of its own past
-        rounds, or their lower `quartile`. Decided never: the least that any device may have, or the mean or lower quartile
-        over devices.
-      pace: What a device that decides before each step may spend on it: one of equal parts of a round at its `present`
-        speed, or of what is `remaining` of the round.
-      below_cap: The entry of each step is drawn from those at or below the cap decided at the start of the round (FjORD).
-      idle: What a device does that has done all its mini-batches before the deadline: `wait`, or `train` on until then.
-      dense: Hidden dense units are dropped like filters; a searched table says so itself.
-      rescale: What a layer's k of C filters give is multiplied by C / k in training, where no normalisation follows
-        (HeteroFL's scaler); None: as the settings of the training say.
-      batch: What a device does when the full network on a `whole` mini-batch is too dear: it drops filters, or, with `cut`,
-        it leaves out examples first, down to one, and drops filters only below that.
-      masked_loss: Logits of classes that a device has not are set to zero in its loss (HeteroFL).
-      label_rows: A class's row of the classifier is averaged over the clients that have examples of it (HeteroFL's and
-        FedRolex's code).
-      proximal: FedProx's term keeps a device near the global model; its weight mu is a setting of the training.
-      unfinished: What a device that is not done at the deadline does: `upload` what it has, or `discard` it.
+        a round, or the window of one member of an `ensemble` (disjoint windows of k filters; a device draws one of them).
+      drawn: How often the filters are redrawn: each `step` (mini-batch) or each `round`. The first k never change.
+      decided: When a device chooses its entry from its availability: before each `step`, at the start of each `round`, or
+        `never` (one entry for all devices in all rounds).
+      cap: The availability by which a device that decides once a round chooses: the `present` one, the `mean` of its own
+        past rounds, or their lower `quartile`. With decided=never: the lowest that any device may have, or the mean or lower
+        quartile over devices.
+      pace: The budget of a step for a device that decides before each step: an equal part of a round at its `present`
+        speed, or an equal part of what is `remaining` of the round.
+      below_cap: The entry of each step is drawn from those at or below the cap of the round (FjORD).
+      idle: What a device does after its last mini-batch until the deadline: `wait`, or `train` on.
+      dense: Whether hidden dense units are dropped like filters. A searched table decides this itself.
+      rescale: Whether the output of k of a layer's C filters is multiplied by C / k in training, where no normalisation
+        follows (HeteroFL's scaler); None takes the setting of the training.
+      batch: What a device does when the full network on a `whole` mini-batch costs too much: drop filters (`whole`), or
+        first leave out examples, down to one, and drop filters only below that (`cut`).
+      masked_loss: Whether logits of classes that a device lacks are set to zero in its loss (HeteroFL).
+      label_rows: Whether a class's row of the classifier is averaged over the clients that have examples of that class
+        (HeteroFL's and FedRolex's code).
+      proximal: Whether FedProx's term keeps a device near the global model. Its weight mu is a setting of the training.
+      unfinished: Whether a device that is not done at the deadline uploads what it has (`upload`) or nothing (`discard`).
       average: `all`: the mean of full models (FedAvg). `covered`: each element is the mean over the clients that trained
-        it; an element nobody trained keeps its old value. `normalised`: the mean of changes per local step, times the mean
+        it; an element that no client trained keeps its value. `normalised`: the mean change per local step, times the mean
         number of local steps (FedNova).
-      by_steps: Weights of the average are multiplied by the fraction of mini-batches done.
-      limited: False for the upper bound where every device has all resources.
+      by_steps: Whether a client's weight in the average is multiplied by the fraction of its mini-batches that it finished.
+      limited: False for the upper bound, where every device has full resources.
 
     Raises:
       InputError: On creation, if a choice does not exist or contradicts another.
@@ -117,10 +117,11 @@ class Method:
 
     @property
     def delivers(self) -> Literal["full", "largest", "ensemble"]:
-        """The model that is handed over and scored.
+        """The model that the method delivers, which is the one that is scored.
 
-        Where sub-networks are random or roll, all of the `full` network is trained. Of nested ones, the first k filters, it
-        is the `largest` that was trained: what lies beyond has its first weights still. An `ensemble` is all its members.
+        Random and rolling sub-networks train all filters, so the `full` network is delivered. With nested sub-networks (the
+        first k filters) it is the `largest` that was trained: filters beyond it still have their initial weights. An
+        `ensemble` delivers all its members.
         """
         if self.filters == "ensemble":
             return "ensemble"
@@ -132,10 +133,10 @@ CHOICES: dict[str, tuple[str | bool, ...]] = {
     for choice, kind in typing.get_type_hints(Method).items()
     if choice not in ("name", "source")
 }
-"""Every choice of a method, and what there is to choose from."""
+"""The values of each choice of a method."""
 
-# What the methods share whose sub-network stays the same for a whole round. Their papers know no deadline; a device that
-# does not make it sends what it has, as with every method here but the one that drops stragglers.
+# Shared by the methods whose sub-network stays the same for a whole round. Their papers have no deadline. A device that
+# misses it uploads what it has, as with every method here except the one that drops stragglers.
 _ROUND_GRANULAR = Method(
     "",
     "",
@@ -223,8 +224,8 @@ def method_named(name: str) -> Method:
     """The method of that name.
 
     Args:
-      name: A key of `METHODS`, or one's own as MODULE:NAME (a `Method`, or a function that returns one); with other choices
-        in brackets: `distreal[filters=first,drawn=round]`. Without spaces, it is the method's name in results and folders.
+      name: A key of `METHODS`, or MODULE:NAME for your own (a `Method`, or a function that returns one). Changed choices
+        follow in brackets: `distreal[filters=first,drawn=round]`. Spaces are removed; the rest names results and folders.
 
     Raises:
       InputError: No such method, choice or value (the valid ones are listed), or choices that contradict each other.

@@ -1,9 +1,9 @@
-"""The plan of a round: which entry of the table each client runs at each mini-batch, and what meets the deadline.
+"""The plan of a round: which table entry each client runs at each mini-batch, and which mini-batches meet the deadline.
 
-It depends on costs and availability alone, never on weights, so a round is planned on the host and then run as data.
+A plan depends on costs and availability only, never on weights. So a round is planned on the host and then run as data.
 
-Time is exact. A client works at the rate a(t) * steps, in full mini-batches a round: a mini-batch of cost c that begins at s
-ends at the e for which the integral of a(t) * steps from s to e is c.
+Time is exact. A client works at the rate a(t) * steps, counted in full mini-batches per round. A mini-batch of cost c that
+begins at time s ends at the time e for which the integral of a(t) * steps from s to e equals c.
 """
 
 import dataclasses
@@ -28,21 +28,21 @@ class RoundPlan:
     """What every client of a round does. Work is counted in mini-batches of the full network.
 
     Attributes:
-      clients: The devices that take part, int64 [clients].
-      caps: The dearest entry that a client may run in the round, int32 [clients].
-      entries: The table entry that each mini-batch which counts runs, int32 [clients, steps]; -1 where none does: it is not
-        done by the deadline, or its client uploads nothing.
-      uploads: Whether a client's update reaches the server, bool [clients].
-      steps_done: Mini-batches done by the deadline, uploaded or not, int32 [clients].
-      finish_times: When each mini-batch ends, float64 [clients, steps], in fractions of the round; inf where it doesn't.
-      deadline_hits: Whether the deadline came before a client had done the steps of a round, bool [clients].
-      begun: The table entry of each mini-batch that is begun before the deadline, whether or not it counts, int32
-        [clients, steps]; -1 where none is.
-      work: What is done of each by the deadline, float64 [clients, steps].
-      work_offered: What a client could have done, float64 [clients]. It is spent, wasted or idle, and nothing else.
-      work_spent: In mini-batches that are done and uploaded, float64 [clients].
-      work_wasted: In a mini-batch that the deadline cut, or in anything that is not uploaded, float64 [clients].
-      work_idle: After the last step, float64 [clients].
+      clients: Indices of the devices that take part, int64 [clients].
+      caps: The dearest entry that each client may run in the round, int32 [clients].
+      entries: The table entry of each mini-batch that counts, int32 [clients, steps]; -1 if the mini-batch does not finish
+        by the deadline or its client uploads nothing.
+      uploads: Whether each client's update reaches the server, bool [clients].
+      steps_done: Mini-batches finished by the deadline, uploaded or not, int32 [clients].
+      finish_times: The end of each mini-batch in fractions of the round, float64 [clients, steps]; inf if it does not end.
+      deadline_hits: Whether the deadline cut a client off before its last mini-batch, bool [clients].
+      begun: The table entry of each mini-batch that begins before the deadline, whether or not it counts, int32
+        [clients, steps]; -1 if none begins.
+      work: The part of each mini-batch's work that is done by the deadline, float64 [clients, steps].
+      work_offered: The work that each client could do, float64 [clients]: the sum of spent, wasted and idle work.
+      work_spent: Work in mini-batches that are finished and uploaded, float64 [clients].
+      work_wasted: Work in a mini-batch that the deadline cut, or in mini-batches that are not uploaded, float64 [clients].
+      work_idle: Work that was possible after the last mini-batch, float64 [clients].
     """
 
     clients: Integers
@@ -67,7 +67,7 @@ class RoundPlan:
 
     @property
     def last_finish(self) -> float:
-        """When the last client was done computing, in parts of the round: 1 where the deadline cut a mini-batch."""
+        """When the last client stops computing, as a fraction of the round; 1 if the deadline cut a mini-batch."""
         ended = np.where(np.isfinite(self.finish_times), self.finish_times, 0.0).max(initial=0.0)
         return 1.0 if np.any(~np.isfinite(self.finish_times)) else float(ended)
 
@@ -82,16 +82,16 @@ def plan_round(
     steps: int,
     seed: int,
 ) -> RoundPlan:
-    """Plans a round for all its clients at once; a client's plan does not depend on the others.
+    """Plans a round for all its clients at once. A client's plan does not depend on the other clients.
 
     Args:
-      method: Says when a device decides on an entry and what it does at the deadline. A device that decides before each
-        mini-batch may spend on it, at its present speed, one of `steps` equal parts of a round (pace `present`), or one of
-        as many equal parts of what is left of the round as there are mini-batches left (`remaining`). With `idle=train` a
-        device that has done them goes on, and the plan has `planned_steps` columns.
-      costs: Cost of a mini-batch with each entry, [entries], ascending fractions of the full network's mini-batch.
-      availability: What the devices can spend; ignored if the method does not limit them.
-      clients: The devices that take part, [clients].
+      method: Decides when a device chooses an entry and what it does at the deadline. A device that chooses before each
+        mini-batch has a budget for it: 1 / `steps` of a round at its present speed (pace `present`), or an equal share of
+        the time that is left of the round (pace `remaining`). With `idle=train` a device trains on after its last
+        mini-batch, and the plan has `planned_steps` columns.
+      costs: Cost of a mini-batch with each entry, [entries], as ascending fractions of the full network's mini-batch.
+      availability: The availability of the devices over time; ignored if the method does not limit them.
+      clients: Indices of the devices that take part, [clients].
       round_index: The round, 0 for the first.
       steps: Mini-batches of each client in a round.
       seed: The experiment's seed.
@@ -129,7 +129,7 @@ def plan_round(
 
 
 def planned_steps(method: Method, costs: npt.ArrayLike, steps: int) -> int:
-    """The most mini-batches that a client can do in a round of `steps`: more, where idle time is trained in."""
+    """The most mini-batches that a client can do in a round of `steps`; more than `steps` with `idle=train`."""
     cheapest = float(np.min(costs))
     return steps if method.idle == "wait" else steps * min(MOST_MORE, math.ceil(1 / cheapest - TOLERANCE))
 

@@ -1,9 +1,9 @@
-"""The evaluated vectors of a search, and what is reported of them: fronts, hypervolumes, the final table.
+"""The evaluated vectors of a search and its results: fronts, hypervolumes, the final table.
 
-The evaluation is a function of the widths and of the index of a repeat, which stands for the random numbers of one short
-training: batches and filters. Vectors that are measured together share them, so that fewer differences are due to chance;
-those of another generation get others, so that a search does not fit one draw of them. A vector is selected by what all
-measurements together say of it (`pooling`).
+The evaluation is a function of the widths and of the index of a repeat, which names the random numbers of one short training
+(batches and filters). Vectors that are measured together share these numbers, so that fewer differences are due to chance.
+Each generation uses new numbers, so that a search does not overfit one draw. Vectors are selected by an estimate from all
+measurements together (`pooling`).
 """
 
 import dataclasses
@@ -117,17 +117,17 @@ class Generation:
 
 @dataclasses.dataclass(frozen=True)
 class SearchResult:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
-      front: The Pareto front as estimated from fresh measurements of all candidates, in increasing order of cost; it ends in
-        the full network unless that is clearly beaten (`front_to_full`).
-      candidates: All vectors that were measured afresh, in no order; the front is of these.
-      evaluated: Every vector evaluated, in that order, by the search's own measurements of it alone.
+      front: The Pareto front in increasing order of cost, estimated from fresh measurements of all candidates; it ends in
+        the full network unless a cheaper vector is clearly better (`front_to_full`).
+      candidates: All vectors that were measured afresh, in no particular order; the front is a part of them.
+      evaluated: Every evaluated vector in the order of evaluation, with the search's own measurements of it.
       history: One report per generation.
       network: Signature of the network.
       full_macs: MACs of the full network.
-      settings: Of the search.
+      settings: The settings of the search.
     """
 
     front: tuple[TableEntry, ...]
@@ -139,7 +139,7 @@ class SearchResult:
     settings: SearchSettings
 
     def hypervolume(self, of: Sequence[TableEntry] | None = None) -> float:
-        """Dominated by entries that were measured afresh; None: by the front."""
+        """The hypervolume dominated by entries that were measured afresh; by the front if `of` is None."""
         entries = self.front if of is None else of
         costs = [entry.macs / self.full_macs for entry in entries]
         return hypervolume(costs, [_known(entry.progress) for entry in entries])
@@ -151,8 +151,8 @@ class SearchResult:
 
         Args:
           network: The network that was searched.
-          provenance: JSON values; where the table comes from.
-          most_entries: At least 2; a longer front is `thinned` (a device compiles its training step for each entry).
+          provenance: JSON values that say where the table comes from.
+          most_entries: At least 2; a longer front is `thinned`, as each entry is a program to compile.
 
         Raises:
           InputError: `most_entries` below 2, or another network than the one searched.

@@ -1,7 +1,7 @@
-"""NSGA-II (Deb et al., 2002) over dropout rates, by DEAP: the design space exploration of DISTREAL.
+"""NSGA-II (Deb et al., 2002) over dropout rates, with DEAP: the design space exploration of DISTREAL.
 
-Objectives are the MACs of a forward pass, to be low, and the progress of a short training, to be high (Rapp et al., AAAI
-2022). Rates are the genes; the widths they round to are what is evaluated and stored, and no widths are evaluated twice.
+The objectives are few MACs of a forward pass and much progress of a short training (Rapp et al., AAAI 2022). The genes are
+dropout rates. The widths to which they round are evaluated and stored; no widths are evaluated twice.
 """
 
 import contextlib
@@ -58,23 +58,25 @@ def search(
 ) -> SearchResult:
     """Searches Pareto-optimal dropout vectors.
 
-    A quarter of the first generation are vectors of one rate for all layers, from the full network to the highest rate; half
-    are of one rate for the filters inside blocks alone, where the network has blocks (`inner_weights`); and the others are
-    random (shares chosen by us, docs/decisions.md). Children are made by simulated binary crossover and polynomial mutation;
-    half of them have all their rates scaled by a common factor in between, which carries a shape that is good at one cost to
-    others. What may enter the table at the end is measured afresh (`measured_afresh`): as many of the best evaluated vectors
-    as the population has, those that the search began with and did not draw, those of `also`, and the full network.
+    A quarter of the first generation has one rate for all layers, from the full network to the highest rate. Half has one
+    rate for the filters inside blocks only, if the network has blocks (`inner_weights`). The rest is random (shares chosen
+    by us, docs/decisions.md). Children come from simulated binary crossover and polynomial mutation. In between, half of
+    them have all their rates scaled by a common factor, which carries a shape that is good at one cost to other costs.
+    Candidates for the table are measured afresh at the end (`measured_afresh`): as many of the best evaluated vectors as the
+    population has, the vectors of the first generation that were not drawn, those of `also`, and the full network.
 
     Args:
       network: The traced network; it counts the MACs.
       evaluate: (widths [vectors, groups] int32, repeat) -> progress [vectors], for any number of vectors. It must be a
         function of its arguments alone; `repeat` names the random numbers, and each vector is to get the same ones.
       settings: See `SearchSettings`.
-      checkpoint: File to write after each generation and to go on from if it exists; the result is bitwise the same.
-      on_generation: Called after each generation, when its checkpoint is written.
-      searched_groups: Indices of the filter groups to drop; None: the convolutional ones. Others are kept whole.
-      measures: What `evaluate` measures (data set, training settings), in any words; a checkpoint of another is refused.
-      also: More vectors that may enter the table, without having been searched.
+      checkpoint: A file that is written after each generation. If it exists, the search resumes from it, and the result is
+        bitwise the same.
+      on_generation: Called after each generation, once its checkpoint is written.
+      searched_groups: Indices of the filter groups to drop; None: the convolutional ones. Other groups are kept whole.
+      measures: A description of what `evaluate` measures (data set, training settings). A checkpoint with another
+        description is refused.
+      also: More vectors that may enter the table without having been searched.
 
     Returns:
       The front, everything evaluated, and the history of hypervolumes.

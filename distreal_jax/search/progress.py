@@ -1,14 +1,14 @@
-"""How fast a dropout vector learns: the gain of accuracy on held-out data of a short federated training with it.
+"""The progress of a dropout vector: the gain of accuracy on held-out data in a short federated training with it.
 
-The search's second objective. Two things decide whether it predicts what a fleet does (docs/decisions.md has the figures):
-it is accuracy, as a fall of the loss is mostly the fall to guessing; and it averages devices, as a server does. Filters
-dropped at random make one device's training noisy, and the mean takes most of that noise away: a proxy that trains one
-device for as many mini-batches sees no progress where a fleet makes some.
+Progress is the search's second objective. Two choices make it predict what a fleet does (figures in docs/decisions.md). It
+measures accuracy, because the loss falls mostly on the way to guessing. It averages several devices, as a server does:
+filters dropped at random make the training of one device noisy, and the mean removes most of that noise. A proxy that trains
+one device for as many mini-batches sees no progress where a fleet makes some.
 
-All candidates are trained from the same weights, on the same mini-batches and with the same draws of filters, so that they
-differ in their vectors alone. A program serves all candidates that fit into a network of its size: it trains them masked
-within that compact part. With one size that is the full network; with more there are more programs to compile, and narrow
-candidates, which most of a front are, cost less.
+All candidates start from the same weights and see the same mini-batches and draws of filters, so they differ in their
+vectors only. One program serves all candidates that fit into a network of its size: it trains them masked within that
+compact part. With one size that is the full network. With more sizes there are more programs to compile, but narrow
+candidates, which are most of a front, cost less.
 """
 
 import dataclasses
@@ -45,19 +45,19 @@ class ProgressSettings:
 
     Attributes:
       rounds: Federated rounds of the short training.
-      devices: That train in each of these rounds, from the same weights on draws of their own, and are averaged.
-      steps: Mini-batches that each of them trains in a round.
+      devices: Devices that train in each round, from the same weights on their own mini-batches, and are averaged.
+      steps: Mini-batches of each device in a round.
       batch_size: Examples in a mini-batch.
-      snapshots: Mini-batches of ordinary training after which a short training starts, such as 0,50,300 for fresh, early
-        and later; progress is the mean over them.
-      held_out: Training examples kept aside to measure on.
-      unit: Gain for each mini-batch (the paper's way), or for each MAC spent, relative to the full network's.
+      snapshots: Mini-batches of ordinary training before a short training starts, such as 0,50,300 for fresh, early and
+        later weights; progress is the mean over them.
+      held_out: Training examples that are held out to measure accuracy on.
+      unit: Gain per mini-batch (as in the paper), or per MAC spent, relative to the full network's MACs.
       vmapped: Candidates that are trained side by side on each device; 0: one on a CPU, where more are slower, and 16 on an
         accelerator.
-      sizes: Sizes of network, evenly spread, that short trainings are computed at, for the convolutions inside blocks and
-        for the others, or where there are no blocks for the first half and for the second; a candidate is trained at the
-        smallest that holds it. 1: all at full shapes, in one program; 0: 4 on a CPU, 1 on an accelerator.
-      shrink: Images are made smaller by this factor for the short training, for networks that take any size of image
+      sizes: Number of network sizes, evenly spread, at which short trainings are computed, separately for convolutions
+        inside blocks and all others (without blocks: the first half and the second). A candidate is trained at the smallest
+        size that holds it. 1: all at full shapes, in one program; 0: 4 on a CPU, 1 on an accelerator.
+      shrink: Factor by which images are made smaller for the short training, for networks that accept any image size
         (reduced resolution: Zhou et al., EcoNAS, CVPR 2020). Costs in a table are those of whole images.
     """
 

@@ -1,4 +1,4 @@
-"""What is learnt: the loss that devices lower and the score that a model is judged by. Classification is one task."""
+"""A task: the loss that devices minimise and the score of a model. Classification is one task."""
 
 import dataclasses
 from collections.abc import Callable
@@ -17,18 +17,18 @@ Score = Callable[[Any, Any], jax.Array | tuple[jax.Array, jax.Array]]
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What is learnt. `classification(num_classes)` is the usual one; others take a loss and a score of one's own.
+    """A loss and a score. `classification(num_classes)` is the usual task; other tasks pass functions of their own.
 
     Attributes:
-      loss: (outputs, targets) to [batch], what training lowers, for each example. Outputs are what the network's `__call__`
-        returns, floats in float32 at least.
-      score: (outputs, targets) to what a model is judged by, the more the better; 1 or about it where all is right. Either
-        [batch], whose mean over examples is the model's score; or two arrays [batch, ...], points and the most that there
-        were to gain: both are summed over all examples, and the score is the mean of their ratios over any further axes.
-        (The words that are right of those that count; intersection and union of each class.)
-      score_name: What records and pictures call it.
-      num_classes: How many classes there are, where targets are the class of each example, int [batch], and outputs their
-        logits, [batch, classes]; None for every other task.
+      loss: (outputs, targets) -> [batch], the loss of each example. Outputs are what the network's `__call__` returns,
+        with floats in at least float32.
+      score: (outputs, targets) -> score, higher is better, about 1 for a perfect model. Either one array [batch], whose mean
+        over examples is the score; or two arrays [batch, ...], points gained and points possible. Both are summed over all
+        examples, and the score is their ratio, averaged over any further axes. Examples: correct words out of those that
+        count; intersection and union of each class.
+      score_name: The name of the score in records and pictures.
+      num_classes: The number of classes if targets are classes, int [batch], and outputs are logits, [batch, classes];
+        None for all other tasks.
     """
 
     loss: Loss
@@ -37,16 +37,16 @@ class Task:
     num_classes: int | None = None
 
     def losses(self, outputs: Any, batch: Batch) -> jax.Array:
-        """The loss of each example, [batch]; logits of classes that the device has not are set to zero.
+        """The loss of each example, [batch]; with `batch.classes`, logits of classes that the device lacks are set to zero.
 
-        (HeteroFL's masked cross-entropy: Diao et al., ICLR 2021, section 3.)
+        This is HeteroFL's masked cross-entropy (Diao et al., ICLR 2021, section 3).
         """
         if batch.classes is not None:
             outputs = jnp.where(batch.classes[None, :], outputs, 0.0)
         return self.loss(outputs, batch.targets)
 
     def points(self, outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
-        """Points and the most that there were to gain, both [batch, ...]."""
+        """Points gained and points possible, both [batch, ...]."""
         scored = self.score(outputs, targets)
         if isinstance(scored, tuple):
             points, possible = scored
@@ -59,14 +59,14 @@ class Task:
         return score_of(*(leaf.sum(axis=0) for leaf in self.points(outputs, targets)))
 
     def check(self, outputs: Any, targets: Any) -> None:
-        """That loss and score take a network's outputs.
+        """Checks that loss and score accept a network's outputs.
 
         Args:
-          outputs: What the network gives for a mini-batch, as `jax.ShapeDtypeStruct`s.
-          targets: Of that mini-batch.
+          outputs: The network's output for a mini-batch, as `jax.ShapeDtypeStruct`s.
+          targets: The targets of that mini-batch.
 
         Raises:
-          InputError: They don't, or give something else than a number for each example.
+          InputError: Loss or score fails, or does not return one number for each example.
         """
         leaves, batch = jax.tree.leaves(outputs), len(jax.tree.leaves(targets)[0])
         if self.num_classes is not None:
@@ -104,7 +104,7 @@ class Task:
 
 
 def score_of(points: Any, possible: Any) -> jax.Array:
-    """The mean of points / possible over all axes, without the places where nothing was to gain."""
+    """The mean of points / possible over all axes, without the places where no points were possible."""
     counts = possible > 0
     return jnp.where(counts, points / jnp.where(counts, possible, 1.0), 0.0).sum() / counts.sum()
 
@@ -123,10 +123,10 @@ CLASSIFICATION = Task(cross_entropy, correct, "accuracy")  # of any number of cl
 
 
 def classification(num_classes: int) -> Task:
-    """The class of each example, by cross-entropy, scored by accuracy.
+    """The task of predicting the class of each example: cross-entropy as loss, accuracy as score.
 
     Raises:
-      InputError: `num_classes` is no number of at least 1.
+      InputError: `num_classes` is not an integer of at least 1.
     """
     if isinstance(num_classes, bool) or not hasattr(num_classes, "__index__") or int(num_classes) < 1:
         raise InputError(f"{num_classes!r} classes; give a number of at least 1, or a Task for what is no classification")

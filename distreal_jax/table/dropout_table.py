@@ -1,7 +1,7 @@
 """The dropout table: the vectors of per-layer dropout rates that every device stores, from the cheapest to the full network.
 
-Before each mini-batch a device looks at what it can spend now and takes the best entry that fits (Rapp et al., AAAI 2022).
-A table may also offer a part of the mini-batch's examples instead of a part of the filters.
+Before each mini-batch a device checks what it can spend now and takes the best entry that fits (Rapp et al., AAAI 2022). An
+entry may also reduce the examples of the mini-batch instead of the filters.
 """
 
 import bisect
@@ -29,19 +29,19 @@ _REMEDY = "make the table again with `distreal search`"
 
 @dataclasses.dataclass(frozen=True)
 class DropoutTable:
-    """Dropout vectors of one network, each dearer than the one before and, where progress is known, better.
+    """Dropout vectors of one network. Each costs more than the one before and, where progress was measured, is better.
 
     Attributes:
-      network: Signature of the traced network that the table was made for.
-      group_names: [groups], after the layers that create the filters.
+      network: Signature of the traced network for which the table was made.
+      group_names: [groups], named after the layers that create the filters.
       group_filters: [groups], the filters of each group in the full network.
-      entries: In strictly increasing order of MACs; none dominated by another.
-      provenance: Where the table comes from (command, seed, data set, commit, versions, machine, date): any JSON values.
-      full_macs: MACs of the full network, of which costs are fractions, whether or not it is an entry.
+      entries: The entries in strictly increasing order of MACs; none is dominated by another.
+      provenance: The origin of the table (command, seed, data set, commit, versions, machine, date) as JSON values.
+      full_macs: MACs of the full network, to which costs are relative; it need not be an entry.
       full_seconds: Seconds of the full network's training step, by device.
 
     Raises:
-      InputError: On creation, if anything of the above does not hold.
+      InputError: On creation, if one of the above does not hold.
     """
 
     network: str
@@ -80,7 +80,7 @@ class DropoutTable:
         progress_stderr: Sequence[float] | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> Self:
-        """A table of given widths, costed by the network and sorted; widths given twice are taken once.
+        """A table of given widths. The network computes the costs; entries are sorted, and duplicates removed.
 
         Args:
           network: The traced network.
@@ -103,12 +103,12 @@ class DropoutTable:
 
     @classmethod
     def uniform(cls, network: "TracedNetwork", rates: Sequence[float], *, dense: bool = False) -> Self:
-        """A table that drops every group that is dropped (`dropped_groups`) at one rate, to compare searched vectors with.
+        """A table with one rate for all groups that may be dropped (`dropped_groups`): the baseline for searched vectors.
 
         Args:
           network: The traced network.
           rates: Each in [0, 1), rounded as in `kept_filters`; rates that keep the same filters make one entry.
-          dense: Hidden dense units are dropped too; otherwise they are kept whole where there are convolutions.
+          dense: Whether hidden dense units are dropped too; if not, networks with convolutions keep them whole.
 
         Raises:
           InputError: No rate, or one outside [0, 1).
@@ -124,13 +124,13 @@ class DropoutTable:
 
     @classmethod
     def load(cls, source: str | Path) -> Self:
-        """Reads a table and checks all of it.
+        """Reads a table and checks all of its fields.
 
         Args:
-          source: A path; or the bare name (no folder, no `.json`) of a table that comes with the package.
+          source: A path, or the bare name (no folder, no `.json`) of a table that comes with the package.
 
         Raises:
-          InputError: No such table, or the file is damaged, of a newer schema, or says something that can't be.
+          InputError: There is no such table, or the file is damaged, has a newer schema, or holds an impossible value.
         """
         return read_table(
             table_file(source),
@@ -139,7 +139,7 @@ class DropoutTable:
 
     @classmethod
     def shipped_for(cls, network: "TracedNetwork") -> Self | None:
-        """The table that comes with the package for this network (of this input size and these classes), if any does."""
+        """The table in the package for this network (with this input size and these classes), or None."""
         signature = network.signature()
         return next((table for name in shipped_tables() if (table := cls.load(name)).network == signature), None)
 
@@ -160,11 +160,11 @@ class DropoutTable:
         return max(0, bisect.bisect_right(self.entries, budget_macs, key=lambda entry: entry.work) - 1)
 
     def select(self, budget_macs: float) -> TableEntry:
-        """The best entry that fits the budget: the dearest, as none is dominated. The cheapest entry if none fits."""
+        """The best entry that fits the budget (the dearest, as no entry is dominated), or the cheapest if none fits."""
         return self.entries[self.select_index(budget_macs)]
 
     def select_share(self, share: float, unit: str = "macs") -> TableEntry:
-        """The best entry whose cost is at most this share of the full network's; the cheapest entry if none is.
+        """The best entry whose cost is at most this share of the full network's, or the cheapest if there is none.
 
         Args:
           share: Of `full_macs`, or of `full_seconds` on the device.
@@ -220,11 +220,11 @@ class DropoutTable:
         return dataclasses.replace(self, entries=tuple(kept))
 
     def with_cut_batches(self, batch_size: int) -> Self:
-        """The ladder of a device that leaves out examples of a mini-batch before it drops filters.
+        """The table of a device that leaves out examples of a mini-batch before it drops filters.
 
-        From the dearest entry on all examples down to one example; below that, the cheaper entries, on one example. Parts
-        of a mini-batch are divisors of its size: repeated, they fill it, so that masked execution has the same mean. What
-        was measured on whole mini-batches is left out.
+        The dearest entry is offered with all examples down to one example; cheaper entries follow with one example. The
+        number of examples is always a divisor of the batch size: repeated, they fill the mini-batch, so that masked
+        execution has the same mean. Measurements on whole mini-batches are removed.
 
         Args:
           batch_size: Examples of a whole mini-batch.

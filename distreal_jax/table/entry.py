@@ -1,7 +1,7 @@
-"""An entry of the dropout table: what a mini-batch may be trained at, what that costs and what it achieves.
+"""An entry of the dropout table: a configuration of a mini-batch, its cost and its measured progress.
 
-What is stored and costed is the number of filters kept in each filter group; a rate is what is missing from all of them. An
-entry may also leave out a part of the mini-batch's examples.
+An entry stores the number of filters that are kept in each filter group; a dropout rate is the fraction that is missing. An
+entry may also train on only a part of the mini-batch's examples.
 """
 
 import dataclasses
@@ -42,16 +42,16 @@ def kept_filters(filters: Sequence[int] | np.ndarray, rates: Sequence[float] | n
 
 @dataclasses.dataclass(frozen=True)
 class TableEntry:
-    """One dropout vector, on all examples of a mini-batch or on a part of them.
+    """One dropout vector, for all examples of a mini-batch or a part of them.
 
     Attributes:
       widths: [groups], filters kept in each filter group.
-      macs: Multiply-accumulates of one example's forward pass.
-      progress: Progress of a short training with this vector, in the unit of the search; None: not measured.
+      macs: Multiply-accumulates of the forward pass of one example.
+      progress: Progress of a short training with this vector, in the unit of the search; None if not measured.
       progress_stderr: Standard error of `progress` over repeated measurements.
-      flops: Floating-point operations of a compiled training step, by XLA's count; None: not counted.
-      seconds: Median seconds of a training step, by the name of the device they were measured on.
-      batch_share: The part of a mini-batch's examples that is trained, in (0, 1].
+      flops: Floating-point operations of a compiled training step, as counted by XLA; None if not counted.
+      seconds: Median seconds of a training step, by name of the device on which they were measured.
+      batch_share: The fraction of a mini-batch's examples that is trained, in (0, 1].
     """
 
     widths: tuple[int, ...]
