@@ -23,10 +23,16 @@ from jax import lax
 
 from distreal_jax.commands.benchmark import Options as RoundOptions
 from distreal_jax.commands.benchmark import OurRounds
+from distreal_jax.experiment import DryRun
+from distreal_jax.experiment.dry_run import WROTE_NOTHING
+from distreal_jax.experiment.estimate import compile_seconds, size_of_step, step_seconds
 from distreal_jax.settings import STEPS, Within
-from distreal_jax.step import forward
+from distreal_jax.signs import duration
+from distreal_jax.step import Batch, Learner, LocalStep, forward
 from distreal_jax.step.forms import in_form
 from distreal_jax.tracing import draw_filters
+
+_CALLS, _STEPS = 8, 6  # of a convolution, and of a step, in a loop that is timed as a whole; chosen by us
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +45,7 @@ class Options:
     """Fraction of each group's filters."""
     repeats: Annotated[int, STEPS] = 5
     """Timings of each part; the median counts."""
+    dry_run: DryRun = False
 
 
 def convolutions_of(jaxpr: Any) -> Iterator[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]:
@@ -53,7 +60,7 @@ def convolutions_of(jaxpr: Any) -> Iterator[tuple[tuple[int, ...], tuple[int, ..
                 yield from convolutions_of(inner)
 
 
-def milliseconds(function: Callable[..., Any], arguments: tuple[Any, ...], repeats: int, steps: int = 8) -> float:
+def milliseconds(function: Callable[..., Any], arguments: tuple[Any, ...], repeats: int, steps: int = _CALLS) -> float:
     """Of one call inside a loop whose calls follow on each other."""
 
     def run(arguments: tuple[Any, ...]) -> Any:
@@ -106,6 +113,21 @@ def convolution_times(step: Any, params: Any, images: jax.Array, repeats: int) -
     return rows
 
 
+def planned(options: Options, small: LocalStep, little: Learner, batch: Batch) -> str:
+    """The text of `--dry-run`: every part is compiled on its own, and takes at most what a whole step takes."""
+    run = functools.partial(forward, small.network, train=True, convolution="library", key=jax.random.key(0))
+    jaxpr = jax.make_jaxpr(run)(little.params, small.others, batch.inputs).jaxpr
+    different = {(image, kernel, str(parameters)) for image, kernel, parameters in convolutions_of(jaxpr)}
+    size = size_of_step(small, little.params, small.network.full_widths, batch)
+    parts, of_steps = 3 * len(different) - 1, 2
+    compiling = parts * compile_seconds(0) + of_steps * compile_seconds(size.equations)
+    timing = (options.repeats + 1) * step_seconds(size) * (_CALLS + of_steps * _STEPS)
+    return (
+        f"{parts} convolutions in their directions and {of_steps} whole steps, to compile and to time {options.repeats} "
+        f"times each: about {duration(compiling + timing)}, of which {duration(compiling)} to compile.\n{WROTE_NOTHING}"
+    )
+
+
 def main(options: Options) -> None:
     """Times the parts and prints the JSON line."""
     ours = OurRounds(
@@ -118,6 +140,9 @@ def main(options: Options) -> None:
     small = dataclasses.replace(step, network=network.narrowed(widths), others=network.take(step.others, kept))
     learner, little = step.start(params), small.start(network.take(params, kept))
     batch = ours.images[ours.program.lanes.places[0]].batch(jnp.arange(ours.workload.batch_size))
+    if options.dry_run:
+        print(planned(options, small, little, batch))
+        return
     key = jax.random.key(0)
     repeats = options.repeats
 
@@ -125,11 +150,10 @@ def main(options: Options) -> None:
     convolutions = sum(row["count"] * (row["forward_ms"] + row["to_image_ms"] + row["to_kernel_ms"]) for row in rows)
 
     def many(start: Any, one: Callable[[Any, jax.Array], Any]) -> float:
-        steps = 6
         run = jax.jit(
-            lambda learner: lax.fori_loop(0, steps, lambda i, learner: one(learner, jax.random.fold_in(key, i)), learner)
+            lambda learner: lax.fori_loop(0, _STEPS, lambda i, learner: one(learner, jax.random.fold_in(key, i)), learner)
         )
-        return timed(run, (start,), repeats) / steps
+        return timed(run, (start,), repeats) / _STEPS
 
     built = many(little, lambda learner, key: small.ordinary(learner, little.params, batch, key)[0])
     compact = many(

@@ -27,8 +27,12 @@ from flax import nnx
 from distreal_jax.availability import make_availability
 from distreal_jax.data.datasets import synthetic_dataset
 from distreal_jax.errors import InputError
+from distreal_jax.experiment import DryRun
+from distreal_jax.experiment.dry_run import WROTE_NOTHING
+from distreal_jax.experiment.speed import Time, speed_of_steps
 from distreal_jax.experiment.surroundings import peak_memory_mib
 from distreal_jax.fleet import ClientWork, Execution, Grouping, Round, client_work, default_grouping
+from distreal_jax.fleet.client_steps import compact_programs
 from distreal_jax.methods import METHODS
 from distreal_jax.networks import make_network
 from distreal_jax.plan import plan_round
@@ -90,6 +94,7 @@ class Options:
     """Time the masked execution of the same work as well, by turns."""
     compare_pytorch: bool = False
     """Time a PyTorch loop as well, full and physically built at the width, round about with ours."""
+    dry_run: DryRun = False
 
 
 class WorkloadA(nnx.Module):
@@ -174,6 +179,21 @@ class OurRounds:
         used = np.concatenate([work.entries[work.entries >= 0] for work in self.works[2:]])
         return 3.0 * self.examples * float(self.network.macs_of_many(self.widths)[used].mean())
 
+    def estimated(self) -> Time:
+        """How long all rounds take, with compilation; nothing is compiled for it."""
+        step, entries, masked = self.program.step, self.table.entries, self.program.execution == "masked"
+        part = self.examples / self.workload.batch_size
+        cheapest = dataclasses.replace(entries[0], batch_share=part)
+        data, clients = next(iter(self.images.values())), len(self.works[0].clients)
+        speed = speed_of_steps(
+            step, self.server.params, data, self.workload.batch_size, cheapest, masked=masked, clients=clients
+        )
+        steps = np.bincount(np.concatenate([work.entries[work.entries >= 0] for work in self.works]), minlength=len(entries))
+        macs = [1.0 if masked else part * entry.macs / self.network.macs() for entry in entries]
+        programs = 1 if masked else len(compact_programs(self.network, self.widths, self.program.examples))
+        training = float(steps @ speed.of_mini_batches(macs))
+        return Time(speed.compiling(programs, 0), training, programs=programs, origin=speed.origin)
+
 
 def main(options: Options) -> None:
     """Times rounds and prints the JSON line."""
@@ -182,6 +202,9 @@ def main(options: Options) -> None:
             f"examples is {options.examples}; give a divisor of the mini-batch's {WORKLOADS[options.workload].batch_size}"
         )
     ours = OurRounds(options, options.keep, options.execution)
+    if options.dry_run:
+        print(planned(options, ours))
+        return
     begin = time.perf_counter()
     ours.seconds_of(0)
     compile_seconds = time.perf_counter() - begin
@@ -234,6 +257,21 @@ def main(options: Options) -> None:
                 "versions": provenance()["versions"],
             }
         )
+    )
+
+
+def planned(options: Options, ours: OurRounds) -> str:
+    """The text of `--dry-run`."""
+    total = ours.estimated()
+    if options.compare_full:
+        total += OurRounds(dataclasses.replace(options, plan=False, examples=0), 1.0, "compact").estimated()
+    if options.compare_masked:
+        total += OurRounds(options, options.keep, "masked").estimated()
+    steps, clients = ours.workload.steps, len(ours.works[0].clients)
+    note = " PyTorch's loops come on top of that." if options.compare_pytorch else ""
+    return (
+        f"{options.rounds} rounds that are timed and 2 before them, each {clients} clients with {steps} mini-batches of "
+        f"{ours.examples} at most.\n{total.said()}{note}\n{WROTE_NOTHING}"
     )
 
 

@@ -23,7 +23,19 @@ import numpy as np
 from tqdm import tqdm
 
 from distreal_jax.errors import InputError
-from distreal_jax.experiment import OutputSettings, Plain, PlainFlags, open_folder, parsed_seeds, the_table
+from distreal_jax.experiment import (
+    DryRun,
+    GivenTable,
+    Measure,
+    OutputSettings,
+    Plain,
+    PlainFlags,
+    measuring_dry_run,
+    open_folder,
+    parsed_seeds,
+    the_table,
+)
+from distreal_jax.experiment.dry_run import WROTE_NOTHING
 from distreal_jax.experiment.proxy import MEASURED_KIND, measured_often, proxy_in
 from distreal_jax.experiment.tracked import tracked
 from distreal_jax.fleet.federation import TrainingSettings
@@ -52,6 +64,7 @@ from distreal_jax.search.progress import ProgressSettings
 from distreal_jax.search.space import Widths
 from distreal_jax.settings import COUNT, STEPS
 from distreal_jax.signs import bar as progress_bar
+from distreal_jax.signs import duration
 
 HEADINGS = "measured,area below the table,below one rate,difference,order of entries,of all at equal cost,dominated,clearly"
 
@@ -60,9 +73,7 @@ HEADINGS = "measured,area below the table,below one rate,difference,order of ent
 class Options:
     """Measure a table under other conditions than those it was searched for."""
 
-    table: str | None = None
-    """Dropout table: a file, or the name of one that comes with the package. The default is the one for the network, if
-    there is one."""
+    table: GivenTable = None
     other_dataset: str | None = None
     """Another data set, in the same folder; without it that condition is left out."""
     later: Annotated[int, COUNT] = 300
@@ -75,6 +86,8 @@ class Options:
     training: Plain[TrainingSettings] = TrainingSettings()
     progress: ProgressSettings = ProgressSettings(held_out=500)
     output: PlainFlags[OutputSettings] = OutputSettings()
+    dry_run: DryRun = False
+    measure: Measure = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,6 +176,9 @@ def main(options: Options) -> None:
     conditions = conditions_of(options, world)
     entries = [entry.widths for entry in table.entries]
     uniform = uniform_beside(SearchSpace(world.network, max_rate=0.999), entries)
+    if options.dry_run:
+        print(planned(options, conditions, len({*entries, *uniform}), len(seeds)))
+        return
     output = options.output
     with open_folder(output, "carry_over", options, table=entries) as folder:
         bar = progress_bar(total=len(conditions) * len(seeds), desc="conditions", unit="part")
@@ -173,6 +189,18 @@ def main(options: Options) -> None:
         write_report(folder.path / "report.md", "Does the table carry over?", section)
         print(section.text)
         print(f"report: {folder.path / 'report.md'}")
+
+
+def planned(options: Options, conditions: Sequence[Condition], vectors: int, seeds: int) -> str:
+    """The text of `--dry-run`."""
+    lines, total = [f"{vectors} vectors, measured {options.repeats} times with each of {seeds} seeds."], 0.0
+    for condition in conditions:
+        line, seconds = measuring_dry_run(
+            condition.world, options.training, condition.progress, vectors * options.repeats * seeds, measure=options.measure
+        )
+        lines.append(f"{condition.label}: {line}")
+        total += seconds
+    return "\n".join([*lines, f"About {duration(total)} in all.", WROTE_NOTHING])
 
 
 def conditions_of(options: Options, world: World) -> list[Condition]:

@@ -14,7 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from distreal_jax.experiment import (
+    DryRun,
+    HowExecuted,
     ManyMethods,
+    ManySeeds,
+    Measure,
     OutputSettings,
     Plain,
     PlainFlags,
@@ -27,11 +31,11 @@ from distreal_jax.experiment import (
     parsed_seeds,
     parsed_targets,
     search_table,
+    speed_of,
     table_of,
     tuned_table,
 )
 from distreal_jax.fleet.federation import UNIFORM_RATES, Federation, TrainingSettings
-from distreal_jax.fleet.programs import Execution
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import Method, methods_named
 from distreal_jax.record import DeviceModel, RunFolder, Section, write_report
@@ -48,8 +52,7 @@ class Options:
     """Compare methods of federated learning under the same load."""
 
     methods: ManyMethods = "distreal,distreal_uniform,heterofl,partial_work,full_resources"
-    seeds: str = "0"
-    """Seeds, such as 0,1,2 or 0-4."""
+    seeds: ManySeeds = "0"
     table: str | None = None
     """Dropout table: a file, or the name of a shipped one; {seed} in a path stands for the seed that is run."""
     tuned: Path | None = None
@@ -60,16 +63,15 @@ class Options:
     """Every device trains until the deadline, so that who is cheaper does more: idle=train for each method."""
     device: DeviceModel = DeviceModel()
     """The model of energy and of links, by which runs are judged; it decides nothing in them."""
-    execution: Execution = "compact"
-    """compact: dropped filters are not computed; masked: they are computed as zeros, in one program for all entries."""
+    execution: HowExecuted = "compact"
     world: Plain[WorldSettings] = WorldSettings()
     training: Plain[TrainingSettings] = TrainingSettings()
     record: PlainFlags[RecordSettings] = RecordSettings()
     output: PlainFlags[OutputSettings] = OutputSettings()
     share: bool = False
     """Share out the runs among all processes that are started with this command, on any machines that see the folder."""
-    dry_run: bool = False
-    """Print what would be done, what it costs and about how long it takes, and write nothing."""
+    dry_run: DryRun = False
+    measure: Measure = False
 
 
 # More methods or seeds may come to those that are there, and what is there may be judged in another way.
@@ -101,7 +103,8 @@ def main(options: Options) -> None:
         return federations(methods, seeds, *settings, **how)
 
     if options.dry_run:
-        print(dry_run(planned(seeds), options.record, notes))
+        speed = speed_of(measure=options.measure)
+        print(dry_run(planned(seeds[:1]), options.record, notes, speed_of=speed, seeds=len(seeds)))
         return
     decided = {} if tuned is None else {"tuned": {method.name: method.point for method in tuned.methods}}
     list(planned(seeds[:1]))  # bad input ends here, before anything is written

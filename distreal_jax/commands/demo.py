@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Annotated
 
 from distreal_jax.experiment import (
+    DryRun,
+    Measure,
     OutputSettings,
     Plain,
     PlainFlags,
@@ -18,6 +20,7 @@ from distreal_jax.experiment import (
     open_folder,
     search_dry_run,
     search_table,
+    speed_of,
     table_section,
 )
 from distreal_jax.fleet.federation import UNIFORM_RATES, Federation, TrainingSettings, table_for
@@ -45,19 +48,20 @@ class Options:
     progress: ProgressSettings = ProgressSettings(rounds=2, devices=8, held_out=300, sizes=1)
     record: PlainFlags[RecordSettings] = RecordSettings(eval_every=3)
     output: PlainFlags[OutputSettings] = OutputSettings(out=Path("runs/quickstart"))
-    dry_run: bool = False
-    """Print what would be done, what it costs and about how long it takes, and write nothing."""
+    dry_run: DryRun = False
+    measure: Measure = False
 
 
 def main(options: Options) -> None:
     """Searches, compares and reports."""
     world = World.make(options.world, options.seed)
     if options.dry_run:
-        print(search_dry_run(world, options.training, options.search, options.progress))
+        print(search_dry_run(world, options.training, options.search, options.progress, measure=options.measure))
         table, training = DropoutTable.uniform(world.network, UNIFORM_RATES), options.training
         tables = {method: table_for(method, world, table, training) for method in methods_named(METHODS)}
         federations = (Federation(world, method, own, training) for method, own in tables.items())
-        print(dry_run(federations, options.record, ["Uniform rates stand in for the table that is searched first."]))
+        notes = ["Uniform rates stand in for the table that is searched first."]
+        print(dry_run(federations, options.record, notes, speed_of=speed_of(measure=options.measure)))
         return
     with open_folder(options.output, "quickstart", options) as folder:
         search = dataclasses.replace(options.search, seed=options.seed)

@@ -16,7 +16,12 @@ from typing import Any
 from distreal_jax.availability import make_availability
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import (
+    DryRun,
+    GivenTable,
+    HowExecuted,
     ManyMethods,
+    ManySeeds,
+    Measure,
     OutputSettings,
     Plain,
     PlainFlags,
@@ -26,9 +31,9 @@ from distreal_jax.experiment import (
     open_folder,
     parsed_list,
     parsed_seeds,
+    speed_of,
 )
 from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
-from distreal_jax.fleet.programs import Execution
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import Method, methods_named
 from distreal_jax.record import MethodResult, RunFolder, Section, map_picture, paired_difference, write_report
@@ -46,19 +51,15 @@ class Options:
     rates: str = "0.1,1,10"
     """Changes of availability a round, rows of the map."""
     methods: ManyMethods = "distreal,partial_work,heterofl"
-    seeds: str = "0-2"
-    """Seeds, such as 0,1,2 or 0-4."""
-    table: str | None = None
-    """Dropout table: a file, or the name of one that comes with the package. The default is the one for the network, if
-    there is one."""
-    execution: Execution = "compact"
-    """compact: dropped filters are not computed; masked: they are computed as zeros, in one program for all entries."""
+    seeds: ManySeeds = "0-2"
+    table: GivenTable = None
+    execution: HowExecuted = "compact"
     world: Plain[WorldSettings] = WorldSettings()
     training: Plain[TrainingSettings] = TrainingSettings(rounds=60)
     record: PlainFlags[RecordSettings] = RecordSettings(eval_every=10)
     output: PlainFlags[OutputSettings] = OutputSettings()
-    dry_run: bool = False
-    """Print what the first seed would do in every cell, what it costs and about how long it takes, and write nothing."""
+    dry_run: DryRun = False
+    measure: Measure = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,9 +124,8 @@ def main(options: Options) -> None:
     for rate, mean in itertools.product(rates, means):
         make_availability(load_of(mean, rate), seed=0, num_devices=1)  # bad input ends here, before anything is written
     if options.dry_run:
-        print(
-            dry_run(planned(options, methods, table, list(itertools.product(means, rates))), options.record, notes_on(seeds))
-        )
+        loads = planned(options, methods, table, world, list(itertools.product(means, rates)))
+        print(dry_run(loads, options.record, speed_of=speed_of(measure=options.measure), seeds=len(seeds)))
         return
     decided: dict[str, Any] = {} if table is None else {"table": [list(entry.widths) for entry in table.entries]}
     growing = ("means", "rates", "methods", "seeds")
@@ -157,23 +157,20 @@ def main(options: Options) -> None:
 
 
 def planned(
-    options: Options, methods: Sequence[Method], table: DropoutTable | None, cells: Sequence[tuple[float, float]]
+    options: Options,
+    methods: Sequence[Method],
+    table: DropoutTable | None,
+    first: World,
+    cells: Sequence[tuple[float, float]],
 ) -> Iterator[Federation]:
     """The federations of the first seed in every cell, each named by its method and cell."""
-    seed = parsed_seeds(options.seeds)[0]
     for mean, rate in cells:
-        world = World.make(dataclasses.replace(options.world, availability=load_of(mean, rate)), seed)
+        load = make_availability(load_of(mean, rate), seed=first.seed, num_devices=first.devices)
+        world = dataclasses.replace(first, availability=load)
         for method in methods:
             named = dataclasses.replace(method, name=f"{method.name} at {mean:g}, {rate:g}")
             own = table_for(named, world, table, options.training)
             yield Federation(world, named, own, options.training, options.execution)
-
-
-def notes_on(seeds: Sequence[int]) -> list[str]:
-    """What a dry run of one seed leaves out."""
-    return (
-        [] if len(seeds) == 1 else [f"That is seed {seeds[0]}; as much again for each of the other {len(seeds) - 1} seeds."]
-    )
 
 
 def drawn(

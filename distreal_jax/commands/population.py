@@ -15,11 +15,15 @@ from typing import Annotated
 import jax
 
 from distreal_jax.data.datasets import synthetic_dataset
+from distreal_jax.experiment import DryRun, dry_run
 from distreal_jax.experiment.surroundings import peak_memory_mib
 from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS
+from distreal_jax.record.recorded_run import RecordSettings
 from distreal_jax.settings import COUNT, STEPS
+
+MOST_PLANNED_DEVICES = 10_000  # chosen by us: a world of so many is made in a second
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,18 +38,31 @@ class Options:
     """Mini-batches of 10 that a device with all resources manages in a round."""
     rounds: Annotated[int, STEPS] = 3
     """Rounds that are timed, after one that compiles."""
+    dry_run: DryRun = False
+
+
+def federation_of(options: Options) -> tuple[Federation, float]:
+    """The federation, and the seconds that it took to make its world."""
+    begin = time.perf_counter()
+    dataset = synthetic_dataset(num_examples=options.devices, image_shape=(8, 8, 1), num_classes=10, seed=0)
+    world = World.make(WorldSettings(partition="iid", devices=options.devices), 0, dataset)
+    made = time.perf_counter() - begin
+    method = METHODS["distreal_uniform"]
+    training = TrainingSettings(
+        rounds=options.rounds + 1, devices_per_round=options.clients, steps=options.steps, batch_size=10
+    )
+    return Federation(world, method, table_for(method, world, None, training), training), made
 
 
 def main(options: Options) -> None:
     """Times the parts and prints the JSON line."""
-    begin = time.perf_counter()
-    dataset = synthetic_dataset(num_examples=options.devices, image_shape=(8, 8, 1), num_classes=10, seed=0)
-    settings = WorldSettings(partition="iid", devices=options.devices)
-    world = World.make(settings, 0, dataset)
-    made = time.perf_counter() - begin
-    method = METHODS["distreal_uniform"]
-    training = TrainingSettings(devices_per_round=options.clients, steps=options.steps, batch_size=10)
-    federation = Federation(world, method, table_for(method, world, None, training), training)
+    if options.dry_run:  # what rounds take does not depend on the devices that are not asked
+        fewer = min(options.devices, max(MOST_PLANNED_DEVICES, options.clients))
+        note = f"Planned with {fewer:,} of {options.devices:,} devices; making all of them takes seconds to minutes more."
+        federation, _ = federation_of(dataclasses.replace(options, devices=fewer))
+        print(dry_run([federation], RecordSettings(eval_every=federation.training.rounds), [note]))
+        return
+    federation, made = federation_of(options)
     server = federation.start()
     planning, training_seconds = [], []
     for index in range(options.rounds + 1):

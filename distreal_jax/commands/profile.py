@@ -14,7 +14,7 @@ accelerator. Give the batch size and optimiser that devices will train with.
 
 import dataclasses
 
-from distreal_jax.experiment import OutputSettings, Plain, PlainFlags, open_folder, the_table, tracked
+from distreal_jax.experiment import DryRun, GivenTable, OutputSettings, Plain, PlainFlags, open_folder, the_table, tracked
 from distreal_jax.fleet.federation import Federation, TrainingSettings
 from distreal_jax.fleet.profile import UNCERTAIN, ProfileSettings, StepProfile, profile_steps
 from distreal_jax.fleet.world import World, WorldSettings
@@ -30,9 +30,7 @@ from distreal_jax.table import DropoutTable
 class Options:
     """Measure what each entry of a dropout table costs on this device, in seconds and in FLOPs."""
 
-    table: str | None = None
-    """Dropout table: a file, or the name of one that comes with the package. The default is the one for the network, if
-    there is one."""
+    table: GivenTable = None
     cut_batches: bool = False
     """Measure the ladder of a device that leaves out examples of a mini-batch before it drops filters (`batch=cut`)."""
     device_name: str | None = None
@@ -41,8 +39,7 @@ class Options:
     world: Plain[WorldSettings] = WorldSettings(partition="iid")
     training: Plain[TrainingSettings] = TrainingSettings()
     output: PlainFlags[OutputSettings] = OutputSettings()
-    dry_run: bool = False
-    """Print what would be measured and at least how long it takes, and write nothing."""
+    dry_run: DryRun = False
 
 
 def main(options: Options) -> None:

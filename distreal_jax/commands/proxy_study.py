@@ -18,11 +18,23 @@ import jax
 import numpy as np
 
 from distreal_jax.errors import InputError
-from distreal_jax.experiment import OutputSettings, Plain, PlainFlags, open_folder, parsed_list, parsed_seeds
+from distreal_jax.experiment import (
+    DryRun,
+    HowExecuted,
+    Measure,
+    OutputSettings,
+    Plain,
+    PlainFlags,
+    dry_run,
+    measuring_dry_run,
+    open_folder,
+    parsed_list,
+    parsed_seeds,
+    speed_of,
+)
 from distreal_jax.experiment.proxy import MEASURED_KIND, measured_often, proxy_in
 from distreal_jax.experiment.tracked import tracked
 from distreal_jax.fleet.federation import Federation, TrainingSettings
-from distreal_jax.fleet.programs import Execution
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS
 from distreal_jax.record import RunFolder, Section, proxy_picture, write_report
@@ -73,13 +85,14 @@ class Options:
     """Measurements by each proxy; with fewer than two, nothing is known of how they agree."""
     seeds: str = "0-2"
     """Seeds of the federations, such as 0,1,2 or 0-4; the first is the proxies' as well."""
-    execution: Execution = "compact"
-    """compact: what is dropped is not computed; masked: the reference, one program for all vectors."""
+    execution: HowExecuted = "compact"
     world: Plain[WorldSettings] = WorldSettings(availability="constant:1")
     training: Plain[TrainingSettings] = TrainingSettings(rounds=24)
     progress: ProgressSettings = ProgressSettings(held_out=500)
     record: PlainFlags[RecordSettings] = RecordSettings(eval_every=2)
     output: PlainFlags[OutputSettings] = OutputSettings()
+    dry_run: DryRun = False
+    measure: Measure = False
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -110,6 +123,14 @@ def main(options: Options) -> None:
         f"{devices} devices, averaged": options.progress,
         "one device, as many mini-batches": dataclasses.replace(options.progress, devices=1, steps=devices * steps),
     }
+    if options.dry_run:
+        for name, settings in proxies.items():
+            count = len(vectors) * options.repeats
+            line, _ = measuring_dry_run(world, options.training, settings, count, measure=options.measure)
+            print(f"{name}: {line}")
+        runs = [named(federation_of(vector, world, options), vector) for vector in vectors]
+        print(dry_run(runs, options.record, speed_of=speed_of(measure=options.measure), seeds=len(seeds)))
+        return
     output = options.output
     with open_folder(output, "proxy_study", options) as folder:
         with tracked(output, folder, "proxy_study") as tracker:
@@ -153,14 +174,25 @@ def accuracies(
         for row, seed in zip(final, seeds, strict=True):
             world = first if seed == first.seed else World.make(options.world, seed, first.dataset)
             for index, vector in enumerate(vectors):
-                table = DropoutTable.from_widths(world.network, [vector.widths])
-                federation = Federation(world, METHODS["distreal"], table, options.training, options.execution)
+                federation = federation_of(vector, world, options)
                 name = f"vector{index}-seed{seed}"
                 with RunFolder.at(folder.path / name, {"study": folder.settings, "vector": vector, "seed": seed}) as own:
                     row[index] = recorded_run(federation, own, options.record).final
                 bar.update()
             jax.clear_caches()  # the compiled steps of this seed: memory, not time, of the next one
     return final
+
+
+def federation_of(vector: DesignedVector, world: World, options: Options) -> Federation:
+    """Every device always trains with this vector."""
+    table = DropoutTable.from_widths(world.network, [vector.widths])
+    return Federation(world, METHODS["distreal"], table, options.training, options.execution)
+
+
+def named(federation: Federation, vector: DesignedVector) -> Federation:
+    """The same under the vector's name, for a dry run."""
+    name = f"{shape_name(vector.shape)} at {vector.cost:.1%}"
+    return dataclasses.replace(federation, method=dataclasses.replace(federation.method, name=name))
 
 
 def statistics_of(vectors: Sequence[DesignedVector], measured: Floats, trained: Floats) -> dict[str, Interval]:

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distreal_jax.errors import InputError
+from distreal_jax.experiment import DryRun
+from distreal_jax.experiment.dry_run import WROTE_NOTHING
 from distreal_jax.record import DeviceModel, MethodResult, comparison_table, write_atomically
 from distreal_jax.record.report import ACCURACY, COST
 from distreal_jax.record.run_folder import RESULTS_KIND, read_config, read_part
@@ -49,6 +51,7 @@ class Options:
     """Gets the table of the main config between its marks."""
     main: str = "fashion_mnist_harsh"
     """The config whose table README.md shows."""
+    dry_run: DryRun = False
 
 
 def section(name: str, folder: Path, pictures: Path) -> str:
@@ -113,6 +116,13 @@ def main(options: Options) -> None:
     done = [name for name in names if finished(options.runs / name)]
     if not done:
         raise InputError(f"no config is finished in {options.runs} (there are: {', '.join(names)}); run one with --out")
+    if options.dry_run:
+        missing = ", ".join(name for name in names if name not in done) or "none"
+        shown = f", and the table of {options.main} in {options.readme}" if options.main in done else ""
+        print(f"Would be written anew in {options.report}: {', '.join(done)}{shown}.")
+        print(f"Not finished in {options.runs}: {missing}.")
+        print(WROTE_NOTHING)
+        return
     pictures = options.report.parent / "results"
     pictures.mkdir(parents=True, exist_ok=True)
     sections = sections_of(options.report, names)

@@ -11,6 +11,8 @@ import dataclasses
 from typing import Annotated, Any
 
 from distreal_jax.experiment import (
+    DryRun,
+    Measure,
     OutputSettings,
     Plain,
     PlainFlags,
@@ -41,8 +43,8 @@ class Options:
     output: PlainFlags[OutputSettings] = OutputSettings()
     entries: Annotated[int, STEPS] = 12
     """Most entries of the table; a device compiles one training step for each."""
-    dry_run: bool = False
-    """Print what would be measured, what it costs and about how long it takes, and write nothing."""
+    dry_run: DryRun = False
+    measure: Measure = False
 
     def __post_init__(self) -> None:
         check_most_entries(self.entries)
@@ -53,7 +55,8 @@ def main(options: Options) -> None:
     world = World.make(options.world, options.search.seed)
     output = options.output
     if options.dry_run:
-        print(search_dry_run(world, options.training, options.search, options.progress), end="")
+        said = search_dry_run(world, options.training, options.search, options.progress, measure=options.measure)
+        print(said, end="")
         return
     print(world.network)
     with open_folder(output, "search", options) as folder:

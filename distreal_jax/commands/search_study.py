@@ -23,8 +23,19 @@ import numpy as np
 from tqdm import tqdm
 
 from distreal_jax.errors import InputError
-from distreal_jax.experiment import OutputSettings, Plain, PlainFlags, open_folder, parsed_seeds
+from distreal_jax.experiment import (
+    DryRun,
+    Measure,
+    OutputSettings,
+    Plain,
+    PlainFlags,
+    measuring_dry_run,
+    open_folder,
+    parsed_seeds,
+)
+from distreal_jax.experiment.dry_run import WROTE_NOTHING
 from distreal_jax.experiment.proxy import proxy_in
+from distreal_jax.experiment.search_dry_run import measurements
 from distreal_jax.experiment.tracked import tracked
 from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
@@ -56,6 +67,7 @@ from distreal_jax.search.front import area_below
 from distreal_jax.search.nsga2 import ALGORITHM
 from distreal_jax.search.progress import Progress, ProgressSettings, describe
 from distreal_jax.signs import bar as progress_bar
+from distreal_jax.signs import duration
 
 SEARCH = "nsga2"
 PART_KIND = "distreal_jax outcome of a search"
@@ -79,6 +91,8 @@ class Options:
     progress: ProgressSettings = ProgressSettings(held_out=500)
     search: SearchSettings = SearchSettings(population=16, generations=8)
     output: PlainFlags[OutputSettings] = OutputSettings()
+    dry_run: DryRun = False
+    measure: Measure = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +153,9 @@ def main(options: Options) -> None:
     world = World.make(options.world, seeds[0])
     has_blocks = inner_weights(SearchSpace(world.network, options.search.max_rate)).any()
     arms = [arm for arm in ARMS if arm != "inner" or has_blocks]
+    if options.dry_run:
+        print(planned(options, world, arms, len(seeds)))
+        return
     output = options.output
     with open_folder(output, "search_study", options, algorithm=ALGORITHM) as folder:
         bar = progress_bar(total=len(seeds) * len(arms), desc="study", unit="part")
@@ -149,6 +166,18 @@ def main(options: Options) -> None:
         write_report(folder.path / "report.md", "What a search is worth", section)
         print(section.text)
         print(f"report: {folder.path / 'report.md'}")
+
+
+def planned(options: Options, world: World, arms: Sequence[str], seeds: int) -> str:
+    """The text of `--dry-run`: the most that is measured."""
+    selecting, afresh = measurements(world.network, options.search)
+    of_arm = selecting + 2 * afresh  # to choose by, to choose the front by, and to judge the front by
+    line, seconds = measuring_dry_run(world, options.training, options.progress, len(arms) * of_arm, measure=options.measure)
+    return (
+        f"{len(arms)} ways to choose vectors, at most {of_arm:,} measurements of progress each: {selecting:,} to choose by, "
+        f"{afresh:,} for the front, as many to judge it.\n{line}\n"
+        f"With {seeds} seeds about {duration(seeds * seconds)} in all.\n{WROTE_NOTHING}"
+    )
 
 
 def outcomes_of(

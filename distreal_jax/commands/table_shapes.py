@@ -14,17 +14,22 @@ from typing import Annotated
 import numpy as np
 
 from distreal_jax.experiment import (
+    DryRun,
+    HowExecuted,
+    ManySeeds,
+    Measure,
     OutputSettings,
     Plain,
     PlainFlags,
     compare,
+    dry_run,
     open_folder,
     parsed_list,
     parsed_seeds,
+    speed_of,
     table_of,
 )
-from distreal_jax.fleet.federation import TrainingSettings
-from distreal_jax.fleet.programs import Execution
+from distreal_jax.fleet.federation import Federation, TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS
 from distreal_jax.record import write_report
@@ -50,14 +55,14 @@ class Options:
     """Cost of the cheapest entry, relative to the full network's."""
     tables: str = ""
     """More tables, separated by commas: files, or names of shipped ones. The report calls them table1, table2 and so on."""
-    seeds: str = "0-4"
-    """Seeds, such as 0,1,2 or 0-4."""
-    execution: Execution = "compact"
-    """compact: dropped filters are not computed; masked: they are computed as zeros, in one program for all entries."""
+    seeds: ManySeeds = "0-4"
+    execution: HowExecuted = "compact"
     world: Plain[WorldSettings] = WorldSettings(availability="redrawn:0.02,0.2,3")
     training: Plain[TrainingSettings] = TrainingSettings(rounds=60)
     record: PlainFlags[RecordSettings] = RecordSettings(eval_every=4)
     output: PlainFlags[OutputSettings] = OutputSettings()
+    dry_run: DryRun = False
+    measure: Measure = False
 
 
 def main(options: Options) -> None:
@@ -66,6 +71,10 @@ def main(options: Options) -> None:
     world = World.make(options.world, seeds[0])
     tables = tables_of(options, world)
     methods = [dataclasses.replace(METHODS["distreal"], name=name) for name in tables]
+    if options.dry_run:
+        runs = [Federation(world, method, tables[method.name], options.training, options.execution) for method in methods]
+        print(dry_run(runs, options.record, speed_of=speed_of(measure=options.measure), seeds=len(seeds)))
+        return
     # More shapes, tables or seeds may come to those that are there.
     with open_folder(options.output, "table_shapes", options, may_change=("shapes", "tables", "seeds")) as folder:
         comparison = compare(

@@ -11,6 +11,10 @@ import dataclasses
 from typing import Annotated
 
 from distreal_jax.experiment import (
+    DryRun,
+    GivenTable,
+    HowExecuted,
+    Measure,
     OneMethod,
     OutputSettings,
     Plain,
@@ -19,10 +23,10 @@ from distreal_jax.experiment import (
     needed_table,
     open_folder,
     run_method,
+    speed_of,
 )
 from distreal_jax.experiment.comparison import table_settings
 from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
-from distreal_jax.fleet.programs import Execution
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import method_named
 from distreal_jax.record.recorded_run import RecordSettings
@@ -37,22 +41,19 @@ class Options:
     """Train one method on a simulated fleet whose resources change while it trains."""
 
     method: OneMethod = "distreal"
-    table: str | None = None
-    """Dropout table: a file, or the name of one that comes with the package. The default is the one for the network, if
-    there is one."""
+    table: GivenTable = None
     seed: Annotated[int, SEED] = 0
     """Seed of the data split, the devices, the first weights and the load."""
     examples: Annotated[int, STEPS] | None = None
     """Examples that a device with full availability trains on in a round, instead of --steps: to compare batch sizes at
     equal MACs."""
-    execution: Execution = "compact"
-    """compact: dropped filters are not computed; masked: they are computed as zeros, in one program for all entries."""
+    execution: HowExecuted = "compact"
     world: Plain[WorldSettings] = WorldSettings()
     training: Plain[TrainingSettings] = TrainingSettings()
     record: PlainFlags[RecordSettings] = RecordSettings()
     output: PlainFlags[OutputSettings] = OutputSettings()
-    dry_run: bool = False
-    """Print what would be done, what it costs and about how long it takes, and write nothing."""
+    dry_run: DryRun = False
+    measure: Measure = False
 
 
 def main(options: Options) -> None:
@@ -66,7 +67,7 @@ def main(options: Options) -> None:
     table = table_for(method, world, searched, training)
     federation = Federation(world, method, table, training, options.execution)
     if options.dry_run:
-        print(dry_run([federation], options.record))
+        print(dry_run([federation], options.record, speed_of=speed_of(measure=options.measure)))
         return
     with open_folder(options.output, f"train-{method.name}", options, table=table_settings(federation)) as folder:
         result = run_method(federation, options.record, options.output, folder)

@@ -14,7 +14,11 @@ from typing import Annotated, Any
 
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import (
+    DryRun,
+    GivenTable,
+    HowExecuted,
     ManyMethods,
+    Measure,
     OutputSettings,
     Plain,
     PlainFlags,
@@ -23,12 +27,12 @@ from distreal_jax.experiment import (
     open_folder,
     parsed_list,
     parsed_seeds,
+    speed_of,
     tracked,
 )
 from distreal_jax.experiment.tuning import Tuner, Tuning, tuned_table, tuning_table
 from distreal_jax.experiment.tuning_dry_run import tuning_dry_run
 from distreal_jax.fleet.federation import UNIFORM_RATES, TrainingSettings
-from distreal_jax.fleet.programs import Execution
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import Method, methods_named
 from distreal_jax.record import RunFolder, Section, provenance, sensitivity_picture, write_report
@@ -49,17 +53,14 @@ class Options:
     """Trials of each method, the untuned settings among them."""
     seeds: str = "1000"
     """Seeds that every trial is trained with, such as 1000,1001: others than those of the comparison."""
-    table: str | None = None
-    """Dropout table: a file, or the name of one that comes with the package. The default is the one for the network, if
-    there is one."""
-    execution: Execution = "compact"
-    """compact: dropped filters are not computed; masked: they are computed as zeros, in one program for all entries."""
+    table: GivenTable = None
+    execution: HowExecuted = "compact"
     world: Plain[WorldSettings] = WorldSettings(validation=0.2)
     training: Plain[TrainingSettings] = TrainingSettings()
     record: Plain[RecordSettings] = RecordSettings()
     output: PlainFlags[OutputSettings] = OutputSettings()
-    dry_run: bool = False
-    """Print how many trials there would be, what they cost and about how long they take, and write nothing."""
+    dry_run: DryRun = False
+    measure: Measure = False
 
 
 def main(options: Options) -> None:
@@ -78,7 +79,8 @@ def main(options: Options) -> None:
 
     tuner = Tuner(worlds, options.training, options.record, None, searched, options.execution)
     if options.dry_run:
-        print(tuning_dry_run(methods, options.trials, tuner))
+        speed = speed_of(measure=options.measure)
+        print(tuning_dry_run(methods, options.trials, tuner, seed=seeds[0], speed_of=speed))
         return
     widths: dict[str, Any] = {} if table is None else {"table": [list(entry.widths) for entry in table.entries]}
     # More methods may come to those that are there, and more trials: what was tried stays and is gone on from.

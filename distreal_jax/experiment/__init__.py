@@ -1,8 +1,6 @@
 """What the scripts of `experiments/` are made of: a recorded search, a comparison of methods, and the command line."""
 
 from distreal_jax.experiment.command_line import (
-    ManyMethods,
-    OneMethod,
     OutputSettings,
     Plain,
     PlainFlags,
@@ -15,14 +13,29 @@ from distreal_jax.experiment.command_line import (
 from distreal_jax.experiment.comparison import Comparison, compare, federations, run_method
 from distreal_jax.experiment.dry_run import dry_run
 from distreal_jax.experiment.given_table import given_or_shipped, needed_table, table_of, the_table
-from distreal_jax.experiment.search_dry_run import search_dry_run
+from distreal_jax.experiment.options import (
+    DryRun,
+    GivenTable,
+    HowExecuted,
+    ManyMethods,
+    ManySeeds,
+    Measure,
+    OneMethod,
+    speed_of,
+)
+from distreal_jax.experiment.search_dry_run import measuring_dry_run, search_dry_run
 from distreal_jax.experiment.table_search import TableSearch, search_table, table_section
 from distreal_jax.experiment.tracked import tracked
 from distreal_jax.experiment.tuning import tuned_table
 
 __all__ = [
     "Comparison",
+    "DryRun",
+    "GivenTable",
+    "HowExecuted",
     "ManyMethods",
+    "ManySeeds",
+    "Measure",
     "OneMethod",
     "OutputSettings",
     "Plain",
@@ -32,6 +45,7 @@ __all__ = [
     "dry_run",
     "federations",
     "given_or_shipped",
+    "measuring_dry_run",
     "needed_table",
     "open_folder",
     "parsed_list",
@@ -41,6 +55,7 @@ __all__ = [
     "run_method",
     "search_dry_run",
     "search_table",
+    "speed_of",
     "table_of",
     "table_section",
     "the_table",

@@ -21,7 +21,6 @@ import tyro
 from distreal_jax.errors import InputError
 from distreal_jax.experiment.surroundings import keep_streams_usable, prepare_jax
 from distreal_jax.files import user_path
-from distreal_jax.methods import METHODS
 from distreal_jax.own import own_code
 from distreal_jax.record.interruption import STOPPING
 from distreal_jax.record.json_values import settings_hash
@@ -40,28 +39,10 @@ A choice between true and false takes its value, as in `--rescale True`, which i
 PlainFlags = Annotated[Settings, tyro.conf.arg(name="")]
 """The same for settings whose choices between true and false are flags, as in `--stop-on-divergence`."""
 
-_NAMES = ", ".join(METHODS)
-OneMethod = Annotated[
-    str,
-    tyro.conf.arg(
-        help=f"{_NAMES}, or your own as MODULE:NAME. Other choices go in brackets: distreal[filters=first,drawn=round]."
-    ),
-]
-"""An option that names a method, with help that lists them."""
-
-ManyMethods = Annotated[
-    str,
-    tyro.conf.arg(
-        help=f"Methods, separated by commas: {_NAMES}, or your own as MODULE:NAME. Other choices of a method go in "
-        "brackets: distreal[filters=first,drawn=round]."
-    ),
-]
-"""The same for several."""
-
 PARSING = (tyro.conf.FlagCreatePairsOff,)
 """How command lines are parsed: a flag such as `--dry-run` has no opposite."""
 
-_DECIDE_NOTHING = ("output", "dry_run", "share")  # options
+_DECIDE_NOTHING = ("output", "dry_run", "measure", "share")  # options
 _MOST_SEEDS = 1000  # of one range, chosen by us: more is a slip of the keyboard
 
 

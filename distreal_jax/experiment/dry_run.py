@@ -1,42 +1,42 @@
 """What runs would do, what they would cost and about how long they would take, before any is started; writes nothing.
 
-What is done comes from the planner of the real run, over all of its rounds. Time is estimated from two table entries, which
-are compiled and run for a moment on this machine.
+What is done comes from the planner of the real run. Time is estimated from traced training steps (`estimate`), or measured.
 """
 
 import dataclasses
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
-import jax
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from distreal_jax.experiment.speed import Speed, SpeedOf, Time, estimated_speed
+from distreal_jax.fleet.client_steps import compact_programs
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.record.recorded_run import Counted, RecordSettings
 from distreal_jax.record.report import markdown_table, quantity
-from distreal_jax.signs import duration
-from distreal_jax.table import DropoutTable, TableEntry
+from distreal_jax.table import TableEntry
 
-_TIMED_ROUNDS = 3  # chosen by us: the first ones compile, the last one is timed
-_TIMED_STEPS = 3  # chosen by us: long enough for a round's own overhead to be a part of it as small as in training
+MOST_PLANNED = 200  # rounds of a training, evenly spread, that stand for all of its rounds; chosen by us: half a second
+WROTE_NOTHING = "Nothing was written."
 _BAR = 40  # characters of the longest bar of the histogram
 
 
 @dataclasses.dataclass(frozen=True)
 class Forecast:
-    """All rounds of one method and seed, planned.
+    """The rounds of one method and seed, planned.
 
     Attributes:
-      method: Its name.
-      seed: Of the world.
-      entries: The table that its devices choose from.
-      unit: What they choose by, as for `DropoutTable.costs`.
+      method: Name of the method.
+      seed: Seed of the world.
+      entries: The table that devices choose from.
+      unit: The unit of cost by which they choose, as for `DropoutTable.costs`.
       costs: [entries], in that unit, relative to the full network.
-      macs: [entries], relative to the full network.
-      mini_batches: int [entries], how often each entry will be trained.
+      computed: [entries], MACs of the program that runs each entry, relative to the full network: entries share programs.
+      mini_batches: float [entries], how often each entry will be trained.
       counted: What the run will have counted at its end.
+      planned: Rounds that were planned; if not all, the counts are scaled up.
+      programs: What is compiled for training; two forecasts have the programs in common that are equal.
     """
 
     method: str
@@ -44,101 +44,112 @@ class Forecast:
     entries: tuple[TableEntry, ...]
     unit: str
     costs: npt.NDArray[np.float64]
-    macs: npt.NDArray[np.float64]
-    mini_batches: npt.NDArray[np.int64]
+    computed: npt.NDArray[np.float64]
+    mini_batches: npt.NDArray[np.float64]
     counted: Counted
-
-
-@dataclasses.dataclass(frozen=True)
-class Speed:
-    """How fast this machine runs one world's network, all of its devices at work.
-
-    Attributes:
-      compile_seconds: For the program of one table entry.
-      evaluate_seconds: For one evaluation of the full network, by its MACs.
-      macs: (fewer, more) of the entries that were timed, relative to the full network.
-      seconds: Of a mini-batch of each.
-    """
-
-    compile_seconds: float
-    evaluate_seconds: float
-    macs: tuple[float, float]
-    seconds: tuple[float, float]
-
-    def of_mini_batches(self, macs: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Seconds of mini-batches of so many MACs, relative to the full network, [entries]; linear in them."""
-        (low, high), (least, most) = self.macs, self.seconds
-        slope = (most - least) / (high - low) if high > low else 0.0
-        return np.maximum(least + slope * (np.asarray(macs) - low), 0.0)
+    planned: int
+    programs: tuple[Hashable, ...]
 
 
 def forecast(federation: Federation) -> Forecast:
-    """Plans all rounds."""
-    counted, table = Counted(), federation.table
-    mini_batches = np.zeros(len(table.entries), dtype=np.int64)
-    rounds = federation.training.rounds
+    """Plans all rounds, or `MOST_PLANNED` of them that are evenly spread."""
+    counted, table, rounds = Counted(), federation.table, federation.training.rounds
+    mini_batches = np.zeros(len(table.entries))
+    planned = range(rounds) if rounds <= MOST_PLANNED else np.linspace(0, rounds - 1, MOST_PLANNED).astype(int).tolist()
     # Without a terminal there is no bar.
-    for index in tqdm(range(rounds), f"plan of {federation.method.name}", unit="round", leave=False, disable=None):
+    for index in tqdm(planned, f"plan of {federation.method.name}", unit="round", leave=False, disable=None):
         plan, _ = federation.plan(index)
         counted.add(federation, plan)
         mini_batches += np.bincount(plan.entries[plan.entries >= 0], minlength=len(mini_batches))
-    name, seed, unit = federation.method.name, federation.world.seed, federation.world.cost
-    return Forecast(name, seed, table.entries, unit, table.costs(unit), table.costs(), mini_batches, counted)
+    scale, unit = rounds / len(planned), federation.world.cost
+    computed, programs = _programs(federation)
+    return Forecast(
+        federation.method.name,
+        federation.world.seed,
+        table.entries,
+        unit,
+        table.costs(unit),
+        computed,
+        scale * mini_batches,
+        counted.scaled(scale),
+        len(planned),
+        programs,
+    )
 
 
-def measured_speed(federation: Federation, cheapest: TableEntry) -> Speed:
-    """Times an entry and the full network, trained as this federation trains but without a limit."""
-    network, world = federation.world.network, federation.world
-    full = DropoutTable.full(network)
-    compiling, most = _timed(federation, full)
-    low, least = 1.0, most
-    # Masked, every entry costs as much as the full network.
-    if federation.execution == "compact" and cheapest.work < network.macs():
-        alone = dataclasses.replace(full, entries=(cheapest,))
-        low, (compiling_too, least) = cheapest.work / network.macs(), _timed(federation, alone)
-        compiling = (compiling + compiling_too) / 2
-    # Forward passes alone are a third of training, and need not be compiled to be counted.
-    examples = world.evaluator.test.num_examples + len(world.evaluator.statistics)
-    evaluating = most * examples / (3 * federation.training.batch_size)
-    return Speed(compiling, evaluating, (low, 1.0), (least, most))
+def _programs(federation: Federation) -> tuple[npt.NDArray[np.float64], tuple[Hashable, ...]]:
+    """MACs of the program of each entry, relative to the full network, [entries]; and what tells programs apart."""
+    network, method, training = federation.world.network, federation.method, federation.training
+    of_all = (method.filters, method.drawn, method.rescale, method.masked_loss, method.proximal, training.batch_size)
+    if federation.execution == "masked":
+        return np.ones(len(federation.table.entries)), ((*of_all, federation.widths.tobytes()),)
+    shares = np.array([entry.batch_share for entry in federation.table.entries])
+    computed, programs = np.zeros(len(shares)), compact_programs(network, federation.widths, federation.examples)
+    for program in programs:
+        entries = list(program.entries)
+        computed[entries] = network.macs(program.widths) / network.macs() * shares[entries]
+    return computed, tuple((*of_all, program.widths, program.examples) for program in programs)
 
 
-def dry_run(federations: Iterable[Federation], record: RecordSettings, notes: Sequence[str] = ()) -> str:
+def dry_run(
+    federations: Iterable[Federation],
+    record: RecordSettings,
+    notes: Sequence[str] = (),
+    *,
+    speed_of: SpeedOf = estimated_speed,
+    seeds: int = 1,
+) -> str:
     """The text of `--dry-run`.
 
     Args:
-      federations: The methods in their worlds, at least one; of one execution, and one network and training.
+      federations: The methods in their worlds, at least one; of one seed, one execution, and one network.
       record: Says how often a run is evaluated.
-      notes: More lines to say.
+      notes: More lines.
+      speed_of: Estimates or measures how fast this machine is.
+      seeds: How many there are, of which these federations are the first.
     """
-    plans, first = [], None
-    for federation in federations:
-        first = first or federation
-        plans.append(forecast(federation))
-    assert first is not None
-    speed = measured_speed(first, min((plan.entries[0] for plan in plans), key=lambda entry: entry.work))
+    runs = [(federation, forecast(federation)) for federation in federations]
+    (first, _), plans = runs[0], [plan for _, plan in runs]
     parts = [_setting(first), _table(plans)]
     if len(plans) == 1 and len(plans[0].entries) > 1:
         parts.append(_histogram(plans[0]))
-    return "\n".join([*parts, _time(plans, speed, first, record), *notes, "Nothing was written."])
+    if any(plan.planned < federation.training.rounds for federation, plan in runs):
+        parts.append(f"Counts are scaled up from {MOST_PLANNED} planned rounds of each training.")
+    if seeds > 1:
+        parts.append(f"The table is of seed {plans[0].seed}, one of {seeds}; the time is for all of them.")
+    time = time_of(runs, record, speed_of, seeds)
+    return "\n".join([*parts, time.said(), *notes, WROTE_NOTHING])
 
 
-def _timed(federation: Federation, table: DropoutTable) -> tuple[float, float]:
-    """Seconds to compile the round of a table of one entry, and of one of its mini-batches."""
-    alone = dataclasses.replace(
-        federation,
-        table=table,
-        method=dataclasses.replace(federation.method, limited=False),
-        training=dataclasses.replace(federation.training, steps=min(federation.training.steps, _TIMED_STEPS)),
-    )
-    server, seconds, mini_batches = alone.start(), [], 0
-    for index in range(_TIMED_ROUNDS):
-        plan, work = alone.plan(index)
-        begun = time.perf_counter()
-        server, _ = jax.block_until_ready(alone.run_round(server, work, index))
-        seconds.append(time.perf_counter() - begun)
-        mini_batches = int((plan.entries >= 0).sum())
-    return sum(seconds) - len(seconds) * seconds[-1], seconds[-1] / max(mini_batches, 1)
+def time_of(runs: Sequence[tuple[Federation, Forecast]], record: RecordSettings, speed_of: SpeedOf, seeds: int = 1) -> Time:
+    """How long trainings take, one after the other.
+
+    Args:
+      runs: Those of the first seed, and what was planned of them.
+      record: Says how often a run is evaluated.
+      speed_of: Estimates or measures how fast this machine is.
+      seeds: How many there are; later ones read compiled programs from the disk.
+    """
+    speeds, total, known = dict[int, Speed](), Time(), set[Hashable]()
+    for federation, plan in runs:
+        size = federation.training.batch_size
+        if size not in speeds:
+            alike = [other.entries[0] for its, other in runs if its.training.batch_size == size]
+            speeds[size] = speed_of(federation, min(alike, key=lambda entry: entry.work))
+        speed, new = speeds[size], {key for key in plan.programs if key not in known}
+        evaluations = -(-federation.training.rounds // record.eval_every)
+        compiling = speed.compiling(len(new), len(plan.programs) - len(new))
+        again = speed.compiling(0, len(plan.programs))
+        total += Time(
+            compiling + (seeds - 1) * again,
+            seeds * float(plan.mini_batches @ speed.of_mini_batches(plan.computed)),
+            seeds * evaluations * speed.evaluate_seconds,
+            len(new),
+            seeds * evaluations,
+            speed.origin,
+        )
+        known |= new
+    return total
 
 
 def _setting(federation: Federation) -> str:
@@ -162,12 +173,12 @@ def _table(plans: Sequence[Forecast]) -> str:
     mean = f"mean share of {_named(plans[0].unit)}"
     rows = [["method", "seed", "cut by the deadline", "mini-batches", mean, "MACs spent", "wasted", "idle", "up", "down"]]
     for plan in plans:
-        counted, done = plan.counted, int(plan.mini_batches.sum())
+        counted, done = plan.counted, round(plan.mini_batches.sum())
         rows.append(
             [
                 plan.method,
                 str(plan.seed),
-                f"{counted.deadline_hits:,} of {counted.client_rounds:,}",
+                f"{counted.deadline_hits:,.0f} of {counted.client_rounds:,.0f}",
                 f"{done:,}",
                 f"{float(plan.mini_batches @ plan.costs) / max(done, 1):.1%}",
                 *(quantity(macs) for macs in (counted.spent, counted.wasted, counted.idle)),
@@ -179,25 +190,11 @@ def _table(plans: Sequence[Forecast]) -> str:
 
 def _histogram(plan: Forecast) -> str:
     rows = [["entry", f"share of {_named(plan.unit)}", "mini-batches", ""]]
-    most = max(int(plan.mini_batches.max()), 1)
+    most = max(plan.mini_batches.max(), 1.0)
     for index, (cost, count) in enumerate(zip(plan.costs, plan.mini_batches, strict=True)):
-        rows.append([str(index), f"{cost:.1%}", f"{count:,}", "█" * round(_BAR * int(count) / most)])
+        rows.append([str(index), f"{cost:.1%}", f"{count:,.0f}", "█" * round(_BAR * count / most)])
     return markdown_table(rows)
 
 
 def _named(unit: str) -> str:
     return "MACs" if unit == "macs" else f"seconds on {unit.removeprefix('seconds:')}"
-
-
-def _time(plans: Sequence[Forecast], speed: Speed, federation: Federation, record: RecordSettings) -> str:
-    training = sum(float(plan.mini_batches @ speed.of_mini_batches(plan.macs)) for plan in plans)
-    programs = sum(len(plan.entries) if federation.execution == "compact" else 1 for plan in plans)
-    evaluations = len(plans) * -(-federation.training.rounds // record.eval_every)
-    compiling, evaluating = programs * speed.compile_seconds, evaluations * speed.evaluate_seconds
-    devices = jax.devices()
-    return (
-        f"About {duration(compiling + training + evaluating)} on {len(devices)} {devices[0].device_kind} "
-        f"device{'s' if len(devices) > 1 else ''}: {duration(compiling)} to compile {programs} programs, "
-        f"{duration(training)} of training, {duration(evaluating)} for {evaluations} evaluations. "
-        "Estimated from the cheapest entry and the full network, measured just now."
-    )

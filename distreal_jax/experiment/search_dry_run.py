@@ -1,10 +1,13 @@
 """What a search would measure, what that costs, and about how long it takes, without searching."""
 
+import dataclasses
 import time
 
 import jax
 import numpy as np
 
+from distreal_jax.experiment.dry_run import WROTE_NOTHING
+from distreal_jax.experiment.estimate import compile_seconds, forward_seconds, size_of_step, step_seconds
 from distreal_jax.experiment.proxy import proxy_in
 from distreal_jax.fleet.federation import UNIFORM_RATES, TrainingSettings
 from distreal_jax.fleet.world import World
@@ -12,9 +15,87 @@ from distreal_jax.record.report import quantity
 from distreal_jax.search import SearchSettings, SearchSpace
 from distreal_jax.search.nsga2 import first_vectors
 from distreal_jax.search.progress import ProgressSettings
+from distreal_jax.search.training_sizes import by_size
 from distreal_jax.signs import duration
+from distreal_jax.step import LocalStep
+from distreal_jax.step.outputs import batch_shapes
 from distreal_jax.table import DropoutTable
 from distreal_jax.tracing import TracedNetwork
+
+_RATES = [
+    level / 20 for level in range(20)
+]  # chosen by us: the mean time of vectors of these rates stands for that of candidates
+
+
+@dataclasses.dataclass(frozen=True)
+class ShortTraining:
+    """What one measurement of progress takes.
+
+    Attributes:
+      seconds: Of a candidate, with all devices at work; the mean over candidates of many costs.
+      compile_seconds: Of a program; programs are compiled one after the other.
+      programs: The most that are compiled.
+      mini_batches: Of a candidate, from all snapshots.
+      macs: Of these, at full shapes.
+      input_size: Of an example, such as 8x8.
+      origin: Where the figures come from, in words.
+    """
+
+    seconds: float
+    compile_seconds: float
+    programs: int
+    mini_batches: int
+    macs: float
+    input_size: str
+    origin: str
+
+    def total(self, measurements: int, programs: int | None = None) -> tuple[float, float]:
+        """Seconds of so many measurements, and seconds to compile so many programs (None: all)."""
+        return measurements * self.seconds, (self.programs if programs is None else programs) * self.compile_seconds
+
+
+def short_training(
+    world: World, training: TrainingSettings, settings: ProgressSettings, *, measure: bool = False
+) -> ShortTraining:
+    """Estimates what a measurement of progress takes, or measures it.
+
+    Args:
+      world: Network and data.
+      training: Says how devices train.
+      settings: Of the short training.
+      measure: Compile the program of the full network and run it once.
+
+    Raises:
+      InputError: As `Progress`.
+    """
+    network = world.network
+    progress = proxy_in(world, training, settings if measure else dataclasses.replace(settings, snapshots=(0,)))
+    mini_batches = settings.rounds * settings.devices * settings.steps * len(set(settings.snapshots))
+    uniform = np.unique([entry.widths for entry in DropoutTable.uniform(network, _RATES).entries], axis=0)
+    sizes = by_size(network, uniform.astype(np.int32), progress.sizes)
+    shares = network.macs_of_many([size for size, members in sizes.items() for _ in members]) / network.macs()
+    if measure:
+        full = np.array([network.full_widths] * progress.at_once, dtype=np.int32)
+        times = [time.perf_counter()]
+        for repeat in range(2):
+            progress(full, repeat)
+            times.append(time.perf_counter())
+        first, second = np.diff(times)
+        seconds, compiling = float(second) / progress.at_once * float(np.sqrt(shares).mean()), float(first - second)
+        origin = "Measured just now: one short training of the full network"
+    else:
+        step = LocalStep(network, training.local_optimizer(), world.others, rescale=training.rescale, task=world.task)
+        data = world.train if settings.shrink == 1 else world.train.shrunk(settings.shrink)
+        size = size_of_step(step, world.params, network.full_widths, batch_shapes(data, settings.batch_size), masked=True)
+        size = dataclasses.replace(size, macs=size.macs / settings.shrink**2)
+        evaluated = settings.held_out * len(set(settings.snapshots))
+        alone = mini_batches * step_seconds(size) + forward_seconds(size, settings.batch_size, evaluated)
+        # Between the work that shrinks with the MACs and that which does not.
+        seconds = alone / len(jax.devices()) * float(np.sqrt(shares).mean())
+        compiling = compile_seconds(size.equations)
+        origin = "Estimated from the traced training step and a matrix product that was timed just now"
+    macs = 3.0 * network.macs() / settings.shrink**2 * settings.batch_size * mini_batches
+    return ShortTraining(seconds, max(compiling, 0.0), len(sizes), mini_batches, macs, progress.input_size, origin)
 
 
 def measurements(network: TracedNetwork, settings: SearchSettings) -> tuple[int, int]:
@@ -26,40 +107,50 @@ def measurements(network: TracedNetwork, settings: SearchSettings) -> tuple[int,
     return selecting, (settings.population + len({*given, network.full_widths})) * settings.final_repeats
 
 
+def measuring_dry_run(
+    world: World, training: TrainingSettings, settings: ProgressSettings, count: int, *, measure: bool = False
+) -> tuple[str, float]:
+    """A line on so many measurements of progress, and their seconds; arguments as for `short_training`."""
+    short = short_training(world, training, settings, measure=measure)
+    measuring, compiling = short.total(count)
+    line = (
+        f"{count:,} short trainings of {short.mini_batches} mini-batches of {settings.batch_size}, {short.seconds:.2g} s "
+        f"each: about {duration(measuring + compiling)}, of which {duration(compiling)} to compile about {short.programs} "
+        "programs."
+    )
+    return line, measuring + compiling
+
+
 def search_dry_run(
-    world: World, training: TrainingSettings, settings: SearchSettings, progress_settings: ProgressSettings
+    world: World,
+    training: TrainingSettings,
+    settings: SearchSettings,
+    progress_settings: ProgressSettings,
+    *,
+    measure: bool = False,
 ) -> str:
-    """In words; one short training is timed for it on every device at once.
+    """The text of a search's `--dry-run`.
 
     Args:
       world: Network and data.
       training: Says how devices train.
       settings: Of NSGA-II.
       progress_settings: Of the short training.
+      measure: As for `short_training`.
 
     Raises:
       InputError: As `Progress`.
     """
-    progress = proxy_in(world, training, progress_settings)
-    vectors = np.array([world.network.full_widths] * progress.at_once, dtype=np.int32)
-    begin = time.perf_counter()
-    progress(vectors, 0)
-    compiled = time.perf_counter()
-    progress(vectors, 1)
-    seconds = (time.perf_counter() - compiled) / progress.at_once
+    short = short_training(world, training, progress_settings, measure=measure)
     selecting, afresh = measurements(world.network, settings)
-    mini_batches = progress_settings.rounds * progress_settings.devices * progress_settings.steps
-    mini_batches *= len(set(progress_settings.snapshots))
-    macs = 3.0 * world.network.macs() / progress_settings.shrink**2 * progress_settings.batch_size * mini_batches
-    programs = min(progress.sizes**2, selecting)
-    compiling = programs * (compiled - begin)
-    took = compiling + (selecting + afresh) * seconds
+    programs = min(short.programs, selecting)
+    measuring, compiling = short.total(selecting + afresh, programs)
     return "".join(f"{whole}\n" for whole in world.network.kept_whole) + (
         f"At most {selecting:,} short trainings in {settings.generations} generations of {settings.population}, then"
         f" {afresh:,} of the best, measured afresh.\n"
-        f"A short training: {mini_batches} mini-batches of {progress_settings.batch_size} at full shapes, examples of"
-        f" {progress.input_size}, {quantity(macs)}MACs, {seconds:.2g} s.\n"
-        f"About {duration(took)} on {len(jax.devices())} {jax.default_backend()} devices, estimated from one short training"
-        f" of the full network, measured just now; narrow vectors may take less. Of that {duration(compiling)} to compile"
-        f" at most {programs} programs, which are kept.\nNothing was written.\n"
+        f"A short training: {short.mini_batches} mini-batches of {progress_settings.batch_size}, examples of"
+        f" {short.input_size}, {quantity(short.macs)}MACs at full shapes, {short.seconds:.2g} s on average.\n"
+        f"About {duration(measuring + compiling)} on {len(jax.devices())} {jax.default_backend()} devices: "
+        f"{duration(measuring)} of short trainings, {duration(compiling)} to compile about {programs} programs (less if "
+        f"earlier searches left them in the cache). {short.origin}.\n{WROTE_NOTHING}\n"
     )

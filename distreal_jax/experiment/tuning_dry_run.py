@@ -1,66 +1,74 @@
 """What a tuning would train and about how long that takes, without training."""
 
+import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from distreal_jax.experiment.dry_run import Speed, measured_speed
-from distreal_jax.experiment.tuning import Tuner, rounds_of
+from distreal_jax.experiment.dry_run import WROTE_NOTHING, Forecast, forecast, time_of
+from distreal_jax.experiment.speed import Speed, SpeedOf, Time, estimated_speed
+from distreal_jax.experiment.tuning import FIRST_SHARE, Tuner, rounds_of
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.methods import Method
 from distreal_jax.record.report import markdown_table
 from distreal_jax.signs import duration
-from distreal_jax.tuning import knobs_of
+from distreal_jax.table import TableEntry
+from distreal_jax.tuning import Point, first_points, knobs_of
 
-_PLANNED = 4  # rounds that stand for all, chosen by us
+_PLANNED = 4  # rounds of a trial that stand for all, chosen by us
 
 
-def tuning_dry_run(methods: Sequence[Method], trials: int, tuner: Tuner) -> str:
-    """The text of `--dry-run`: the most that it can take, as if every trial near the best were trained to the end.
+def tuning_dry_run(
+    methods: Sequence[Method], trials: int, tuner: Tuner, *, seed: int, speed_of: SpeedOf = estimated_speed
+) -> str:
+    """The text of `--dry-run`: the most that a tuning takes, as if every later trial were trained to the end.
 
     Args:
       methods: Those to tune.
       trials: Of each.
       tuner: Has the worlds and settings; its folder is not used.
+      seed: Of what is drawn, as for `Tuner.tune`.
+      speed_of: Estimates or measures how fast this machine is.
     """
-    rows = [["method", "trials", "knobs", "rounds", "mini-batches a round", "training", "compiling", "evaluating"]]
-    total, speeds = 0.0, dict[int, Speed]()
+    rows = [["method", "trials", "knobs", "rounds", "mini-batches a round", "compiling", "training", "evaluating"]]
+    total, speeds = Time(), dict[int, Speed]()
+
+    def of_batch_size(federation: Federation, cheapest: TableEntry) -> Speed:
+        size = federation.training.batch_size
+        if size not in speeds:
+            speeds[size] = speed_of(federation, cheapest)
+        return speeds[size]
+
     rounds = rounds_of(trials, tuner.rungs) * len(tuner.worlds)
     for method in methods:
         knobs = knobs_of(method, tuner.training)
-        usual = {knob.name: knob.usual for knob in knobs}
-        sizes = next(knob.start for knob in knobs if knob.name == "batch_size")
-        ends = [
-            tuner.federation(method, {**usual, "batch_size": size}, tuner.worlds[0], tuner.training.rounds)
-            for size in sorted({sizes[0], sizes[-1]}, key=float)
-        ]
-        for federation in ends:
-            size = federation.training.batch_size
-            if size not in speeds:
-                speeds[size] = measured_speed(federation, min(federation.table.entries, key=lambda entry: entry.work))
-        planned = [_of_a_round(federation, speeds[federation.training.batch_size]) for federation in ends]
-        mini_batches, seconds = np.mean(planned, axis=0)
-        speed = speeds[ends[-1].training.batch_size]
-        programs = len(ends[-1].table.entries) if tuner.execution == "compact" else 1
-        parts = (
-            rounds * seconds,
-            trials * programs * speed.compile_seconds,
-            rounds / tuner.record.eval_every * speed.evaluate_seconds,
+        first = max(1, math.ceil(trials * FIRST_SHARE))
+        points = first_points(knobs, first, np.random.default_rng([seed, *method.name.encode()]))
+        runs = [planned(tuner, method, point) for point in points]
+        time = time_of(runs, dataclasses.replace(tuner.record, eval_every=_PLANNED), of_batch_size)
+        mini_batches = float(np.mean([plan.mini_batches.sum() / _PLANNED for _, plan in runs]))
+        # What a later trial compiles is not known before; taken is what a first one does.
+        later = 1 + (trials - len(points)) / len(points)
+        part = Time(
+            time.compiling * later,
+            rounds * time.training / (_PLANNED * len(runs)),
+            rounds / tuner.record.eval_every * time.evaluating / len(runs),
+            round(time.programs * later),
+            round(rounds / tuner.record.eval_every),
+            time.origin,
         )
-        total += sum(parts)
+        total += part
+        parts = map(duration, (part.compiling, part.training, part.evaluating))
         names = ", ".join(knob.name for knob in knobs)
-        rows.append([method.name, str(trials), names, f"{rounds:,}", f"{mini_batches:.0f}", *map(duration, parts)])
+        rows.append([method.name, str(trials), names, f"{rounds:,}", f"{mini_batches:.0f}", *parts])
     return (
-        f"{markdown_table(rows)}\nAt most about {duration(total)}: mini-batches of the usual and the smallest size, "
-        f"measured just now, over {_PLANNED} rounds that were planned. Nothing was written."
+        f"{markdown_table(rows)}\nAt most, if every later trial is trained to the end. {total.said()} "
+        f"{_PLANNED} rounds of each first trial were planned.\n{WROTE_NOTHING}"
     )
 
 
-def _of_a_round(federation: Federation, speed: Speed) -> tuple[float, float]:
-    """Mini-batches of a round and the seconds that they take, means over some rounds."""
-    counts = np.zeros(len(federation.table.entries))
-    for index in range(_PLANNED):
-        entries = federation.plan(index)[0].entries
-        counts += np.bincount(entries[entries >= 0], minlength=len(counts))
-    counts /= _PLANNED
-    return float(counts.sum()), float(counts @ speed.of_mini_batches(federation.table.costs()))
+def planned(tuner: Tuner, method: Method, point: Point) -> tuple[Federation, Forecast]:
+    """A trial of a few rounds, and what it would do."""
+    federation = tuner.federation(method, point, tuner.worlds[0], _PLANNED)
+    return federation, forecast(federation)

@@ -64,6 +64,11 @@ class Counted:
         self.round_bytes.append(float((up + down).max(initial=0.0)))
         self.widest = max(self.widest, int(plan.entries.max(initial=-1)))
 
+    def scaled(self, factor: float) -> "Counted":
+        """As if so many times as many rounds of the same kind had been counted."""
+        sums = ("spent", "wasted", "idle", "client_rounds", "deadline_hits", "left_out", "bytes_up", "bytes_down")
+        return dataclasses.replace(self, **{name: factor * getattr(self, name) for name in sums})
+
 
 def _macs_of_work(federation: Federation, plan: RoundPlan, among: npt.NDArray[np.bool_]) -> Floats:
     """MACs that a client computes in a unit of its work, where the full network computes 1, [clients].

@@ -1,0 +1,65 @@
+"""Options that several commands have, each with its help written once."""
+
+from typing import Annotated
+
+import tyro
+
+from distreal_jax.experiment.speed import SpeedOf, estimated_speed, measured_speed
+from distreal_jax.fleet.programs import Execution
+from distreal_jax.methods import METHODS
+
+_NAMES = ", ".join(METHODS)
+
+OneMethod = Annotated[
+    str,
+    tyro.conf.arg(
+        help=f"{_NAMES}, or your own as MODULE:NAME. Other choices go in brackets: distreal[filters=first,drawn=round]."
+    ),
+]
+"""Names a method; the help lists them."""
+
+ManyMethods = Annotated[
+    str,
+    tyro.conf.arg(
+        help=f"Methods, separated by commas: {_NAMES}, or your own as MODULE:NAME. Other choices of a method go in "
+        "brackets: distreal[filters=first,drawn=round]."
+    ),
+]
+"""Names several methods; the help lists them."""
+
+GivenTable = Annotated[
+    str | None,
+    tyro.conf.arg(
+        help="Dropout table: a file, or the name of one that comes with the package. By default the one that comes with the "
+        "package for the network, if there is one."
+    ),
+]
+"""Names a dropout table."""
+
+HowExecuted = Annotated[
+    Execution,
+    tyro.conf.arg(
+        help="compact: dropped filters are not computed; masked: they are computed as zeros, in one program for all entries."
+    ),
+]
+"""How training steps are executed."""
+
+ManySeeds = Annotated[str, tyro.conf.arg(help="Seeds, such as 0,1,2 or 0-4.")]
+"""Seeds of runs."""
+
+DryRun = Annotated[
+    bool,
+    tyro.conf.arg(help="Print what would be done, what it costs and about how long it takes. Nothing is run or written."),
+]
+"""Whether a command says what it would do in place of doing it."""
+
+Measure = Annotated[
+    bool,
+    tyro.conf.arg(help="With --dry-run: compile and time two training steps, for a better estimate; may take minutes."),
+]
+"""Whether a dry run measures how fast this machine is."""
+
+
+def speed_of(*, measure: bool) -> SpeedOf:
+    """How a dry run finds out how fast this machine is."""
+    return measured_speed if measure else estimated_speed
