@@ -96,6 +96,7 @@ def read_document(file: Path | Traversable, kind: str, schema: int, remedy: str)
         {name: value for name, value in content.items() if name not in ("kind", "schema", "sha256")},
         remedy,
         checksum=checksum,
+        schema=version,
     )
 
 
@@ -104,13 +105,29 @@ class Fields:
 
     A field that nobody asked for is refused by `finish`, and so are contents that are well formed but not those that were
     written (a changed digit is still a number; only the checksum tells).
+
+    Attributes:
+      schema: The version of the document.
     """
 
-    def __init__(self, source: str, content: Any, remedy: str, where: str = "", checksum: str | None = None) -> None:
+    def __init__(
+        self, source: str, content: Any, remedy: str, where: str = "", checksum: str | None = None, schema: int = 1
+    ) -> None:
         self._source, self._content, self._remedy, self._where, self._checksum = source, content, remedy, where, checksum
         self._asked: set[str] = set()
+        self._defaults: dict[str, Any] = {}
+        self.schema = schema
         if not isinstance(content, dict):
             self._refuse("", content, "a JSON object")
+
+    def older(self, **defaults: Any) -> None:
+        """What fields are that documents of an older schema have not."""
+        self._defaults = defaults
+
+    def flag(self, name: str) -> bool:
+        """True or false."""
+        value = self._take(name)
+        return value if isinstance(value, bool) else self._refuse(name, value, "true or false")
 
     def text(self, name: str) -> str:
         """A string."""
@@ -141,11 +158,11 @@ class Fields:
         value = self._take(name)
         return None if value is None else self._number(name, value)
 
-    def share(self, name: str) -> float:
-        """A part of a whole, above 0 and at most 1: the whole where the document, an older one, has no such field."""
-        value = self._take(name) if name in self._content else 1.0
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-            self._refuse(name, value, "a number above 0 and at most 1")
+    def positive(self, name: str, most: float) -> float:
+        """A number above 0 and at most `most`."""
+        value = self._take(name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
+            self._refuse(name, value, f"a number above 0 and at most {most:g}")
         return float(value)
 
     def numbers(self, name: str) -> tuple[float, ...]:
@@ -190,6 +207,8 @@ class Fields:
     def _take(self, name: str) -> Any:
         self._asked.add(name)
         if name not in self._content:
+            if name in self._defaults:
+                return self._defaults[name]
             raise DamagedDocumentError(f"{self._source}: field {self._where}{name} is missing; {self._remedy}")
         return self._content[name]
 

@@ -18,8 +18,9 @@ import optax
 import pytest
 from flax import nnx
 
+from distreal_jax.errors import InputError
 from distreal_jax.networks import make_network
-from distreal_jax.step import Batch, LocalStep, forward, split_variables
+from distreal_jax.step import Batch, Knobs, LocalStep, forward, split_variables
 from distreal_jax.tracing import trace_network
 
 BATCH = 2
@@ -45,14 +46,15 @@ def lowered_forward(name, widths, convolution="patches"):
     return jax.jit(logits).lower(*(network.shapes(tree, widths) for tree in variables), images)
 
 
-def lowered_step(name, widths):
-    """Forward, backward and update of plain SGD."""
+def lowered_step(name, widths, depth=0):
+    """Forward, backward and update of plain SGD, with the first layers frozen."""
     network, params, others = traced(name)
     others = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), network.shapes(others, widths))
     step = LocalStep(network, optax.sgd(0.1), others, convolution="patches")
     learner = jax.eval_shape(step.start, network.shapes(params, widths))
     batch = Batch(jax.ShapeDtypeStruct((BATCH, 8, 8, 1), jnp.float32), jax.ShapeDtypeStruct((BATCH,), jnp.int32))
-    return jax.jit(step.ordinary).lower(learner, learner.params, batch, jax.random.key(0))
+    train = functools.partial(step.ordinary, knobs=Knobs(depth))
+    return jax.jit(train).lower(learner, learner.params, batch, jax.random.key(0))
 
 
 def operations(program):
@@ -108,18 +110,71 @@ def test_xla_counts_the_products_of_a_compiled_forward_pass_as_macs_does(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "compiled"), [("digits_cnn", True), ("leaf_cnn", False), ("resnet20", False), ("densenet40", False)]
+    ("name", "depth", "compiled"),
+    [
+        *(("digits_cnn", depth, True) for depth in range(5)),
+        *(("leaf_cnn", depth, False) for depth in (0, 2)),
+        *(("resnet20", depth, False) for depth in (0, 7, 8, 12, 21)),
+        *(("densenet40", depth, False) for depth in (0, 20)),
+    ],
 )
-def test_xla_counts_three_forward_passes_for_a_training_step(name, compiled):
-    """One forward, one for the gradient of the kernels, one for that of the activations (the first layer needs none).
+def test_xla_counts_the_products_of_a_training_step_as_training_macs_does(name, depth, compiled):
+    """The forward pass of all layers, the gradients of the trained kernels, and of activations down to the first of them.
 
     The update takes two operations for each parameter. XLA's count is rounded to single precision. The steps of larger
     networks, which take long to compile, are counted as they are handed to XLA.
     """
-    network = traced(name)[0]
-    programs = [lowered_step(name, widths) for widths in at_quarters(name)]
+    network, params, _ = traced(name)
+    programs = [lowered_step(name, widths, depth) for widths in at_quarters(name)]
     counted = [operations(p.compile(compiler_options=NO_FUSION) if compiled else p) for p in programs]
-    macs = [network.macs(widths) for widths in at_quarters(name)]
-    parameters = [network.variables(widths) for widths in at_quarters(name)]
-    products = np.diff(counted, 2) - 2 * np.diff(parameters, 2)
-    np.testing.assert_allclose(products, 3 * 2 * BATCH * np.diff(macs, 2), rtol=1e-5)
+    macs = [network.training_macs(widths, depth) for widths in at_quarters(name)]
+    marks = jax.tree.leaves(network.trained(params, depth))
+    shapes = [jax.tree.leaves(network.shapes(params, widths)) for widths in at_quarters(name)]
+    trained = [sum(leaf.size for leaf, mark in zip(leaves, marks, strict=True) if mark) for leaves in shapes]
+    products = np.diff(counted, 2) - 2 * np.diff(trained, 2)
+    np.testing.assert_allclose(products, 2 * BATCH * np.diff(macs, 2), rtol=1e-5)
+
+
+def test_training_macs_by_hand():
+    """digits_cnn: three convolutions, a hidden layer and the classifier, one after the other."""
+    network, widths = traced("digits_cnn")[0], (5, 17, 31, 3)
+    a, b, c, h = widths
+    layers = 24**2 * a, 24**2 * a * b, 12**2 * b * c, 16 * c * h, 10 * h
+    assert network.order.layers == ("conv1", "conv2", "conv3", "hidden", "classifier")
+    for depth in range(5):
+        kernels, activations = sum(layers[depth:]), sum(layers[depth + 1 :])
+        assert network.training_macs(widths, depth) == sum(layers) + kernels + activations
+
+
+@pytest.mark.parametrize("depth", [-1, 5, 1.5])
+def test_a_depth_that_the_network_has_not_is_refused(depth):
+    with pytest.raises(InputError, match=f"depth {depth} given for a network of 5 layers; expected a whole number from 0"):
+        traced("digits_cnn")[0].training_macs(None, depth)
+
+
+class Reached(nnx.Module):
+    """Layers beside each other, one that is shared, one whose gradient is stopped, a table of rows that are looked up."""
+
+    def __init__(self, rngs):
+        self.rows = nnx.Embed(7, 4, rngs=rngs)
+        self.left, self.right = nnx.Linear(4, 6, rngs=rngs), nnx.Linear(4, 6, rngs=rngs)
+        self.norm = nnx.BatchNorm(6, rngs=rngs)
+        self.stopped, self.shared, self.last = (nnx.Linear(6, 6, rngs=rngs) for _ in range(3))
+
+    def __call__(self, tokens):
+        x = self.rows(tokens)
+        x = self.norm(self.left(x)) + self.right(x)
+        x = jax.lax.stop_gradient(self.stopped(x)) + x
+        return self.last(self.shared(self.shared(x)))
+
+
+def test_what_a_gradient_reaches_follows_the_network_and_not_the_order_of_its_attributes():
+    network = trace_network(Reached(nnx.Rngs(0)), jnp.zeros((2, 3), jnp.int32), proof=False)
+    assert network.order.layers == ("rows", "left", "right", "stopped", "shared", "last")
+    assert network.order.of["norm", "scale"] == 1
+    assert network.cost.reached == ((0, 1), (0, 2), (2, 3), (2, 4), (4, 4), (4, 5))
+    left, wide = 3 * 4 * 6, 3 * 6 * 6
+    full = left * 3 * 2 + wide * 3 * 4
+    assert network.training_macs() == full
+    assert network.training_macs(None, 1) == full - 2 * left  # no gradient of the rows
+    assert network.training_macs(None, 5) == 2 * left + 4 * wide + wide

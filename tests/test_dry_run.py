@@ -55,7 +55,7 @@ def test_a_forecast_is_what_the_run_counts(federation: Federation, tmp_path: Pat
     assert (counted.spent, counted.wasted, counted.idle) == (result.macs_spent, result.macs_wasted, result.macs_idle)
     assert (counted.client_rounds, counted.deadline_hits) == (result.client_rounds, result.deadline_hits)
     assert (counted.bytes_up, counted.bytes_down) == (result.bytes_up[-1], result.bytes_down[-1])
-    examples = 3 * federation.world.network.macs() * TRAINING.batch_size
+    examples = federation.world.network.training_macs() * TRAINING.batch_size
     np.testing.assert_allclose(plan.mini_batches @ plan.costs * examples, result.macs_spent)
 
 
@@ -98,7 +98,7 @@ def test_a_step_is_counted_as_its_jaxpr_says(federation: Federation) -> None:
         for batch in [batch_shapes(world.train, 4)]
         for part in (1, 2)
     )
-    assert whole.macs == 4 * world.network.macs() and half.macs < whole.macs / 3
+    assert whole.macs == 4 * world.network.training_macs() and half.macs < whole.macs / 3
     # At half of the filters activations are halved and weights are quartered, and there is more to do: gather, write back.
     assert half.bytes < whole.bytes and half.equations > whole.equations
     assert step_seconds(StepSize(2e9, 1e6, 100)) > step_seconds(StepSize(1e9, 1e6, 100))
@@ -178,7 +178,7 @@ def test_a_dry_run_of_a_search_tells_what_it_would_measure(
     said = capsys.readouterr().out
     # 8 x 3 x 2; and twice 8 best, 12 vectors of one rate with the full network, and the narrowest that the search began with
     assert "At most 48 short trainings in 3 generations of 8, then 42 of the best" in said
-    assert "6 mini-batches of 4, examples of 8x8, 34.9 MMACs at full shapes" in said  # 3 x 484,992 x 24
+    assert "6 mini-batches of 4, examples of 8x8, 34.7 MMACs at full shapes" in said  # 1,445,760 x 24
     assert "to compile about 1 programs" in said
     assert "Nothing was written." in said and list(tmp_path.iterdir()) == []
 

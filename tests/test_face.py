@@ -139,7 +139,7 @@ def test_what_is_printed_and_shown_in_notebooks_is_worth_reading(world: dj.World
     assert history.plot()._repr_png_().startswith(b"\x89PNG") and "data:image/png;base64," in history._repr_html_()
     table = dj.DropoutTable.uniform(world.network, [0.0, 0.5])
     assert str(table).splitlines() == [
-        "Dropout table: filters kept of conv 8; MACs as a share of 1,168.",
+        "Dropout table: filters kept of conv 8; MACs of training as a share of 2,352.",
         "entry    MACs  conv",
         "    0   50.0%     4",
         "    1  100.0%     8",

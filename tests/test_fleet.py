@@ -34,7 +34,7 @@ from distreal_jax.fleet.work import GROUPS, group_size, path_lengths, units_of
 from distreal_jax.methods import METHODS, Method, method_named
 from distreal_jax.plan import plan_round
 from distreal_jax.step import Examples, LocalStep, class_axes, split_variables
-from distreal_jax.table import DropoutTable
+from distreal_jax.table import Configuration, Configurations, DropoutTable
 from distreal_jax.tracing import (
     TracedNetwork,
     draw_filters,
@@ -55,12 +55,15 @@ GROUPINGS = {
     "masked": [Grouping(1, 1, by_entry=False), Grouping(5, 5, by_entry=False), Grouping(2, 2, by_entry=False, lanes=2)],
     "compact": [Grouping(1, 1, by_entry=True), Grouping(4, 2, by_entry=True), Grouping(3, 3, by_entry=True, lanes=2)],
 }
+EVERY_KNOB = method_named("distreal[pace=remaining]")  # with a table that turns all of them
 CASES = [(name, execution, DEFAULT[execution]) for name in METHODS for execution in EXECUTIONS]
 CASES += [("federated_dropout", execution, grouping) for execution in EXECUTIONS for grouping in GROUPINGS[execution]]
 CASES += [("fednova", execution, GROUPINGS[execution][-1]) for execution in EXECUTIONS]
 CASES += [("adaptive_batch", "compact", GROUPINGS["compact"][1])]
 CASES += [("distreal[batch=cut]", execution, DEFAULT[execution]) for execution in EXECUTIONS]
 CASES += [("fjord[label_rows=true,masked_loss=false]", "compact", GROUPINGS["compact"][1])]
+CASES += [(EVERY_KNOB.name, execution, DEFAULT[execution]) for execution in EXECUTIONS]
+CASES += [(EVERY_KNOB.name, execution, GROUPINGS[execution][-1]) for execution in EXECUTIONS]
 CASES += [("distreal_uniform[idle=train]", "compact", DEFAULT["compact"])]
 WITH_SUB_NETWORKS = [name for name, method in METHODS.items() if method.rates != "full"]
 
@@ -113,6 +116,9 @@ class Fleet:
         entries = [[2, 2], [4, 3]]
         entries = entries[1:] if method.rates == "full" else entries[:1] if method.decided == "never" else entries
         table = DropoutTable.from_widths(self.network, entries)
+        if method == EVERY_KNOB:
+            chosen = [Configuration((2, 2), 0.5, 2, 3.0), Configuration((4, 3), depth=1, step_factor=0.5)]
+            return DropoutTable.from_configurations(self.network, [*chosen, Configuration((4, 3))])
         return table.with_cut_batches(BATCH) if method.batch == "cut" else table
 
     def widths(self, method: Method) -> np.ndarray:
@@ -120,7 +126,7 @@ class Fleet:
 
     def examples(self, method: Method) -> np.ndarray | None:
         shares = np.array([entry.batch_share for entry in self.table(method).entries])
-        return (shares * BATCH).astype(int) if method.batch == "cut" else None
+        return (shares * BATCH).astype(int) if shares.min() < 1 else None
 
     def round(self, method: Method, execution: Execution, grouping: Grouping | None = None) -> Round:
         grouping = grouping or DEFAULT[execution]
@@ -130,7 +136,7 @@ class Fleet:
             lambda: Round(
                 step,
                 method,
-                self.widths(method),
+                self.table(method).configurations,
                 optax.sgd(1.0),
                 execution,
                 grouping,
@@ -225,6 +231,7 @@ def test_the_cases_hold_what_tells_methods_apart(fleet: Fleet) -> None:
             assert 0 < np.count_nonzero(work.weights) < CLIENTS, name
     cut = method_named("distreal[batch=cut]")
     assert set(fleet.examples(cut)[fleet.work(cut).entries].ravel()) >= {2, BATCH}
+    assert set(fleet.work(EVERY_KNOB).entries.ravel()) >= {0, 1, 2}
     for name in ("partial_work", "fedprox", "fednova"):
         assert len(set(np.count_nonzero(fleet.work(method_named(name)).entries >= 0, axis=1))) > 1
     for name in ("distreal", "distreal_uniform", "fjord"):  # several entries in one client's round
@@ -253,11 +260,13 @@ def test_rates_of_zero_are_fedavg(fleet: Fleet, name: str) -> None:
     if method.proximal or method.decided == "never":
         # mu = 0, and a weakest device that can afford the full network.
         full = np.array([fleet.network.full_widths])
-        program = dataclasses.replace(program, step=fleet.step(method.filters == "random", 0.0), widths=full)
+        program = dataclasses.replace(
+            program, step=fleet.step(method.filters == "random", 0.0), configurations=Configurations.of_widths(full)
+        )
     work = fleet.work(METHODS["full_resources"])
-    assert (work.entries == 0).all() and tuple(program.widths[-1]) == fleet.network.full_widths
+    assert (work.entries == 0).all() and tuple(program.configurations.widths[-1]) == fleet.network.full_widths
     work = work._replace(
-        entries=np.full_like(work.entries, len(program.widths) - 1),
+        entries=np.full_like(work.entries, len(program.configurations.widths) - 1),
         classes=np.ones((CLIENTS, CLASSES), dtype=bool) if method.masked_loss or method.label_rows else None,
     )
     assert_close(fleet.run(program, work)[0], fleet.once("fedavg", lambda: fedavg(fleet, work)))
@@ -445,7 +454,7 @@ def test_path_lengths_are_the_sum_of_what_momentum_makes_of_each_gradient(moment
         for _ in range(steps):  # SGD on a gradient of one
             trace = 1.0 + momentum * trace
             moved += trace
-        assert path_lengths([steps], momentum)[0] == pytest.approx(moved)
+        assert path_lengths(np.ones((1, steps)), momentum)[0] == pytest.approx(moved)
 
 
 def test_a_clients_draws_depend_on_round_number_and_step_alone() -> None:
@@ -606,7 +615,7 @@ def test_the_normalised_mean_is_that_of_fednova_s_code(momentum: float) -> None:
         normalisers.append(normaliser)
     effective = float(np.dot(ratios, normalisers))
     moved = sum(effective * ratio * CHANGES[i] / normalisers[i] for i, ratio in enumerate(ratios))
-    lengths = path_lengths(steps, momentum)
+    lengths = path_lengths(np.arange(max(steps)) < np.array(steps)[:, np.newaxis], momentum)
     np.testing.assert_allclose(lengths, normalisers, rtol=1e-6)
     after = averaged(CHANGES.reshape(3, -1).tolist(), examples.tolist(), lengths=lengths.tolist())
     np.testing.assert_allclose(after, moved.ravel(), rtol=1e-5)

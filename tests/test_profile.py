@@ -78,9 +78,9 @@ def test_flops_are_those_of_one_step_however_many_are_timed(profiled: Profiled, 
     results = json.loads((profiled.folder / "results.json").read_text())
     narrow, middle, full = *(entry.flops for entry in table.entries), results["full_flops"]
     assert narrow < middle < full
-    # Forward, and two products of the same size backward, each MAC a multiplication and an addition.
-    assert 1 <= middle / (6 * TRAINING.batch_size * world.network.macs(MIDDLE)) < 1.2
-    assert 1 <= full / (6 * TRAINING.batch_size * world.network.macs()) < 1.2
+    # Each MAC is a multiplication and an addition.
+    assert 1 <= middle / (2 * TRAINING.batch_size * world.network.training_macs(MIDDLE)) < 1.2
+    assert 1 <= full / (2 * TRAINING.batch_size * world.network.training_macs()) < 1.2
 
 
 def test_what_the_table_said_before_stays_and_the_given_file_too(profiled: Profiled) -> None:
@@ -229,8 +229,8 @@ def counted(federation: Federation) -> Counted:
 
 
 def test_macs_are_those_of_the_entries_that_ran_whatever_the_devices_choose_by(world: World) -> None:
-    trained = 2 * 3 * TRAINING.batch_size  # devices; forward and backward; examples
-    narrow, full = trained * world.network.macs(NARROW), trained * world.network.macs()
+    trained = 2 * TRAINING.batch_size  # devices; examples
+    narrow, full = trained * world.network.training_macs(NARROW), trained * world.network.training_macs()
     ended = counted(by_seconds(world, "distreal", [3.0, 6.0, 10.0]))
     assert (ended.spent, ended.wasted, ended.idle) == pytest.approx((3 * narrow, 0, 0.6 * full))
     # The narrow entry takes 6 seconds, the time left is 15: two and a half mini-batches.
@@ -254,8 +254,8 @@ class Falling:
 
 
 def test_a_mini_batch_that_the_deadline_cut_is_counted_by_its_own_entry(world: World) -> None:
-    trained = 2 * 3 * TRAINING.batch_size
-    narrow, middle = trained * world.network.macs(NARROW), trained * world.network.macs(MIDDLE)
+    trained = 2 * TRAINING.batch_size
+    narrow, middle = trained * world.network.training_macs(NARROW), trained * world.network.training_macs(MIDDLE)
     falling = dataclasses.replace(world, availability=Falling())
     # The middle entry in the first third, the narrow one in the second; in the last a third of a narrow one.
     sent = counted(by_seconds(falling, "distreal", [3.0, 6.0, 10.0]))
@@ -266,7 +266,7 @@ def test_a_mini_batch_that_the_deadline_cut_is_counted_by_its_own_entry(world: W
 
 def test_by_macs_what_is_counted_is_the_work_of_the_plan_to_the_bit(world: World) -> None:
     load = make_availability("redrawn:0.1,1,3", seed=0, num_devices=world.devices)
-    world, full = dataclasses.replace(world, availability=load), 3.0 * world.network.macs() * TRAINING.batch_size
+    world, full = dataclasses.replace(world, availability=load), world.network.training_macs() * TRAINING.batch_size
     for name in ("distreal", "distreal_uniform", "heterofl", "fjord", "partial_work", "full_resources"):
         method = method_named(name)
         federation = Federation(
@@ -280,7 +280,7 @@ def test_by_macs_what_is_counted_is_the_work_of_the_plan_to_the_bit(world: World
 def test_a_run_by_seconds_is_another_one_where_the_table_was_measured_again(world: World) -> None:
     first, again = (by_seconds(world, "distreal", [seconds, 6.0, 10.0]) for seconds in (3.0, 3.1))
     assert table_settings(first) != table_settings(again)
-    assert table_settings(first) == {"widths": [[*NARROW], [*MIDDLE], [*FULL]], "costs": [0.3, 0.6, 1.0]}
+    assert table_settings(first) == {"entries": [[*NARROW], [*MIDDLE], [*FULL]], "costs": [0.3, 0.6, 1.0]}
     by_macs = [dataclasses.replace(federation, world=world) for federation in (first, again)]
     assert [table_settings(federation) for federation in by_macs] == [[[*NARROW], [*MIDDLE], [*FULL]]] * 2
     in_full = [by_seconds(world, "partial_work", [seconds, 6.0, 10.0]) for seconds in (3.0, 3.1)]

@@ -208,8 +208,8 @@ def test_images_are_shrunk_by_the_mean_of_their_pixels_to_what_the_network_takes
 
 def test_progress_per_mac_is_relative_to_the_full_networks_cost(given: Given, measured: np.ndarray) -> None:
     per_mac = given.progress(dataclasses.replace(SETTINGS, unit="mac"))(CANDIDATES, 0)
-    macs = given.network.macs_of_many(CANDIDATES)
-    np.testing.assert_allclose(per_mac, np.maximum(measured * given.network.macs() / macs, -1), rtol=1e-6)
+    macs = given.network.training_macs_of_many(CANDIDATES)
+    np.testing.assert_allclose(per_mac, np.maximum(measured * given.network.training_macs() / macs, -1), rtol=1e-6)
     assert per_mac[FULL] == measured[FULL]
 
 

@@ -185,7 +185,7 @@ def test_the_first_generation_holds_uniform_vectors_from_the_full_network_to_the
 def test_the_table_reaches_from_the_cheapest_uniform_vector_to_the_full_network(network, tmp_path):
     found = search(network, noisy_value, SMALL)
     table = found.to_table(network, {"command": "search.py --seed 3"})
-    assert table.entries[-1].widths == network.full_widths and table.entries[0].macs <= network.macs((1, 2, 2, 64))
+    assert table.entries[-1].widths == network.full_widths and table.entries[0].macs <= network.training_macs((1, 2, 2, 64))
     assert table.checked_for(network).entries == found.front
     assert table.provenance["search"]["settings"] == dataclasses.asdict(SMALL)
     table.save(tmp_path / "table.json")
@@ -196,7 +196,7 @@ def test_the_table_reaches_from_the_cheapest_uniform_vector_to_the_full_network(
     with pytest.raises(InputError, match="allow at least 2"):
         found.to_table(network, {}, most_entries=1)
     with pytest.raises(InputError, match="another network"):
-        found.to_table(dataclasses.replace(network, batch_size=2), {})
+        found.to_table(dataclasses.replace(network, cost=dataclasses.replace(network.cost, batch_size=2)), {})
 
 
 def test_entries_are_nearer_to_the_truth_than_their_own_measurements_and_know_how_near(network):
@@ -216,14 +216,14 @@ def test_vectors_that_were_not_searched_may_enter_the_table_and_take_no_part_in_
     estimated = {entry.widths: entry.progress for entry in found.candidates}
     for widths in given:
         value = estimated[widths]
-        cheaper = [entry for entry in found.front if entry.macs <= network.macs(widths)]
+        cheaper = [entry for entry in found.front if entry.macs <= network.training_macs(widths)]
         assert max(entry.progress for entry in cheaper) >= value - 1e-9
 
 
 def test_the_history_is_the_hypervolume_of_what_was_known_of_all_that_was_evaluated_until_then(network):
     found = search(network, noisy_value, SMALL)
     for generation in found.history:
-        costs = [entry.macs / network.macs() for entry in generation.front]
+        costs = [entry.macs / network.training_macs() for entry in generation.front]
         progress = [entry.progress for entry in generation.front]
         assert generation.hypervolume == pytest.approx(hypervolume(costs, progress), rel=1e-9)
         until_then = {entry.widths for entry in found.evaluated[: generation.evaluated]}
@@ -386,8 +386,8 @@ def test_weights_that_can_not_be_are_refused(network, weights):
 
 
 def test_the_layer_with_most_macs_weighs_most(network):
-    full = network.macs()
-    saved = [full - network.macs(widths) for widths in ((1, 32, 32, 64), (16, 1, 32, 64), (16, 32, 1, 64))]
+    full = network.training_macs()
+    saved = [full - network.training_macs(widths) for widths in ((1, 32, 32, 64), (16, 1, 32, 64), (16, 32, 1, 64))]
     assert macs_weights(SearchSpace(network, 0.8)).tolist() == saved
 
 

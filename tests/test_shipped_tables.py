@@ -43,8 +43,8 @@ def test_it_is_for_the_network_of_its_name(shipped: tuple[TracedNetwork, Dropout
 def test_its_costs_are_the_networks_own_count_and_increase(shipped: tuple[TracedNetwork, DropoutTable]) -> None:
     network, table = shipped
     macs = [entry.macs for entry in table.entries]
-    assert macs == [network.macs(entry.widths) for entry in table.entries] == sorted(set(macs))
-    assert table.full_macs == network.macs()
+    assert macs == [network.training_macs(entry.widths) for entry in table.entries] == sorted(set(macs))
+    assert table.full_macs == network.training_macs()
 
 
 def test_no_entry_is_dominated(shipped: tuple[TracedNetwork, DropoutTable]) -> None:

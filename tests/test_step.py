@@ -22,7 +22,7 @@ from jax import lax
 from distreal_jax.errors import InputError
 from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.networks import make_network
-from distreal_jax.step import CLASSIFICATION, Batch, Learner, LocalStep, MaskedNetwork, forward, split_variables
+from distreal_jax.step import CLASSIFICATION, Batch, Knobs, Learner, LocalStep, MaskedNetwork, forward, split_variables
 from distreal_jax.step.forms import in_form
 from distreal_jax.tracing import TracedNetwork, trace_network
 
@@ -148,6 +148,50 @@ def test_masked_and_compact_steps_agree_and_leave_alone_what_is_dropped(name):
     halves = [np.sort(generator.permutation(filters)[: filters // 2]) for filters in network.full_widths]
     kept = some_kept(network) if len(halves) < 10 else halves
     assert_executions_agree(example, programs_of(example), kept=kept)
+
+
+@pytest.mark.parametrize(("name", "depth"), [("digits_cnn", 3), ("resnet20", 15)])
+def test_frozen_layers_stay_as_they_are_in_both_executions(name, depth):
+    """Bit by bit, with clipping by the global norm (of the trained), weight decay, momentum; half of the filters kept.
+
+    As a number, the depth leaves the backward pass below it out; as data, it is computed and not used.
+    """
+    example = real(name)
+    network, params, _, batch = example
+    step = LocalStep(network, EVERYTHING, example.others)
+    kept = [np.arange(filters // 2) for filters in network.full_widths]
+    learner, anchor = busy_learner(step, params), params
+    factor = jnp.float32(3.0)
+
+    def compact(learner, knobs_depth):
+        return step.compact(learner, anchor, batch, KEY, kept, Knobs(knobs_depth, jnp.asarray(depth), factor))
+
+    def masked(learner, frozen):
+        return step.masked(learner, anchor, batch, KEY, masks_of(network, kept), Knobs(0, frozen, factor))
+
+    cut, cut_loss = quickly(functools.partial(compact, knobs_depth=depth))(learner)
+    updated, loss = quickly(masked)(learner, jnp.asarray(depth))
+    np.testing.assert_allclose(loss, cut_loss, rtol=1e-5)
+    assert_close(updated, cut, of=learner)
+    changed = jax.tree.map(lambda new, old: np.any(np.asarray(new) != np.asarray(old)), cut.params, learner.params)
+    assert jax.tree.leaves(changed) == jax.tree.leaves(network.trained(params, depth))
+    for after in (cut, updated):
+        frozen = network.select_trained(depth, learner, after)
+        for new, old in zip(jax.tree.leaves(frozen), jax.tree.leaves(learner), strict=True):
+            np.testing.assert_array_equal(new, old)
+
+
+def test_a_step_factor_makes_the_step_of_the_optimiser_longer():
+    """Whatever the optimiser is: here by momentum and clipping, whose state stays as it would have been."""
+    _, params, _, batch = small()
+    step = small_programs().step
+    learner, twice = busy_learner(step, params), Knobs(0, None, jnp.float32(2.0))
+    plain, _ = quickly(step.ordinary)(learner, params, batch, KEY)
+    longer, _ = quickly(lambda learner: step.ordinary(learner, params, batch, KEY, twice))(learner)
+    for new, once, old in zip(*map(jax.tree.leaves, (longer.params, plain.params, learner.params)), strict=True):
+        np.testing.assert_allclose(new, old + 2 * (once - old), rtol=1e-5, atol=1e-6)
+    for new, once in zip(*map(jax.tree.leaves, (longer.opt_state, plain.opt_state)), strict=True):
+        np.testing.assert_allclose(new, once, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["digits_cnn", "resnet20"])

@@ -14,14 +14,18 @@ from hypothesis import strategies as st
 
 from distreal_jax.document import write_document
 from distreal_jax.errors import InputError
-from distreal_jax.table import DropoutTable, TableEntry, kept_filters
+from distreal_jax.table import Configuration, DropoutTable, TableEntry, kept_filters
 from distreal_jax.table import file as table_file
 from distreal_jax.tracing import FilterGroup
+from distreal_jax.tracing.order import LayerOrder
 
 
 @dataclasses.dataclass(frozen=True)
 class Chain:
-    """A network whose cost fits on a line: two convolutional groups a and b, one dense group d."""
+    """A network whose cost fits on a line: two convolutional groups a and b, one dense group d, and the output.
+
+    So that costs are added up at a glance, training takes as much as the forward pass of the layers that are trained.
+    """
 
     filters: tuple[int, ...] = (4, 8, 5)
 
@@ -33,9 +37,16 @@ class Chain:
     def full_widths(self):
         return self.filters
 
+    @property
+    def order(self):
+        return LayerOrder(("a", "b", "d", "output"), {})
+
     def macs(self, widths=None):
+        return self.training_macs(widths)
+
+    def training_macs(self, widths=None, depth=0):
         a, b, d = self.filters if widths is None else widths
-        return int(9 * a + 2 * a * b + 3 * b * d + d)
+        return int(sum((9 * a, 2 * a * b, 3 * b * d, d)[depth:]))
 
     def signature(self):
         return "".join(f"{count:04x}" for count in self.filters)
@@ -173,7 +184,7 @@ def test_columns_of_cost_survive_a_file_and_leave_each_other_alone(tmp_path):
     with pytest.raises(InputError, match="2 counts of flops for 3 entries"):
         table.with_flops([1, 2])
     for wrong in (0.0, -1.0, float("nan"), float("inf")):
-        with pytest.raises(InputError, match=r"entries\[1\]: seconds and flops have to be finite and above 0"):
+        with pytest.raises(InputError, match=r"entries\[1\]: seconds, flops and memory have to be finite and above 0"):
             table.with_flops([1, wrong, 3])
         with pytest.raises(InputError, match="above 0"):
             table.with_seconds("a", [1, 2, 3], full_seconds=wrong)
@@ -230,16 +241,83 @@ def test_a_device_that_cuts_mini_batches_leaves_out_examples_before_filters():
         dataclasses.replace(cut, entries=cut.entries[::-1])
 
 
-def test_tables_written_before_there_were_parts_of_mini_batches_are_read(tmp_path):
+@pytest.mark.parametrize("schema", [1, 2])
+def test_older_tables_are_read_and_their_cost_is_counted_anew(tmp_path, schema):
+    """They say what the forward pass takes, and nothing of parts of mini-batches (1) or of frozen layers (1, 2)."""
     path = tmp_path / "table.json"
     searched_table().save(path)
     content = json.loads(path.read_text())
-    for name in ("kind", "schema", "sha256"):
+    for name in ("kind", "schema", "sha256", "estimated"):
         del content[name]
     for entry in content["entries"]:
-        del entry["batch_share"]
-    write_document(path, "distreal_jax dropout table", 1, content)
-    assert DropoutTable.load(path) == searched_table()
+        for name in ("depth", "step_factor", "memory", *(["batch_share"] if schema == 1 else [])):
+            del entry[name]
+    write_document(path, "distreal_jax dropout table", schema, content)
+    table = DropoutTable.load(path)
+    assert table.estimated and [entry.macs for entry in table.entries] == [3 * 31, 3 * 99, 3 * 225]
+    assert table.costs().tolist() == searched_table().costs().tolist()
+    assert table.checked_for(NETWORK) == searched_table()
+
+
+def test_an_older_table_loses_an_entry_that_costs_no_less_than_a_better_one(tmp_path, monkeypatch):
+    """Counted exactly, the order of two entries of nearly equal cost may turn round."""
+    older = dataclasses.replace(
+        searched_table(),
+        entries=tuple(dataclasses.replace(entry, macs=3 * entry.macs) for entry in searched_table().entries),
+        full_macs=3 * 225,
+        estimated=True,
+    )
+    exact = {(1, 1, 5): 120, (2, 4, 5): 99, (4, 8, 5): 225}
+    monkeypatch.setattr(Chain, "training_macs", lambda self, widths=None, depth=0: exact[widths or self.filters])
+    monkeypatch.setattr(Chain, "macs", lambda self, widths: {(1, 1, 5): 31, (2, 4, 5): 99, (4, 8, 5): 225}[widths])
+    assert [entry.widths for entry in older.checked_for(NETWORK).entries] == [(2, 4, 5), (4, 8, 5)]
+
+
+def test_entries_may_freeze_layers_leave_out_examples_and_take_other_steps(tmp_path):
+    chosen = [
+        Configuration((4, 8, 5), 0.5, 1, 2.0),  # 64 + 120 + 5 for half of the examples
+        Configuration((4, 8, 5), depth=2, step_factor=0.5),  # 120 + 5
+        Configuration((2, 4, 5), depth=3),  # 5
+    ]
+    table = DropoutTable.from_configurations(NETWORK, chosen)
+    assert [entry.configuration for entry in table.entries] == [chosen[2], chosen[0], chosen[1]]
+    assert [entry.work for entry in table.entries] == [5, 94.5, 125] and table.full_macs == 225
+    table.save(tmp_path / "table.json")
+    assert DropoutTable.load(tmp_path / "table.json") == table
+    assert table.checked_for(NETWORK) is table and not table.has_full
+    arrays = table.configurations
+    assert arrays.depths.tolist() == [3, 1, 2] and arrays.step_factors.tolist() == [1, 2, 0.5]
+    assert arrays.examples(20).tolist() == [20, 10, 20]
+    assert "depth" in str(table) and "step" in str(table) and "depth" not in str(searched_table())
+
+
+def test_the_frozen_table_has_one_entry_for_each_cost():
+    assert [entry.depth for entry in DropoutTable.frozen(NETWORK).entries] == [3, 2, 1, 0]
+    assert DropoutTable.frozen(NETWORK).has_full
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"depth": 4}, r"depth is 4, and the network has 4 layers: nothing would be trained; give at most 3"),
+        ({"depth": -1}, r"depth is -1, expected a whole number"),
+        ({"step_factor": 0.0}, r"step_factor is 0.0, expected a factor on the step size, above 0"),
+        ({"step_factor": float("nan")}, r"step_factor is nan"),
+        ({"step_factor": float("inf")}, r"step_factor is inf"),
+        ({"batch_share": 0.0}, r"batch_share is 0.0"),
+        ({"widths": (4, 8)}, r"widths has 2 widths for 3"),
+    ],
+)
+def test_configurations_that_can_t_be_trained_are_refused(wrong, message):
+    with pytest.raises(InputError, match=message):
+        DropoutTable.from_configurations(NETWORK, [dataclasses.replace(Configuration((4, 8, 5)), **wrong)])
+
+
+def test_a_table_that_freezes_more_layers_than_the_network_has_is_refused_where_it_is_used():
+    table = searched_table()
+    deep = dataclasses.replace(table, entries=(dataclasses.replace(table.entries[0], depth=4), *table.entries[1:]))
+    with pytest.raises(InputError, match=r"entries\[0\].depth is 4, and the network has 4 layers"):
+        deep.checked_for(NETWORK)
 
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
@@ -254,7 +332,17 @@ def tables(draw) -> DropoutTable:
     share = draw(st.floats(1e-9, 1))
     stderr, flops = st.none() | st.floats(0, 1e300), st.none() | st.floats(1e-300, 1e300)
     entries = [
-        TableEntry(row, NETWORK.macs(row), gain, draw(stderr), draw(flops), batch_share=share)
+        TableEntry(
+            row,
+            NETWORK.macs(row),
+            gain,
+            draw(stderr),
+            draw(flops),
+            batch_share=share,
+            depth=draw(st.integers(0, 9)),
+            step_factor=draw(st.floats(1e-9, 1000)),
+            memory=draw(flops),
+        )
         for row, gain in zip(sorted(widths, key=NETWORK.macs), progress, strict=True)
     ]
     values = FLOATS | st.text(max_size=5) | st.lists(st.integers(), max_size=3)
@@ -351,9 +439,9 @@ def _first_entry(**fields):
         (_first_entry(progress=float("inf")), "Infinity is no JSON number"),
         (_first_entry(progress=0.25), r"entries\[1\].progress is 0.2, dominated by the 0.25 of the cheaper entries\[0\]"),
         (_first_entry(progress_stderr=-0.1), r"entries\[0\].progress_stderr is -0.1"),
-        (_first_entry(flops=0), r"entries\[0\]: seconds and flops"),
+        (_first_entry(flops=0), r"entries\[0\]: seconds, flops and memory"),
         (_first_entry(flops="many"), r"entries\[0\].flops is 'many', expected a finite number"),
-        (_first_entry(seconds={"cpu": 0}), r"entries\[0\]: seconds and flops"),
+        (_first_entry(seconds={"cpu": 0}), r"entries\[0\]: seconds, flops and memory"),
         (_first_entry(seconds={"cpu": None}), r"entries\[0\].seconds.cpu is None, expected a finite number"),
         (_first_entry(seconds=[0.1]), r"entries\[0\].seconds is .*expected a JSON object"),
         (_first_entry(batch_share=0), r"entries\[0\].batch_share is 0, expected a number above 0 and at most 1"),

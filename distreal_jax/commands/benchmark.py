@@ -163,7 +163,9 @@ class OurRounds:
         self.widths = np.array([entry.widths for entry in self.table.entries])
         self.examples = options.examples or workload.batch_size
         examples = np.full(len(self.widths), self.examples) if options.examples else None
-        self.program = Round(step, METHODS["distreal"], self.widths, optax.sgd(1.0), execution, grouping, 0, examples)
+        self.program = Round(
+            step, METHODS["distreal"], self.table.configurations, optax.sgd(1.0), execution, grouping, 0, examples
+        )
         self.images = self.program.placed(jax.tree.map(jnp.asarray, data.train))
         self.server = self.program.start(jax.tree.map(jnp.array, params))
         self.works = [work_of(options, workload, self.table, index) for index in range(options.rounds + 2)]
@@ -177,7 +179,7 @@ class OurRounds:
     def macs_per_step(self) -> float:
         """Of the steps of the rounds that are timed, forward and backward, on average."""
         used = np.concatenate([work.entries[work.entries >= 0] for work in self.works[2:]])
-        return 3.0 * self.examples * float(self.network.macs_of_many(self.widths)[used].mean())
+        return self.examples * float(self.table.configurations.macs(self.network)[used].mean())
 
     def estimated(self) -> Time:
         """How long all rounds take, with compilation; nothing is compiled for it."""
@@ -189,8 +191,8 @@ class OurRounds:
             step, self.server.params, data, self.workload.batch_size, cheapest, masked=masked, clients=clients
         )
         steps = np.bincount(np.concatenate([work.entries[work.entries >= 0] for work in self.works]), minlength=len(entries))
-        macs = [1.0 if masked else part * entry.macs / self.network.macs() for entry in entries]
-        programs = 1 if masked else len(compact_programs(self.network, self.widths, self.program.examples))
+        macs = [1.0 if masked else part * entry.macs / self.network.training_macs() for entry in entries]
+        programs = 1 if masked else len(compact_programs(self.network, self.table.configurations, self.program.examples))
         training = float(steps @ speed.of_mini_batches(macs))
         return Time(speed.compiling(programs, 0), training, programs=programs, origin=speed.origin)
 
@@ -241,7 +243,7 @@ def main(options: Options) -> None:
                 "lanes": grouping.lanes,
                 "client_steps_per_second": spread(rates["ours"]),
                 "macs_per_step": macs_of_step,
-                "share_of_full_macs": macs_of_step / (3.0 * ours.workload.batch_size * ours.network.macs()),
+                "share_of_full_macs": macs_of_step / (ours.workload.batch_size * ours.network.training_macs()),
                 "gflop_per_second": round(achieved, 2),
                 "matmul_peak_gflop_per_second": round(peak, 1),
                 "share_of_peak": round(achieved / peak, 3),

@@ -249,7 +249,7 @@ def measured_under(
             folder.write_part(file, MEASURED_KIND, stored)
         progress.append(stored["progress"])
         bar.update()
-    costs = first.network.macs_of_many(vectors) / first.network.macs()
+    costs = first.network.training_macs_of_many(vectors) / first.network.training_macs()
     of_table, of_uniform = ([vectors.index(widths) for widths in chosen] for chosen in (entries, uniform))
     return Measured(condition, vectors, costs, np.array(progress), of_table, of_uniform)
 

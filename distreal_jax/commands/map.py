@@ -127,7 +127,7 @@ def main(options: Options) -> None:
         loads = planned(options, methods, table, world, list(itertools.product(means, rates)))
         print(dry_run(loads, options.record, speed_of=speed_of(measure=options.measure), seeds=len(seeds)))
         return
-    decided: dict[str, Any] = {} if table is None else {"table": [list(entry.widths) for entry in table.entries]}
+    decided: dict[str, Any] = {} if table is None else {"table": table.as_settings()}
     growing = ("means", "rates", "methods", "seeds")
     with open_folder(options.output, "map", options, may_change=growing, **decided) as folder:
         cells = []

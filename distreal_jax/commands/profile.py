@@ -49,7 +49,7 @@ def main(options: Options) -> None:
     if options.cut_batches:
         table = table.with_cut_batches(options.training.batch_size)
     if options.dry_run:
-        steps, timing = len(table.entries) + (table.entries[-1].widths != world.network.full_widths), options.profile
+        steps, timing = len(table.entries) + (not table.has_full), options.profile
         seconds = steps * timing.repetitions * timing.sample_seconds
         print(
             f"{steps} training steps, to compile and to time {timing.repetitions} times each, by turns: at least "
@@ -60,8 +60,7 @@ def main(options: Options) -> None:
     source, output = provenance(), options.output
     device = options.device_name or ", ".join(sorted(set(source["accelerators"]))) or source["cpu"]
     federation = Federation(world, METHODS["distreal"], table, options.training)
-    widths = [entry.widths for entry in table.entries]
-    with open_folder(output, "profile", options, table=widths, device_name=device) as folder:
+    with open_folder(output, "profile", options, table=table.as_settings(), device_name=device) as folder:
         with tracked(output, folder, "profile") as tracker:
             profile = profile_steps(federation, options.profile)
             conditions = {

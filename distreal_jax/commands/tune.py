@@ -82,7 +82,7 @@ def main(options: Options) -> None:
         speed = speed_of(measure=options.measure)
         print(tuning_dry_run(methods, options.trials, tuner, seed=seeds[0], speed_of=speed))
         return
-    widths: dict[str, Any] = {} if table is None else {"table": [list(entry.widths) for entry in table.entries]}
+    widths: dict[str, Any] = {} if table is None else {"table": table.as_settings()}
     # More methods may come to those that are there, and more trials: what was tried stays and is gone on from.
     with open_folder(options.output, "tune", options, may_change=("methods", "trials"), **widths) as folder:
         tuner = dataclasses.replace(tuner, folder=folder)

@@ -189,10 +189,9 @@ def _settings_of(federation: Federation, folder: RunFolder) -> dict[str, Any]:
 
 
 def table_settings(federation: Federation) -> Any:
-    """What of its table decides a run: the widths and, where devices choose by more than these, the entries' costs too."""
-    widths = [list(entry.widths) for entry in federation.table.entries]
-    by_macs = federation.unit == "macs" and all(entry.batch_share == 1 for entry in federation.table.entries)
-    return widths if by_macs else {"widths": widths, "costs": federation.costs.tolist()}
+    """What of its table decides a run: its entries and, where devices choose by more than MACs, their costs too."""
+    configurations = federation.table.as_settings()
+    return configurations if federation.unit == "macs" else {"entries": configurations, "costs": federation.costs.tolist()}
 
 
 def _title(folder: RunFolder) -> str:

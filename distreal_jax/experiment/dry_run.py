@@ -81,14 +81,16 @@ def _programs(federation: Federation) -> tuple[npt.NDArray[np.float64], tuple[Ha
     """MACs of the program of each entry, relative to the full network, [entries]; and what tells programs apart."""
     network, method, training = federation.world.network, federation.method, federation.training
     of_all = (method.filters, method.drawn, method.rescale, method.masked_loss, method.proximal, training.batch_size)
+    configurations = federation.table.configurations
     if federation.execution == "masked":
-        return np.ones(len(federation.table.entries)), ((*of_all, federation.widths.tobytes()),)
-    shares = np.array([entry.batch_share for entry in federation.table.entries])
-    computed, programs = np.zeros(len(shares)), compact_programs(network, federation.widths, federation.examples)
+        return np.ones(len(configurations.depths)), ((*of_all, configurations.bits),)
+    computed, full = np.zeros(len(configurations.depths)), network.training_macs()
+    programs = compact_programs(network, configurations, federation.examples)
     for program in programs:
         entries = list(program.entries)
-        computed[entries] = network.macs(program.widths) / network.macs() * shares[entries]
-    return computed, tuple((*of_all, program.widths, program.examples) for program in programs)
+        macs = network.training_macs(program.widths, program.depth)
+        computed[entries] = macs / full * configurations.batch_shares[entries]
+    return computed, tuple((*of_all, program.widths, program.depth, program.examples) for program in programs)
 
 
 def dry_run(

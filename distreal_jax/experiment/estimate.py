@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from distreal_jax.fleet.lanes import Lanes
-from distreal_jax.step import Batch, LocalStep
+from distreal_jax.step import Batch, Knobs, LocalStep
 
 # Seconds on one lane of the machine of reference: two threads of one core of an AMD EPYC, 2026-11-26, jax 0.10.2.
 _PEAK = 103e9  # floating-point operations a second of a large product, on each lane while the others do the same
@@ -39,7 +39,7 @@ class StepSize:
     """What a training step consists of.
 
     Attributes:
-      macs: Multiply-accumulates of its forward pass.
+      macs: Multiply-accumulates of its forward and backward passes.
       bytes: That its equations write.
       equations: Of its jaxpr, those of inner calls included.
     """
@@ -64,7 +64,9 @@ def peak_flops() -> float:
     return 2.0 * size**3 / float(np.median(times))
 
 
-def size_of_step(step: LocalStep, params: Any, widths: Sequence[int], batch: Batch, *, masked: bool = False) -> StepSize:
+def size_of_step(
+    step: LocalStep, params: Any, widths: Sequence[int], batch: Batch, *, masked: bool = False, depth: int = 0
+) -> StepSize:
     """Traces a training step.
 
     Args:
@@ -73,6 +75,7 @@ def size_of_step(step: LocalStep, params: Any, widths: Sequence[int], batch: Bat
       widths: Filters that are kept, [groups].
       batch: Shapes of a mini-batch.
       masked: At full shapes, in masked execution.
+      depth: Layers before the first that is trained.
     """
     network = step.network
     filters = network.full_widths if masked else widths
@@ -80,17 +83,17 @@ def size_of_step(step: LocalStep, params: Any, widths: Sequence[int], batch: Bat
 
     def one(params: Any, batch: Batch, kept: Any) -> Any:
         run = step.masked if masked else step.compact
-        return run(step.start(params), params, batch, jax.random.key(0), kept)
+        return run(step.start(params), params, batch, jax.random.key(0), kept, Knobs(depth))
 
     jaxpr = jax.make_jaxpr(one)(params, batch, kept)
     examples = len(jax.tree.leaves(batch.targets)[0])
-    return StepSize(float(network.macs(filters)) * examples, *_counted(jaxpr.jaxpr))
+    return StepSize(float(network.training_macs(filters, depth)) * examples, *_counted(jaxpr.jaxpr))
 
 
 def step_seconds(size: StepSize) -> float:
     """Of a training step on one lane."""
     slower = _PEAK / peak_flops()
-    operations = 6 * size.macs  # a forward pass and two gradients, each a multiplication and an addition
+    operations = 2 * size.macs  # a multiplication and an addition
     return slower * (_OF_FLOPS * operations / _PEAK + _OF_BYTE * size.bytes + _OF_EQUATION * size.equations + _OF_CALL)
 
 

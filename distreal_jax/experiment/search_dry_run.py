@@ -73,7 +73,8 @@ def short_training(
     mini_batches = settings.rounds * settings.devices * settings.steps * len(set(settings.snapshots))
     uniform = np.unique([entry.widths for entry in DropoutTable.uniform(network, _RATES).entries], axis=0)
     sizes = by_size(network, uniform.astype(np.int32), progress.sizes)
-    shares = network.macs_of_many([size for size, members in sizes.items() for _ in members]) / network.macs()
+    at_work = network.training_macs_of_many([size for size, members in sizes.items() for _ in members])
+    shares = at_work / network.training_macs()
     if measure:
         full = np.array([network.full_widths] * progress.at_once, dtype=np.int32)
         times = [time.perf_counter()]
@@ -94,7 +95,7 @@ def short_training(
         seconds = alone / len(jax.devices()) * float(np.sqrt(shares).mean())
         compiling = compile_seconds(size.equations)
         origin = "Estimated from the traced training step and a matrix product that was timed just now"
-    macs = 3.0 * network.macs() / settings.shrink**2 * settings.batch_size * mini_batches
+    macs = network.training_macs() / settings.shrink**2 * settings.batch_size * mini_batches
     return ShortTraining(seconds, max(compiling, 0.0), len(sizes), mini_batches, macs, progress.input_size, origin)
 
 

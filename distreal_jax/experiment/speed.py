@@ -156,10 +156,10 @@ def speed_of_steps(
     at_work = min(lanes, clients)
     low, most, equations = 1.0, step_seconds(full) / at_work, full.equations
     least = most
-    if not masked and cheapest.work < network.macs():
+    if not masked and cheapest.work < network.training_macs():
         part = batch_shapes(train, max(1, round(cheapest.batch_share * batch_size)))
-        narrow = size_of_step(step, params, cheapest.widths, part)
-        low, least = cheapest.work / network.macs(), step_seconds(narrow) / at_work
+        narrow = size_of_step(step, params, cheapest.widths, part, depth=cheapest.depth)
+        low, least = cheapest.work / network.training_macs(), step_seconds(narrow) / at_work
         equations = narrow.equations
     evaluating = forward_seconds(full, batch_size, evaluated) / lanes
     origin = "Estimated from the traced training step and a matrix product that was timed just now"
@@ -180,9 +180,9 @@ def measured_speed(federation: Federation, cheapest: TableEntry) -> Speed:
     compiling, most = _timed(federation, full)
     low, least = 1.0, most
     # Masked, every entry costs as much as the full network.
-    if federation.execution == "compact" and cheapest.work < network.macs():
+    if federation.execution == "compact" and cheapest.work < network.training_macs():
         alone = dataclasses.replace(full, entries=(cheapest,))
-        low, (compiling_too, least) = cheapest.work / network.macs(), _timed(federation, alone)
+        low, (compiling_too, least) = cheapest.work / network.training_macs(), _timed(federation, alone)
         compiling = (compiling + compiling_too) / 2
     # Forward passes alone are a third of training, and need not be compiled to be counted.
     evaluating = most * _evaluated(federation) / (3 * federation.training.batch_size)

@@ -1,12 +1,12 @@
 """The steps that clients train, as functions to be compiled: one for masks, and compact one for each padded width vector.
 
-A compact program may be wider than the entries that it serves: widths are padded up to a multiple of `WIDTH_STEP`, and
-what is surplus is masked inside. On a CPU, a convolution of 11 of 16 filters is slower than one of 12, and one of 15 slower
-than one of 16 (docs/benchmarks.md); everywhere, entries that are padded to the same widths share a program and its
-compilation.
+A compact program may be wider, and train more layers, than the entries that it serves: widths are padded up to a multiple
+of `WIDTH_STEP`, and what is surplus is masked inside. On a CPU, a convolution of 11 of 16 filters is slower than one of 12,
+and one of 15 slower than one of 16 (docs/benchmarks.md); everywhere, entries that are padded to the same widths share a
+program and its compilation.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from distreal_jax.methods import Method
-from distreal_jax.step import Examples, Learner, LocalStep
+from distreal_jax.step import Examples, Knobs, Learner, LocalStep
+from distreal_jax.table import Configurations
 from distreal_jax.tracing import TracedNetwork, draw_filters, draw_masks, draw_within
 
 WIDTH_STEP = 4  # filters
@@ -68,69 +69,84 @@ StepProgram = Callable[[RoundData, Learner, ClientStep], tuple[Learner, jax.Arra
 
 
 class CompactProgram(NamedTuple):
-    """A width vector that is compiled, and the table entries that run in it."""
+    """What is compiled, and the table entries that run in it."""
 
     widths: tuple[int, ...]  # [groups]
+    depth: int  # layers before the first that is trained
     examples: int | None  # of a mini-batch; None: all
     entries: tuple[int, ...]
 
 
 def compact_programs(
-    network: TracedNetwork, widths: npt.NDArray[np.int64], examples: npt.NDArray[np.int64] | None
+    network: TracedNetwork, configurations: Configurations, examples: npt.NDArray[np.int64] | None
 ) -> list[CompactProgram]:
     """The programs that serve a table, each entry by one.
 
     Args:
       network: The traced network.
-      widths: int [entries, groups], the table.
+      configurations: Of the table's entries.
       examples: int [entries], examples of a mini-batch that each entry trains; None: all.
     """
     full = np.array(network.full_widths, dtype=np.int64)
-    padded = np.minimum(-(-widths // WIDTH_STEP) * WIDTH_STEP, full)
-    macs = network.macs_of_many(padded)
-    programs: list[tuple[npt.NDArray[np.int64], int | None, float, list[int]]] = []
+    padded = np.minimum(-(-configurations.widths // WIDTH_STEP) * WIDTH_STEP, full)
+    macs = network.training_macs_of_many(padded, configurations.depths)
+    programs: list[CompactProgram] = []
     for entry in np.argsort(-macs, kind="stable"):
-        count = None if examples is None else int(examples[entry])
-        for wider, its_count, its_macs, entries in reversed(programs):  # the last are the narrowest
-            if its_count == count and np.all(wider >= padded[entry]) and its_macs <= NEARLY * macs[entry]:
-                entries.append(int(entry))
+        count, depth = None if examples is None else int(examples[entry]), int(configurations.depths[entry])
+        for number, program in reversed(list(enumerate(programs))):  # the last are the cheapest
+            holds = program.examples == count and program.depth <= depth and np.all(program.widths >= padded[entry])
+            if holds and macs[program.entries[0]] <= NEARLY * macs[entry]:
+                programs[number] = program._replace(entries=(*program.entries, int(entry)))
                 break
         else:
-            programs.append((padded[entry], count, float(macs[entry]), [int(entry)]))
-    return [CompactProgram(tuple(map(int, wider)), count, tuple(sorted(entries))) for wider, count, _, entries in programs]
+            programs.append(CompactProgram(tuple(map(int, padded[entry])), depth, count, (int(entry),)))
+    return [program._replace(entries=tuple(sorted(program.entries))) for program in programs]
+
+
+def _knobs(configurations: Configurations, entry: jax.Array, depth: int, entries: Sequence[int]) -> Knobs:
+    """What an entry chooses beside filters and examples, in a program of this depth that serves these entries."""
+    depths, factors = configurations.depths[list(entries)], configurations.step_factors[list(entries)]
+    return Knobs(
+        depth,
+        None if np.all(depths == depth) else jnp.asarray(configurations.depths)[entry],
+        None if np.all(factors == 1) else jnp.asarray(configurations.step_factors, jnp.float32)[entry],
+    )
 
 
 def masked_program(
-    step: LocalStep, method: Method, widths: npt.NDArray[np.int64], examples: npt.NDArray[np.int64] | None
+    step: LocalStep, method: Method, configurations: Configurations, examples: npt.NDArray[np.int64] | None
 ) -> StepProgram:
     """The step of one client at full shapes, for every entry of the table."""
 
     def masked(data: RoundData, learner: Learner, chosen: ClientStep) -> tuple[Learner, jax.Array]:
         key = data.keys.filter_key(method, chosen.client, chosen.number)
-        kept = draw_masks(method.filters, key, data.round_index, step.network, jnp.asarray(widths)[chosen.entry])
+        widths = jnp.asarray(configurations.widths)[chosen.entry]
+        kept = draw_masks(method.filters, key, data.round_index, step.network, widths)
         index = chosen.batch
         if examples is not None:  # repeated until the mini-batch is full, they have the same mean
             index = index[jnp.arange(len(index)) % jnp.asarray(examples)[chosen.entry]]
         batch = data.examples.batch(index, chosen.classes)
-        return step.masked(learner, data.params, batch, data.keys.layer_key(chosen.client, chosen.number), kept)
+        knobs = _knobs(configurations, chosen.entry, 0, range(len(configurations.depths)))
+        return step.masked(learner, data.params, batch, data.keys.layer_key(chosen.client, chosen.number), kept, knobs)
 
     return masked
 
 
-def compact_program(step: LocalStep, method: Method, widths: npt.NDArray[np.int64], program: CompactProgram) -> StepProgram:
+def compact_program(step: LocalStep, method: Method, configurations: Configurations, program: CompactProgram) -> StepProgram:
     """The step of one client at the widths of a program, for the entries that it serves."""
-    network = step.network
+    network, widths = step.network, configurations.widths
 
     def compact(data: RoundData, learner: Learner, chosen: ClientStep) -> tuple[Learner, jax.Array]:
         key = data.keys.filter_key(method, chosen.client, chosen.number)
         batch = data.examples.batch(chosen.batch[: program.examples], chosen.classes)
         layer_key = data.keys.layer_key(chosen.client, chosen.number)
+        knobs = _knobs(configurations, chosen.entry, program.depth, program.entries)
         if np.all(widths[list(program.entries)] == program.widths):
             kept = draw_filters(method.filters, key, data.round_index, network, program.widths)
-            return step.compact(learner, data.params, batch, layer_key, kept)
+            return step.compact(learner, data.params, batch, layer_key, kept, knobs)
         kept_of_entry = jnp.asarray(widths)[chosen.entry]
         within, masks = draw_within(method.filters, key, data.round_index, network, kept_of_entry, program.widths)
-        return step.masked_within(learner, data.params, batch, layer_key, within, masks)
+        return step.masked_within(learner, data.params, batch, layer_key, within, masks, knobs)
 
     return compact
 

@@ -221,7 +221,7 @@ class Federation:
         own = Round(
             step,
             self.method,
-            self.widths,
+            self.table.configurations,
             optimizer,
             self.execution,
             grouping,
@@ -249,7 +249,7 @@ class Federation:
             (id(world.network), id(world.others), id(world.task)),  # which their programs hold
             (method.filters, method.drawn, method.average, method.masked_loss, method.label_rows),
             (self._rescale, self._proximal, self.execution, self.convolution, self.grouping),
-            (self.widths.tobytes(), None if examples is None else examples.tobytes()),
+            (self.table.configurations.bits, None if examples is None else examples.tobytes()),
             (training.batch_size, training.steps, training.devices_per_round),
             (training.clip_norm, training.weight_decay, training.momentum > 0, training.server_optimizer),
             None if type(training) is TrainingSettings else training,  # it may have optimisers of its own
@@ -272,18 +272,10 @@ class Federation:
         """What a mini-batch costs in that unit, as a fraction of the full network's, [entries]."""
         return self.table.costs(self.unit)
 
-    @functools.cached_property
-    def widths(self) -> npt.NDArray[np.int64]:
-        """The table's widths, [entries, groups]."""
-        return np.array([entry.widths for entry in self.table.entries], dtype=np.int64)
-
     @property
     def examples(self) -> npt.NDArray[np.int64] | None:
         """Examples of a mini-batch that each entry trains, [entries]; None: all."""
-        shares = np.array([entry.batch_share for entry in self.table.entries])
-        if np.all(shares == 1):
-            return None
-        return np.maximum(1, np.rint(shares * self.training.batch_size)).astype(np.int64)
+        return self.table.configurations.examples(self.training.batch_size)
 
     @functools.cached_property
     def _train(self) -> dict[jax.Device, Examples]:
@@ -317,6 +309,7 @@ class Federation:
             by_steps=self.method.by_steps,
             steps=training.steps,
             momentum=training.momentum,
+            step_factors=self.table.configurations.step_factors,
             client_classes=self._classes_of(clients) if self.method.masked_loss or self.method.label_rows else None,
         )
 
@@ -361,12 +354,13 @@ class Federation:
         if widest < 0:
             return 0.0
         examples = self.training.batch_size if self.examples is None else int(self.examples[widest])
-        widths, batch = self.table.entries[widest].widths, batch_shapes(self.world.train, examples)
-        return float(training_bytes(self.round.step, self.world.params, widths, batch))
+        entry, batch = self.table.entries[widest], batch_shapes(self.world.train, examples)
+        return float(training_bytes(self.round.step, self.world.params, entry.widths, batch, depth=entry.depth))
 
     @functools.cached_property
     def _bytes_of_entries(self) -> npt.NDArray[np.float64]:
         """float64 [entries + 1], the size of each entry's parameters and, last, of the full model's."""
         network = self.world.network
-        shapes = [network.shapes(self.world.params, widths) for widths in (*self.widths, network.full_widths)]
+        every = [*(entry.widths for entry in self.table.entries), network.full_widths]
+        shapes = [network.shapes(self.world.params, widths) for widths in every]
         return np.array([sum(float(leaf.size * leaf.dtype.itemsize) for leaf in jax.tree.leaves(tree)) for tree in shapes])

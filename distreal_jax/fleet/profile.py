@@ -22,7 +22,7 @@ from distreal_jax.fleet.client_steps import RoundKeys
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.settings import STEPS, Within, check_settings
 from distreal_jax.signs import bar, say
-from distreal_jax.step import ConvolutionForm, Examples, Learner
+from distreal_jax.step import ConvolutionForm, Examples, Knobs, Learner
 from distreal_jax.table import DropoutTable
 from distreal_jax.tracing import draw_filters
 
@@ -119,18 +119,18 @@ def profile_steps(federation: Federation, settings: ProfileSettings) -> StepProf
     world, table, device = federation.world, federation.table, jax.devices()[0]
     steps, batch_size, client = federation.training.steps, federation.training.batch_size, np.zeros(1, dtype=np.uint32)
     counts = [batch_size] * len(table.entries) if federation.examples is None else federation.examples.tolist()
-    every = list(zip((entry.widths for entry in table.entries), counts, strict=True))
-    if every[-1] != (world.network.full_widths, batch_size):
-        every.append((world.network.full_widths, batch_size))
+    every = [(entry.widths, entry.depth, count) for entry, count in zip(table.entries, counts, strict=True)]
+    if not table.has_full:
+        every.append((world.network.full_widths, 0, batch_size))
     batches = batch_indices(world.seed, 0, client, world.partition, steps=steps, batch_size=batch_size)
     start = jax.device_put(federation.round.step.start(world.params), device)
     arguments = jax.device_put((world.train, client[0], batches[0]), device)
     timers, flops = [], []
     say(f"compiling {len(every)} training steps, then {settings.repetitions} timings of each, by turns")
-    for widths, examples in bar(iterable=every, desc="compile", unit="entry", leave=False):
-        counted = _lowered(_local_training(federation, widths, examples, "patches"), (start, *arguments), _cpu())
+    for widths, depth, examples in bar(iterable=every, desc="compile", unit="entry", leave=False):
+        counted = _lowered(_local_training(federation, widths, depth, examples, "patches"), (start, *arguments), _cpu())
         flops.append(float(counted.cost_analysis()["flops"]))
-        timed = _local_training(federation, widths, examples, federation.convolution)
+        timed = _local_training(federation, widths, depth, examples, federation.convolution)
         program = _lowered(timed, (start, *arguments), device).compile()
         timers.append(_Timer(program, start, arguments, steps, settings.sample_seconds))
     samples = np.empty((len(timers), 0))
@@ -169,7 +169,7 @@ class _Timer:
 
 
 def _local_training(
-    federation: Federation, widths: Sequence[int], examples: int, convolution: ConvolutionForm
+    federation: Federation, widths: Sequence[int], depth: int, examples: int, convolution: ConvolutionForm
 ) -> LocalTraining:
     """A client's steps of a round at one entry: (learner, data, client, batches [steps, batch]) to (learner, losses)."""
     step = dataclasses.replace(federation.round.step, convolution=convolution)
@@ -181,7 +181,8 @@ def _local_training(
         def body(learner: Learner, numbered: tuple[jax.Array, jax.Array]) -> tuple[Learner, jax.Array]:
             number, index = numbered
             kept = draw_filters(method.filters, keys.filter_key(method, client, number), 0, network, widths)
-            return step.compact(learner, learner.params, data.batch(index[:examples]), keys.layer_key(client, number), kept)
+            batch, layer_key = data.batch(index[:examples]), keys.layer_key(client, number)
+            return step.compact(learner, learner.params, batch, layer_key, kept, Knobs(depth))
 
         return jax.lax.scan(body, learner, (jnp.arange(len(batches)), batches))
 

@@ -32,6 +32,7 @@ from distreal_jax.fleet.lanes import as_here, compiling_threads
 from distreal_jax.fleet.work import ClientWork, Grouping
 from distreal_jax.methods import Method
 from distreal_jax.step import Examples, Learner, LocalStep
+from distreal_jax.table import Configurations
 from distreal_jax.tracing import draw_masks
 
 Execution = Literal["masked", "compact"]
@@ -73,7 +74,7 @@ class RoundPrograms:
 
     step: LocalStep
     method: Method
-    widths: npt.NDArray[np.int64]
+    configurations: Configurations
     optimizer: optax.GradientTransformation
     execution: Execution
     grouping: Grouping
@@ -82,13 +83,13 @@ class RoundPrograms:
 
     @functools.cached_property
     def compact_programs(self) -> list[CompactProgram]:
-        """The width vectors that are compiled, in compact execution."""
-        return compact_programs(self.step.network, self.widths, self.examples)
+        """What is compiled of training steps, in compact execution."""
+        return compact_programs(self.step.network, self.configurations, self.examples)
 
     @functools.cached_property
     def of_entries(self) -> npt.NDArray[np.int64]:
         """The number of the program that trains each table entry, [entries]."""
-        numbers = np.zeros(len(self.widths), dtype=np.int64)
+        numbers = np.zeros(len(self.configurations.depths), dtype=np.int64)
         if self.execution == "compact":
             for number, program in enumerate(self.compact_programs):
                 numbers[list(program.entries)] = number
@@ -196,8 +197,8 @@ class RoundPrograms:
     def _step_program(self, number: int) -> StepProgram:
         step = self.step.for_many() if self.grouping.chunk > 1 else self.step
         if self.execution == "masked":
-            return masked_program(step, self.method, self.widths, self.examples)
-        return compact_program(step, self.method, self.widths, self.compact_programs[number])
+            return masked_program(step, self.method, self.configurations, self.examples)
+        return compact_program(step, self.method, self.configurations, self.compact_programs[number])
 
     def _start(self, params: Any, work: ClientWork, hyperparameters: list[Any] | None) -> Carry:
         """The learners of a block, and the sums of their losses."""
@@ -290,15 +291,18 @@ class RoundPrograms:
         return added
 
     def _coverage(self, params: Any, work: ClientWork, keys: RoundKeys, round_index: jax.Array) -> Any | None:
-        """For the covered mean, what each client trained: that of its widest step, as all its steps keep nested sets."""
+        """For the covered mean, what each client trained: that of its dearest step, as all its steps train nested sets."""
         if self.method.average != "covered":
             return None
         network = self.step.network
 
         def covered(client: jax.Array, entries: jax.Array, classes: jax.Array | None) -> Any:
-            widths = jnp.asarray(self.widths)[jnp.maximum(entries.max(), 0)]
+            dearest = jnp.maximum(entries.max(), 0)
+            widths, depth = (jnp.asarray(each)[dearest] for each in (self.configurations.widths, self.configurations.depths))
             kept = draw_masks(self.method.filters, keys.filter_key(self.method, client, 0), round_index, network, widths)
             trained = network.mask(jax.tree.map(jnp.ones_like, params), kept)
+            if np.any(self.configurations.depths):
+                trained = network.select_trained(depth, trained, jax.tree.map(jnp.zeros_like, params))
             return trained if classes is None else rows_of_classes(trained, self.class_axes, classes)
 
         classes = None if self.class_axes is None or work.classes is None else jnp.asarray(work.classes)

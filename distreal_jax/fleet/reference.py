@@ -13,8 +13,8 @@ from distreal_jax.fleet.aggregation import rows_of_classes
 from distreal_jax.fleet.client_steps import RoundKeys
 from distreal_jax.fleet.round import Round
 from distreal_jax.fleet.work import ClientWork
-from distreal_jax.step import Examples
-from distreal_jax.tracing import draw_filters
+from distreal_jax.step import Batch, Examples, Knobs, Learner
+from distreal_jax.tracing import Kept, draw_filters
 
 
 def reference_round(program: Round, params: Any, data: Examples, work: ClientWork, round_index: int) -> Any:
@@ -29,7 +29,11 @@ def reference_round(program: Round, params: Any, data: Examples, work: ClientWor
     """
     step, method, network = program.step, program.method, program.step.network
     keys = RoundKeys.of(program.seed, round_index)
-    masked = jax.jit(step.masked)
+
+    @jax.jit
+    def masked(learner: Learner, batch: Batch, key: jax.Array, kept: Kept, depth: jax.Array, factor: jax.Array) -> Any:
+        return step.masked(learner, params, batch, key, kept, Knobs(0, depth, factor))
+
     changes = jax.tree.map(lambda leaf: np.zeros(leaf.shape), params)
     weight_of_element = changes
     weight_of_round = steps_of_round = 0.0
@@ -39,15 +43,19 @@ def reference_round(program: Round, params: Any, data: Examples, work: ClientWor
         for index, entry in enumerate(work.entries[client]):
             if entry < 0:
                 continue
-            widths = [int(width) for width in program.widths[entry]]
+            chosen = program.configurations
+            widths, depth = [int(width) for width in chosen.widths[entry]], int(chosen.depths[entry])
             kept = draw_filters(method.filters, keys.filter_key(method, number, index), round_index, network, widths)
             examples = jnp.asarray(work.batches[client, index])
             if program.examples is not None:
                 examples = examples[: program.examples[entry]]
             held = work.classes[client] if method.masked_loss and work.classes is not None else None
             batch = data.batch(examples, held)
-            learner, _ = masked(learner, params, batch, keys.layer_key(number, index), kept)
-            trained = jax.tree.map(jnp.maximum, trained, network.mask(jax.tree.map(jnp.ones_like, params), kept))
+            others = jnp.asarray(depth), jnp.float32(chosen.step_factors[entry])
+            learner, _ = masked(learner, batch, keys.layer_key(number, index), kept, *others)
+            zeros = jax.tree.map(jnp.zeros_like, params)
+            step_trained = network.select_trained(depth, network.mask(jax.tree.map(jnp.ones_like, params), kept), zeros)
+            trained = jax.tree.map(jnp.maximum, trained, step_trained)
         if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(learner.params)):
             continue
         if program.class_axes is not None and work.classes is not None:

@@ -21,6 +21,7 @@ from distreal_jax.fleet.programs import Execution, Here, Leaves, Moment, Name, R
 from distreal_jax.fleet.work import Block, ClientWork, Grouping, group_size, units_of
 from distreal_jax.methods import Method
 from distreal_jax.step import Examples, LocalStep, in_full_precision
+from distreal_jax.table import Configurations
 
 
 def default_grouping(execution: Execution, platform: str, clients: int, lanes: int = 1) -> Grouping:
@@ -43,7 +44,7 @@ class Round:
     Attributes:
       step: A device's training step.
       method: Which filters are kept, when they are drawn, and how the server averages.
-      widths: int [entries, groups], the table.
+      configurations: Of the table's entries.
       optimizer: The server's optimiser.
       execution: `masked` or `compact`.
       grouping: How clients are shared out.
@@ -55,7 +56,7 @@ class Round:
 
     step: LocalStep
     method: Method
-    widths: npt.NDArray[np.int64]
+    configurations: Configurations
     optimizer: optax.GradientTransformation
     execution: Execution
     grouping: Grouping
@@ -141,7 +142,7 @@ class Round:
             self.programs[grouping] = RoundPrograms(
                 self.step,
                 self.method,
-                self.widths,
+                self.configurations,
                 self.optimizer,
                 self.execution,
                 grouping,
@@ -155,8 +156,8 @@ class Round:
         return float(sum(self._macs[block.work.entries[block.work.entries >= 0]].sum() for block in unit))
 
     @functools.cached_property
-    def _macs(self) -> npt.NDArray[np.int64]:
-        return self.step.network.macs_of_many(self.widths)
+    def _macs(self) -> npt.NDArray[np.float64]:
+        return self.configurations.macs(self.step.network) * self.configurations.batch_shares
 
     def _train(
         self, programs: RoundPrograms, unit: Sequence[Block], here: Here, moment: Moment, place: jax.Device

@@ -101,6 +101,7 @@ def client_work(
     by_steps: bool,
     steps: int | None = None,
     momentum: float = 0.0,
+    step_factors: npt.ArrayLike | None = None,
     client_classes: npt.NDArray[np.bool_] | None = None,
 ) -> ClientWork:
     """From a plan to what the clients train.
@@ -112,26 +113,34 @@ def client_work(
       by_steps: Multiply weights by the fraction of mini-batches done.
       steps: Mini-batches of a round, of which this is the fraction; None: the plan's columns.
       momentum: Of the devices' SGD.
+      step_factors: [entries], by which each makes a step longer; None: as long as the optimiser says.
       client_classes: bool [clients, classes] for a masked loss, and for rows of the classifier.
     """
     weights = np.where(plan.uploads, np.asarray(client_weights, dtype=np.float64), 0.0)
     if by_steps:
         weights = weights * plan.steps_done / (steps or plan.entries.shape[1])
-    lengths = path_lengths(plan.steps_done, momentum)
+    done = plan.entries >= 0
+    lengths = path_lengths(
+        done if step_factors is None else np.where(done, np.asarray(step_factors)[plan.entries], 0.0), momentum
+    )
     return ClientWork(
         plan.clients.astype(np.uint32), batches, plan.entries, weights.astype(np.float32), lengths, client_classes
     )
 
 
-def path_lengths(steps_done: npt.ArrayLike, momentum: float = 0.0) -> npt.NDArray[np.float32]:
-    """How many gradients a client's change amounts to, after so many steps of SGD: as many, without momentum.
+def path_lengths(step_factors: npt.ArrayLike, momentum: float = 0.0) -> npt.NDArray[np.float32]:
+    """How many gradients each client's change amounts to: without momentum and factors, as many as its steps.
 
-    With momentum rho, a gradient that n steps follow counts 1 + rho + ... + rho^n times; their sum is
-    (steps - rho (1 - rho^steps) / (1 - rho)) / (1 - rho). (Wang et al., NeurIPS 2020, their |a_i|.)
+    With momentum rho, the step after t others moves by 1 + rho + ... + rho^t = (1 - rho^(t + 1)) / (1 - rho) gradients,
+    times its factor. (Wang et al., NeurIPS 2020, their |a_i|.)
+
+    Args:
+      step_factors: [clients, steps], by how much each step is longer than the optimiser says; 0: not done.
+      momentum: Of the devices' SGD.
     """
-    steps = np.asarray(steps_done, dtype=np.float64)
-    lengths = (steps - momentum * (1 - momentum**steps) / (1 - momentum)) / (1 - momentum)
-    return lengths.astype(np.float32)
+    factors = np.asarray(step_factors, dtype=np.float64)
+    gradients = (1 - momentum ** np.arange(1, factors.shape[1] + 1)) / (1 - momentum)
+    return (factors @ gradients).astype(np.float32)
 
 
 def units_of(work: ClientWork, grouping: Grouping, programs: npt.NDArray[np.int64]) -> list[list[Block]]:

@@ -48,7 +48,7 @@ class Counted:
 
     def add(self, federation: Federation, plan: RoundPlan) -> None:
         """Counts a planned round; MACs are those of the forward and backward passes of all its examples."""
-        macs_of_mini_batch = 3.0 * federation.world.network.macs() * federation.training.batch_size
+        macs_of_mini_batch = float(federation.world.network.training_macs() * federation.training.batch_size)
         counts = plan.entries >= 0
         spent = plan.work_spent * _macs_of_work(federation, plan, counts)
         wasted = plan.work_wasted * _macs_of_work(federation, plan, ~counts)

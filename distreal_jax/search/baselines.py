@@ -98,6 +98,6 @@ def evaluate_rates(
         vectors.entries(),
         tuple(vectors.generation(index) for index in range(len(vectors.counts))),
         network.signature(),
-        network.macs(),
+        network.training_macs(),
         settings,
     )

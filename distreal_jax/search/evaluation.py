@@ -126,7 +126,7 @@ class SearchResult:
       evaluated: Every evaluated vector in the order of evaluation, with the search's own measurements of it.
       history: One report per generation.
       network: Signature of the network.
-      full_macs: MACs of the full network.
+      full_macs: MACs of training the full network with one example.
       settings: The settings of the search.
     """
 

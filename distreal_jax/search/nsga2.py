@@ -113,7 +113,7 @@ def search(
         vectors.entries(),
         tuple(vectors.generation(index) for index in range(settings.generations)),
         network.signature(),
-        network.macs(),
+        network.training_macs(),
         settings,
     )
 

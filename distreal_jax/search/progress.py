@@ -153,7 +153,7 @@ class Progress:
             gains -= self._before
         if self._settings.unit == "mac":
             network = self._step.network
-            gains = gains * network.macs() / network.macs_of_many(widths)
+            gains = gains * network.training_macs() / network.training_macs_of_many(widths)
         # A vector that diverges has lost everything that there was to gain.
         return np.where(np.isfinite(gains), np.maximum(gains, -1.0), -1.0)
 

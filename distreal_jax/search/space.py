@@ -84,7 +84,7 @@ class SearchSpace:
         self._filters = np.array([available[index].filters for index in self.groups])
         self._full = np.array(network.full_widths, dtype=np.int32)
         self._macs: dict[Widths, int] = {}
-        self._full_macs = network.macs()
+        self._full_macs = network.training_macs()
 
     def widths(self, rates: Sequence[float] | np.ndarray) -> Widths:
         """The widths of all groups at the rates of the searched ones: [searched] -> [groups]."""
@@ -98,9 +98,9 @@ class SearchSpace:
         return places
 
     def macs(self, widths: Widths) -> int:
-        """Multiply-accumulates of one example's forward pass, counted once for any widths."""
+        """Multiply-accumulates of training with one example, counted once for any widths."""
         if widths not in self._macs:
-            self._macs[widths] = self.network.macs(widths)
+            self._macs[widths] = self.network.training_macs(widths)
         return self._macs[widths]
 
     def cost(self, widths: Widths) -> float:

@@ -2,8 +2,8 @@
 
 *Masked*: full shapes, dropped filters set to zero; one compilation serves every dropout vector. The reference, and what the
 search maps over. *Compact*: the sub-network's gathered arrays, so that the work really shrinks; one compilation per width
-vector. (And, for a search, the one inside the other: masked within a compact part.) What a step drops is left exactly as it
-was, momentum and weight decay included.
+vector. (And, for a search, the one inside the other: masked within a compact part.) What a step drops or freezes is left
+exactly as it was, momentum and weight decay included.
 """
 
 import dataclasses
@@ -28,6 +28,26 @@ class Learner(NamedTuple):
 
     params: Any
     opt_state: Any
+
+
+class Knobs(NamedTuple):
+    """What a device chooses for a step beside its filters and examples.
+
+    Frozen layers run forwards alone, with the statistics of the mini-batch as in any training step; what they would have
+    learnt is left as it was. As a number, `depth` leaves their backward pass out of the program.
+
+    Attributes:
+      depth: Layers before the first that is trained, of `TracedNetwork.order`.
+      frozen: The same as data, at least `depth`; None: `depth` it is.
+      step_factor: The optimiser's step is this much longer; None: it is as long as the optimiser says.
+    """
+
+    depth: int = 0
+    frozen: jax.Array | None = None
+    step_factor: jax.Array | None = None
+
+
+ALL_TRAINED = Knobs()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,11 +105,15 @@ class LocalStep:
         self._check_state(params)
         return Learner(params, state if hyperparameters is None else with_hyperparameters(state, hyperparameters))
 
-    def ordinary(self, learner: Learner, anchor: Any, batch: Batch, key: jax.Array) -> tuple[Learner, jax.Array]:
+    def ordinary(
+        self, learner: Learner, anchor: Any, batch: Batch, key: jax.Array, knobs: Knobs = ALL_TRAINED
+    ) -> tuple[Learner, jax.Array]:
         """One step of the full network; returns the new learner and the mini-batch's mean loss."""
-        return self._update(learner, anchor, batch, key, self.others, self.network.full_widths)
+        return self._update(learner, anchor, batch, key, knobs, self.others, self.network.full_widths)
 
-    def masked(self, learner: Learner, anchor: Any, batch: Batch, key: jax.Array, kept: Kept) -> tuple[Learner, jax.Array]:
+    def masked(
+        self, learner: Learner, anchor: Any, batch: Batch, key: jax.Array, kept: Kept, knobs: Knobs = ALL_TRAINED
+    ) -> tuple[Learner, jax.Array]:
         """One step of a sub-network at full shapes.
 
         Args:
@@ -98,30 +122,43 @@ class LocalStep:
           batch: The mini-batch.
           key: For the network's own random layers.
           kept: For each group bool [filters] (whose number may depend on data) or int [width].
+          knobs: What else is chosen.
 
         Returns:
           The new learner, bitwise unchanged where a filter is dropped, and the mean loss. With the indices of all filters it
           is `ordinary`, bit by bit; masks are data, and XLA fuses them into the step, which can round differently.
         """
         if all(chosen.dtype != bool for chosen in kept) and self._keeps_all(kept):
-            return self.ordinary(learner, anchor, batch, key)
+            return self.ordinary(learner, anchor, batch, key, knobs)
         masks = boolean_masks(kept, self.network.full_widths)
         widths = [mask.sum() for mask in masks]
         zeroed: Learner = self.network.mask(learner, masks)
-        updated, loss = self._update(zeroed, anchor, batch, key, self.network.mask(self.others, masks), widths, masks)
+        others = self.network.mask(self.others, masks)
+        updated, loss = self._update(zeroed, anchor, batch, key, knobs, others, widths, masks)
         return self.network.select(masks, updated, learner), loss
 
-    def compact(self, learner: Learner, anchor: Any, batch: Batch, key: jax.Array, kept: Kept) -> tuple[Learner, jax.Array]:
+    def compact(
+        self, learner: Learner, anchor: Any, batch: Batch, key: jax.Array, kept: Kept, knobs: Knobs = ALL_TRAINED
+    ) -> tuple[Learner, jax.Array]:
         """The same step on the sub-network's smaller arrays; `kept` is int [width] for each group.
 
         With all filters kept it is `ordinary`.
         """
         if self._keeps_all(kept):
-            return self.ordinary(learner, anchor, batch, key)
-        return self._within(kept, learner, anchor, lambda step, small, anchor: step.ordinary(small, anchor, batch, key))
+            return self.ordinary(learner, anchor, batch, key, knobs)
+        return self._within(
+            kept, learner, anchor, lambda step, small, anchor: step.ordinary(small, anchor, batch, key, knobs)
+        )
 
     def masked_within(
-        self, learner: Learner, anchor: Any, batch: Batch, key: jax.Array, within: Kept, kept: Kept
+        self,
+        learner: Learner,
+        anchor: Any,
+        batch: Batch,
+        key: jax.Array,
+        within: Kept,
+        kept: Kept,
+        knobs: Knobs = ALL_TRAINED,
     ) -> tuple[Learner, jax.Array]:
         """The masked step of a sub-network inside a larger one that is compact: one compilation serves all that fit in it.
 
@@ -132,15 +169,16 @@ class LocalStep:
           key: For the network's own random layers.
           within: For each group int [width], the filters of the larger sub-network.
           kept: For each group bool [filters]; all that are kept are among those of `within`.
+          knobs: What else is chosen.
 
         Returns:
           The same update as `masked`, to rounding.
         """
         if self._keeps_all(within):
-            return self.masked(learner, anchor, batch, key, kept)
+            return self.masked(learner, anchor, batch, key, kept, knobs)
         inside = [mask[chosen] for mask, chosen in zip(kept, within, strict=True)]
         return self._within(
-            within, learner, anchor, lambda step, small, anchor: step.masked(small, anchor, batch, key, inside)
+            within, learner, anchor, lambda step, small, anchor: step.masked(small, anchor, batch, key, inside, knobs)
         )
 
     def _within(
@@ -184,6 +222,7 @@ class LocalStep:
         anchor: Any,
         batch: Batch,
         key: jax.Array,
+        knobs: Knobs,
         others: Any,
         widths: Sequence[int | jax.Array],
         masks: Kept | None = None,
@@ -203,7 +242,7 @@ class LocalStep:
             )
             return in_full_precision(self.task.losses(outputs, batch)).mean()
 
-        loss, gradients = jax.value_and_grad(loss_of)(learner.params)
+        loss, gradients = self._gradients(loss_of, learner.params, knobs)
         params, gradients = in_full_precision((learner.params, gradients))
         if self.proximal:
             gradients = jax.tree.map(
@@ -211,8 +250,38 @@ class LocalStep:
             )
         if masks is not None:
             gradients = self.network.mask(gradients, masks)
+        if knobs.frozen is not None or knobs.depth:  # a gradient that is clipped to a norm is that of what is trained
+            gradients = self._unfrozen(knobs, gradients, jax.tree.map(jnp.zeros_like, gradients))
         updates, opt_state = self.optimizer.update(gradients, learner.opt_state, params)
-        return Learner(optax.apply_updates(learner.params, updates), opt_state), loss.astype(jnp.float32)
+        if knobs.step_factor is not None:
+            factor = knobs.step_factor
+            updates = jax.tree.map(lambda update: (factor * update).astype(update.dtype), updates)
+        after = Learner(optax.apply_updates(learner.params, updates), opt_state)
+        return self._unfrozen(knobs, after, learner), loss.astype(jnp.float32)
+
+    def _gradients(self, loss_of: Callable[[Any], jax.Array], params: Any, knobs: Knobs) -> tuple[jax.Array, Any]:
+        """The loss and its gradients by all parameters; no backward pass is computed below the first trained layer."""
+        if not knobs.depth:
+            return jax.value_and_grad(loss_of)(params)
+        leaves, tree = jax.tree.flatten(params)
+        marks = jax.tree.leaves(self.network.trained(params, knobs.depth))
+        trained = [leaf for leaf, mark in zip(leaves, marks, strict=True) if mark]
+
+        def of_trained(trained: list[jax.Array]) -> jax.Array:
+            rest = iter(trained)
+            every = [next(rest) if mark else leaf for leaf, mark in zip(leaves, marks, strict=True)]
+            return loss_of(jax.tree.unflatten(tree, every))
+
+        loss, gradients = jax.value_and_grad(of_trained)(trained)
+        found = iter(gradients)
+        every = [next(found) if mark else jnp.zeros_like(leaf) for leaf, mark in zip(leaves, marks, strict=True)]
+        return loss, jax.tree.unflatten(tree, every)
+
+    def _unfrozen(self, knobs: Knobs, trained: Any, frozen: Any) -> Any:
+        """The first tree where layers are trained, the second where they are frozen."""
+        if knobs.depth:
+            trained = self.network.select_trained(knobs.depth, trained, frozen)
+        return trained if knobs.frozen is None else self.network.select_trained(knobs.frozen, trained, frozen)
 
 
 def hyperparameters_in(state: Any) -> list[Any]:

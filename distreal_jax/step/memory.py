@@ -11,7 +11,7 @@ from distreal_jax.step.forward import forward
 from distreal_jax.step.local import LocalStep
 
 
-def training_bytes(step: LocalStep, params: Any, widths: tuple[int, ...], batch: Batch) -> int:
+def training_bytes(step: LocalStep, params: Any, widths: tuple[int, ...], batch: Batch, *, depth: int = 0) -> int:
     """Peak memory of a compact training step: weights, their gradients, the optimiser's state, activations kept for it.
 
     Activations are what reverse-mode differentiation saves of the forward pass, each once. A compiler may keep fewer (it
@@ -22,6 +22,8 @@ def training_bytes(step: LocalStep, params: Any, widths: tuple[int, ...], batch:
       params: The full network's parameters, or their shapes.
       widths: Filters kept in each group.
       batch: Shapes of a mini-batch.
+      depth: Layers before the first that is trained: these have no gradients and no optimiser's state, and of what they
+        compute nothing is kept that their own gradients alone would need.
 
     Returns:
       Bytes.
@@ -30,20 +32,29 @@ def training_bytes(step: LocalStep, params: Any, widths: tuple[int, ...], batch:
     small, others = network.shapes(params, widths), network.shapes(step.others, widths)
     narrowed = network.narrowed(widths)
 
-    def saved(params: Any, others: Any, batch: Batch) -> list[Any]:
-        def loss(params: Any) -> jax.Array:
+    leaves, tree = jax.tree.flatten(small)
+    marks = jax.tree.leaves(network.trained(small, depth))
+    trained = [leaf for leaf, mark in zip(leaves, marks, strict=True) if mark]
+
+    def saved(trained: list[Any], frozen: list[Any], others: Any, batch: Batch) -> list[Any]:
+        def loss(trained: list[Any]) -> jax.Array:
+            each = {True: iter(trained), False: iter(frozen)}
+            params = jax.tree.unflatten(tree, [next(each[mark]) for mark in marks])
             scaled = narrowed.rescale(params, widths) if step.rescale else params
             key = jax.random.key(0)
             outputs, _ = forward(narrowed, scaled, others, batch.inputs, train=True, convolution="library", key=key)
             return step.task.losses(outputs, batch).mean()
 
-        return jax.tree.leaves(jax.vjp(loss, params)[1])
+        return jax.tree.leaves(jax.vjp(loss, trained)[1])
 
-    jaxpr = jax.make_jaxpr(saved)(small, others, batch).jaxpr
+    frozen = [leaf for leaf, mark in zip(leaves, marks, strict=True) if not mark]
+    jaxpr = jax.make_jaxpr(saved)(trained, frozen, others, batch).jaxpr
     given = {*jaxpr.invars, *jaxpr.constvars}
     activations = {var for var in jaxpr.outvars if isinstance(var, Var) and var not in given}
-    state = jax.eval_shape(step.first_state, small)
-    held = jax.tree.leaves((small, small, state))  # weights, gradients, and what the optimiser keeps
+    # An optimiser started with the trained parameters alone, in the structure of all, keeps state for these.
+    held_by_optimiser = [leaf if mark else None for leaf, mark in zip(leaves, marks, strict=True)]
+    state = jax.eval_shape(step.first_state, jax.tree.unflatten(tree, held_by_optimiser))
+    held = jax.tree.leaves((small, trained, state))  # weights, gradients, and what the optimiser keeps
     return sum(map(_bytes, [*jax.tree.leaves(batch), *held, *(var.aval for var in activations)]))
 
 

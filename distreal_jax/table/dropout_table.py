@@ -1,7 +1,8 @@
 """The dropout table: the vectors of per-layer dropout rates that every device stores, from the cheapest to the full network.
 
 Before each mini-batch a device checks what it can spend now and takes the best entry that fits (Rapp et al., AAAI 2022). An
-entry may also reduce the examples of the mini-batch instead of the filters.
+entry may choose more than filters: a part of the mini-batch's examples, the first layer that is trained, and the step size
+(`Configuration`).
 """
 
 import bisect
@@ -17,6 +18,7 @@ import numpy as np
 from distreal_jax.document import plain_json
 from distreal_jax.errors import InputError
 from distreal_jax.table import shown
+from distreal_jax.table.configuration import Configuration, Configurations, check_configuration
 from distreal_jax.table.entry import TableEntry, check_entry, check_order, costed_entries, kept_filters, relative_seconds
 from distreal_jax.table.file import read_table, shipped_tables, table_file, write_table
 from distreal_jax.tracing.filter_group import dropped_groups
@@ -37,8 +39,10 @@ class DropoutTable:
       group_filters: [groups], the filters of each group in the full network.
       entries: The entries in strictly increasing order of MACs; none is dominated by another.
       provenance: The origin of the table (command, seed, data set, commit, versions, machine, date) as JSON values.
-      full_macs: MACs of the full network, to which costs are relative; it need not be an entry.
+      full_macs: MACs of training the full network with one example, to which costs are relative; it need not be an entry.
       full_seconds: Seconds of the full network's training step, by device.
+      estimated: Whether MACs are three times those of the forward pass, as in files of before 2026-11-26; `checked_for`
+        counts them exactly.
 
     Raises:
       InputError: On creation, if one of the above does not hold.
@@ -51,6 +55,7 @@ class DropoutTable:
     provenance: Mapping[str, Any]
     full_macs: int
     full_seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    estimated: bool = False
 
     def __post_init__(self) -> None:
         if not self.entries:
@@ -80,7 +85,7 @@ class DropoutTable:
         progress_stderr: Sequence[float] | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> Self:
-        """A table of given widths. The network computes the costs; entries are sorted, and duplicates removed.
+        """A table of given widths, all else as usual; see `from_configurations`.
 
         Args:
           network: The traced network.
@@ -90,15 +95,45 @@ class DropoutTable:
           provenance: JSON values that say where the widths come from.
 
         Raises:
-          InputError: Widths outside 1 to the group's filters, two entries of equal cost, or one that is dominated.
+          InputError: As `from_configurations`.
         """
+        rows = [Configuration(tuple(int(width) for width in row)) for row in widths]
+        return cls.from_configurations(
+            network, rows, progress=progress, progress_stderr=progress_stderr, provenance=provenance
+        )
+
+    @classmethod
+    def from_configurations(
+        cls,
+        network: "TracedNetwork",
+        configurations: Sequence[Configuration],
+        *,
+        progress: Sequence[float] | None = None,
+        progress_stderr: Sequence[float] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """A table of given configurations, costed by the network and sorted; one given twice is taken once.
+
+        Args:
+          network: The traced network.
+          configurations: [entries].
+          progress: [entries], if measured.
+          progress_stderr: [entries], if measured.
+          provenance: JSON values that say where the configurations come from.
+
+        Raises:
+          InputError: A configuration that the network can't train, two of equal cost, or one that is dominated.
+        """
+        names, filters = [group.name for group in network.filter_groups], network.full_widths
+        for index, entry in enumerate(configurations):
+            check_configuration(f"configurations[{index}]", entry, names, filters, len(network.order.layers))
         return cls(
             network.signature(),
-            tuple(group.name for group in network.filter_groups),
-            tuple(group.filters for group in network.filter_groups),
-            costed_entries(network, widths, progress, progress_stderr),
+            tuple(names),
+            filters,
+            costed_entries(network, configurations, progress, progress_stderr),
             provenance or {},
-            network.macs(),
+            network.training_macs(),
         )
 
     @classmethod
@@ -116,6 +151,20 @@ class DropoutTable:
         dropped = dropped_groups(network.filter_groups, dense=dense)
         widths = kept_filters([group.filters for group in network.filter_groups], np.outer(rates, dropped))
         return cls.from_widths(network, widths, provenance={"made_by": "one rate for all layers", "dense": dense})
+
+    @classmethod
+    def frozen(cls, network: "TracedNetwork") -> Self:
+        """A table of the full network with its first layers frozen: none, one, two, up to all but the last.
+
+        Of depths that cost the same (nothing is saved below a layer that runs beside another) the one that trains
+        most stays.
+        """
+        by_cost = {}
+        for depth in reversed(range(len(network.order.layers))):
+            chosen = Configuration(network.full_widths, depth=depth)
+            by_cost[chosen.macs(network)] = chosen
+        provenance = {"made_by": "frozen first layers, all filters"}
+        return cls.from_configurations(network, list(by_cost.values()), provenance=provenance)
 
     @classmethod
     def full(cls, network: "TracedNetwork") -> Self:
@@ -233,7 +282,14 @@ class DropoutTable:
         sizes = [size for size in range(1, batch_size + 1) if batch_size % size == 0]
         ladder = [*((entry, 1) for entry in cheaper), *((dearest, size) for size in sizes)]
         entries = [
-            TableEntry(entry.widths, entry.macs, batch_share=entry.batch_share * size / batch_size) for entry, size in ladder
+            TableEntry(
+                entry.widths,
+                entry.macs,
+                batch_share=entry.batch_share * size / batch_size,
+                depth=entry.depth,
+                step_factor=entry.step_factor,
+            )
+            for entry, size in ladder
         ]
         return dataclasses.replace(self, entries=tuple(entries))
 
@@ -262,10 +318,11 @@ class DropoutTable:
         )
 
     def checked_for(self, network: "TracedNetwork") -> Self:
-        """The table itself, if it was made for this network.
+        """The table, if it was made for this network, with exactly counted MACs.
 
         Raises:
-          InputError: It was made for another network, or the network counts other MACs for an entry.
+          InputError: It was made for another network, or the network counts other MACs for an entry, or an entry freezes
+            all of its layers.
         """
         filters = tuple(group.filters for group in network.filter_groups)
         if filters != self.group_filters or network.signature() != self.network:
@@ -274,8 +331,40 @@ class DropoutTable:
                 f"{reprlib.repr(filters)}; signature {self.network[:12]}, this one's {network.signature()[:12]}); {_REMEDY}"
             )
         for index, entry in enumerate(self.entries):
-            if network.macs(entry.widths) != entry.macs:
-                raise InputError(
-                    f"entries[{index}].macs is {entry.macs}, the network counts {network.macs(entry.widths)}; {_REMEDY}"
-                )
-        return self
+            check_configuration(
+                f"entries[{index}]", entry.configuration, self.group_names, filters, len(network.order.layers)
+            )
+            counted = 3 * network.macs(entry.widths) if self.estimated else entry.configuration.macs(network)
+            if counted != entry.macs:
+                raise InputError(f"entries[{index}].macs is {entry.macs}, the network counts {counted}; {_REMEDY}")
+        return self._counted_exactly(network) if self.estimated else self
+
+    def _counted_exactly(self, network: "TracedNetwork") -> Self:
+        """The same entries with the exact cost of training; of two whose order it changes, the better one stays."""
+        kept = list[TableEntry]()
+        for entry in reversed(self.entries):  # the last is the best
+            exact = dataclasses.replace(entry, macs=entry.configuration.macs(network))
+            if not kept or exact.work < kept[0].work:
+                kept.insert(0, exact)
+        return dataclasses.replace(self, entries=tuple(kept), full_macs=network.training_macs(), estimated=False)
+
+    @property
+    def has_full(self) -> bool:
+        """Whether the full network on all examples, every layer trained, is an entry."""
+        last = self.entries[-1]
+        return (last.widths, last.batch_share, last.depth) == (self.group_filters, 1, 0)
+
+    def as_settings(self) -> list[Any]:
+        """What decides a run that uses this table, as JSON values: widths alone of entries that choose nothing else."""
+        plain = Configuration(())
+        return [
+            list(entry.widths)
+            if dataclasses.replace(entry.configuration, widths=()) == plain
+            else dataclasses.asdict(entry.configuration)
+            for entry in self.entries
+        ]
+
+    @property
+    def configurations(self) -> Configurations:
+        """Those of the entries, as arrays."""
+        return Configurations.of([entry.configuration for entry in self.entries])

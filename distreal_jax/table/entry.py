@@ -1,18 +1,19 @@
 """An entry of the dropout table: a configuration of a mini-batch, its cost and its measured progress.
 
 An entry stores the number of filters that are kept in each filter group; a dropout rate is the fraction that is missing. An
-entry may also train on only a part of the mini-batch's examples.
+entry may also train on only a part of the mini-batch's examples, freeze the first layers, and change the step size.
 """
 
 import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from distreal_jax.errors import InputError
+from distreal_jax.table.configuration import Configuration, check_configuration
 
 if TYPE_CHECKING:
     from distreal_jax.tracing import TracedNetwork
@@ -42,16 +43,19 @@ def kept_filters(filters: Sequence[int] | np.ndarray, rates: Sequence[float] | n
 
 @dataclasses.dataclass(frozen=True)
 class TableEntry:
-    """One dropout vector, for all examples of a mini-batch or a part of them.
+    """One configuration of a mini-batch, with its cost and its measured progress.
 
     Attributes:
       widths: [groups], filters kept in each filter group.
-      macs: Multiply-accumulates of the forward pass of one example.
-      progress: Progress of a short training with this vector, in the unit of the search; None if not measured.
+      macs: Multiply-accumulates of training with one example: forward and backward pass, exact (`training_macs`).
+      progress: Progress of a short training with this configuration, in the unit of the search; None if not measured.
       progress_stderr: Standard error of `progress` over repeated measurements.
       flops: Floating-point operations of a compiled training step, as counted by XLA; None if not counted.
       seconds: Median seconds of a training step, by name of the device on which they were measured.
       batch_share: The fraction of a mini-batch's examples that is trained, in (0, 1].
+      depth: Number of layers before the first trained one, in the order in which they run. They only run forward.
+      step_factor: The optimiser's step is multiplied by it.
+      memory: Peak bytes of a device that trains it, for the batch size of the search; None if not counted.
     """
 
     widths: tuple[int, ...]
@@ -61,44 +65,57 @@ class TableEntry:
     flops: float | None = None
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
     batch_share: float = 1.0
+    depth: int = 0
+    step_factor: float = 1.0
+    memory: float | None = None
+
+    @classmethod
+    def of(cls, configuration: Configuration, network: "TracedNetwork", **measured: Any) -> Self:
+        """An entry of a configuration, costed by the network; with what was measured of it, by the names of attributes."""
+        fields = {field.name: getattr(configuration, field.name) for field in dataclasses.fields(configuration)}
+        return cls(macs=configuration.macs(network), **fields, **measured)
+
+    @property
+    def configuration(self) -> Configuration:
+        """How it trains a mini-batch, without what that costs and achieves."""
+        return Configuration(self.widths, self.batch_share, self.depth, self.step_factor)
 
     @property
     def work(self) -> float:
-        """MACs of a mini-batch's forward pass, divided by the number of examples of a whole mini-batch."""
+        """MACs of training with a mini-batch, divided by the number of examples of a whole mini-batch."""
         return self.macs * self.batch_share
 
 
 def costed_entries(
     network: "TracedNetwork",
-    widths: Sequence[Sequence[int]] | np.ndarray,
+    configurations: Sequence[Configuration],
     progress: Sequence[float] | None = None,
     progress_stderr: Sequence[float] | None = None,
 ) -> tuple[TableEntry, ...]:
-    """Entries of given widths in the order of their MACs; widths given twice are taken once, as they were given first.
+    """Entries of given configurations in the order of their work; one given twice is taken once, as it was given first.
 
     Args:
       network: Counts the MACs.
-      widths: [entries, groups], filters kept.
+      configurations: [entries].
       progress: [entries], if measured.
       progress_stderr: [entries], if measured.
 
     Raises:
       InputError: Another number of measurements than of entries.
     """
-    rows = [tuple(int(width) for width in row) for row in widths]
     for name, values in (("progress", progress), ("progress_stderr", progress_stderr)):
-        if values is not None and len(values) != len(rows):
-            raise InputError(f"{len(values)} values of {name} for {len(rows)} entries; give one for each")
+        if values is not None and len(values) != len(configurations):
+            raise InputError(f"{len(values)} values of {name} for {len(configurations)} entries; give one for each")
     entries = {
-        row: TableEntry(
-            row,
-            network.macs(row),
-            None if progress is None else float(progress[index]),
-            None if progress_stderr is None else float(progress_stderr[index]),
+        chosen: TableEntry.of(
+            chosen,
+            network,
+            progress=None if progress is None else float(progress[index]),
+            progress_stderr=None if progress_stderr is None else float(progress_stderr[index]),
         )
-        for index, row in reversed(list(enumerate(rows)))
+        for index, chosen in reversed(list(enumerate(configurations)))
     }
-    return tuple(sorted(entries.values(), key=lambda entry: entry.macs))
+    return tuple(sorted(entries.values(), key=lambda entry: entry.work))
 
 
 def relative_seconds(
@@ -115,7 +132,7 @@ def relative_seconds(
     Raises:
       InputError: Not every narrower entry, or not the full network, was measured on the device.
     """
-    is_full = [entry.widths == full_widths and entry.batch_share == 1 for entry in entries]
+    is_full = [(entry.widths, entry.batch_share, entry.depth) == (full_widths, 1, 0) for entry in entries]
     narrower = [entry.seconds for entry, full in zip(entries, is_full, strict=True) if not full]
     if narrower and not all(device in seconds for seconds in (full_seconds, *narrower)):
         measured = ", ".join(sorted(full_seconds)) or "none"
@@ -140,22 +157,16 @@ def check_entry(
     Raises:
       InputError: A width, a cost or a measured value is outside its range.
     """
-    if len(entry.widths) != len(group_filters):
-        raise InputError(f"{name}.widths has {len(entry.widths)} widths for {len(group_filters)} filter groups")
-    for group, width, filters in zip(group_names, entry.widths, group_filters, strict=True):
-        if not 1 <= width <= filters:
-            raise InputError(f"{name}.widths keeps {width} filters of {group!r}, expected 1 to {filters}")
+    check_configuration(name, entry.configuration, group_names, group_filters)
     if not 1 <= entry.macs <= full_macs:
         raise InputError(f"{name}.macs is {entry.macs}, expected 1 to the full network's {full_macs}")
-    if not 0 < entry.batch_share <= 1:
-        raise InputError(f"{name}.batch_share is {entry.batch_share}, expected a part above 0 and at most 1")
     if entry.progress is not None and not math.isfinite(entry.progress):
         raise InputError(f"{name}.progress is {entry.progress}, expected a finite number")
     if entry.progress_stderr is not None and not 0 <= entry.progress_stderr < math.inf:
         raise InputError(f"{name}.progress_stderr is {entry.progress_stderr}, expected a finite number of at least 0")
-    measured = [*entry.seconds.values(), *([] if entry.flops is None else [entry.flops])]
+    measured = [*entry.seconds.values(), *(value for value in (entry.flops, entry.memory) if value is not None)]
     if not all(0 < value < math.inf for value in measured):
-        raise InputError(f"{name}: seconds and flops have to be finite and above 0; measure them again")
+        raise InputError(f"{name}: seconds, flops and memory have to be finite and above 0; measure them again")
 
 
 def check_order(entries: Sequence[TableEntry]) -> None:

@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 from distreal_jax.document import Fields, read_document, write_document
 from distreal_jax.errors import InputError
 from distreal_jax.files import user_path
+from distreal_jax.table.configuration import LONGEST_STEP
 
 _KIND = "distreal_jax dropout table"
-_SCHEMA = 2  # 1 had no batch_share
+# 1 had no batch_share; 2 neither depth nor step_factor, and MACs of the forward pass.
+_SCHEMA = 3
 _REMEDY = "make the table again with `distreal search`"
 Table = TypeVar("Table")
 
@@ -50,15 +52,20 @@ def read_table(file: Path | Traversable, build: Callable[..., Table]) -> Table:
       InputError: The file is damaged or of a newer schema, or `build` refuses what it says; the line names file and field.
     """
     fields = read_document(file, _KIND, _SCHEMA, _REMEDY)
+    of_forward = fields.schema < 3
+    passes = 3 if of_forward else 1
+    if of_forward:
+        fields.older(estimated=True)
     groups, rows = fields.rows("groups"), fields.rows("entries")
     arguments = {
         "network": fields.text("network"),
         "group_names": tuple(group.text("name") for group in groups),
         "group_filters": tuple(group.whole("filters", least=1) for group in groups),
-        "entries": [_entry(row) for row in rows],
+        "entries": [_entry(row, passes) for row in rows],
         "provenance": fields.mapping("provenance"),
-        "full_macs": fields.whole("full_macs", least=1),
+        "full_macs": passes * fields.whole("full_macs", least=1),
         "full_seconds": fields.named_numbers("full_seconds"),
+        "estimated": fields.flag("estimated"),
     }
     for row in [*groups, *rows]:
         row.finish()
@@ -77,20 +84,25 @@ def write_table(path: Path, fields: Mapping[str, Any]) -> None:
     content = {
         "network": fields["network"],
         "groups": [{"name": name, "filters": filters} for name, filters in names],
-        **{name: fields[name] for name in ("full_macs", "full_seconds", "entries", "provenance")},
+        **{name: fields[name] for name in ("full_macs", "full_seconds", "estimated", "entries", "provenance")},
     }
     write_document(path, _KIND, _SCHEMA, content)
 
 
-def _entry(row: Fields) -> dict[str, Any]:
+def _entry(row: Fields, passes: int) -> dict[str, Any]:
+    if passes > 1:
+        row.older(batch_share=1.0, depth=0, step_factor=1.0, memory=None)
     return {
         "widths": row.wholes("widths", least=1),
-        "macs": row.whole("macs", least=1),
+        "macs": passes * row.whole("macs", least=1),
         "progress": row.number("progress"),
         "progress_stderr": row.number("progress_stderr"),
         "flops": row.number("flops"),
         "seconds": row.named_numbers("seconds"),
-        "batch_share": row.share("batch_share"),
+        "batch_share": row.positive("batch_share", most=1),
+        "depth": row.whole("depth", least=0),
+        "step_factor": row.positive("step_factor", most=LONGEST_STEP),
+        "memory": row.number("memory"),
     }
 
 

@@ -8,19 +8,23 @@ if TYPE_CHECKING:
 
 
 def as_text(table: "DropoutTable") -> str:
-    """A line for each entry: cost, progress if it was measured, filters kept of each group."""
-    measured = any(entry.progress is not None for entry in table.entries)
-    parts = any(entry.batch_share != 1 for entry in table.entries)
-    head = ["entry", "MACs", *(["examples"] if parts else []), *(["progress"] if measured else []), *table.group_names]
-    rows = [head]
+    """A line for each entry: cost, what else it chooses where any does, progress if measured, filters kept of each group."""
+    columns = {
+        "examples": [f"{entry.batch_share:.0%}" for entry in table.entries],
+        "depth": [str(entry.depth) for entry in table.entries],
+        "step": [f"{entry.step_factor:.3g}" for entry in table.entries],
+        "progress": ["" if entry.progress is None else f"{entry.progress:.3f}" for entry in table.entries],
+    }
+    usual = {"examples": "100%", "depth": "0", "step": "1", "progress": ""}
+    columns = {name: cells for name, cells in columns.items() if any(cell != usual[name] for cell in cells)}
+    rows = [["entry", "MACs", *columns, *table.group_names]]
     for index, (entry, share) in enumerate(zip(table.entries, table.costs(), strict=True)):
-        progress = "" if entry.progress is None else f"{entry.progress:.3f}"
-        examples = [f"{entry.batch_share:.0%}"] if parts else []
-        rows.append([str(index), f"{share:.1%}", *examples, *([progress] if measured else []), *map(str, entry.widths)])
+        others = [cells[index] for cells in columns.values()]
+        rows.append([str(index), f"{share:.1%}", *others, *map(str, entry.widths)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     full = ", ".join(f"{name} {filters}" for name, filters in zip(table.group_names, table.group_filters, strict=True))
-    return "\n".join([f"Dropout table: filters kept of {full}; MACs as a share of {table.full_macs:,}.", *lines])
+    return "\n".join([f"Dropout table: filters kept of {full}; MACs of training as a share of {table.full_macs:,}.", *lines])
 
 
 def as_html(table: "DropoutTable") -> str:
@@ -33,5 +37,5 @@ def as_html(table: "DropoutTable") -> str:
             for rate in rates
         )
         rows.append(f"<tr><td>{share:.1%}</td>{cells}</tr>")
-    caption = f"Dropout rate of each layer, by cost; the full network has {table.full_macs:,} MACs"
+    caption = f"Dropout rate of each layer, by cost; training the full network takes {table.full_macs:,} MACs for an example"
     return f"<table><caption>{caption}</caption><tr><th>MACs</th>{names}</tr>{''.join(rows)}</table>"

@@ -10,7 +10,7 @@ from typing import Any
 from jax.extend import core
 
 from distreal_jax.tracing.labels import ANY, AxisLabels, Ties, ValueLabels, pinned
-from distreal_jax.tracing.site import Value
+from distreal_jax.tracing.site import Value, through_all
 
 Run = Callable[[core.Jaxpr, Sequence[Value]], list[Value]]  # a walk over a body
 
@@ -21,20 +21,22 @@ def walk_scan(params: dict[str, Any], operands: Sequence[Value], run: Run, ties:
     fixed, carried = params["num_consts"], params["num_carry"]
     constants, carry, sequences = operands[:fixed], operands[fixed : fixed + carried], operands[fixed + carried :]
     weight = all(operand.weight for operand in operands)
-    carry = _carried(carry, weight, ties)
+    through = through_all(operands)
+    carry = _carried(carry, weight, through, ties)
     for value in sequences:
         ties.pin(value.labels[0])  # what it runs over
-    slices = [Value(value.labels[1:], value.weight) for value in sequences]
+    slices = [Value(value.labels[1:], value.weight, value.trained_by) for value in sequences]
     results = run(body, [*constants, *carry, *slices])
     for before, after in zip(carry, results[:carried], strict=True):
         _tie(before.labels, after.labels, ties)
-    return [*carry, *(Value((pinned(params["length"]), *value.labels), weight) for value in results[carried:])]
+    stacked = [Value((pinned(params["length"]), *value.labels), weight, through) for value in results[carried:]]
+    return [*carry, *stacked]
 
 
 def walk_while(params: dict[str, Any], operands: Sequence[Value], run: Run, ties: Ties) -> list[Value]:
     """The results of `while`."""
     of_test, fixed = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
-    carry = _carried(operands[fixed:], all(operand.weight for operand in operands), ties)
+    carry = _carried(operands[fixed:], all(operand.weight for operand in operands), through_all(operands), ties)
     run(params["cond_jaxpr"].jaxpr, [*operands[:of_test], *carry])
     results = run(params["body_jaxpr"].jaxpr, [*operands[of_test:fixed], *carry])
     for before, after in zip(carry, results, strict=True):
@@ -50,14 +52,18 @@ def walk_cond(params: dict[str, Any], operands: Sequence[Value], run: Run, ties:
         for one, other in zip(first, others, strict=True):
             _tie(one.labels, other.labels, ties)
     return [
-        Value(tuple(ties.tie_axes(axes) for axes in zip(*(value.labels for value in values), strict=True)), weight=False)
+        Value(
+            tuple(ties.tie_axes(axes) for axes in zip(*(value.labels for value in values), strict=True)),
+            weight=False,
+            trained_by=through_all(values),
+        )
         for values in zip(*results, strict=True)
     ]
 
 
-def _carried(values: Sequence[Value], weight: bool, ties: Ties) -> list[Value]:
+def _carried(values: Sequence[Value], weight: bool, trained_by: int, ties: Ties) -> list[Value]:
     """Zeros at the start fit anything; from the second round on they have the labels of what is carried."""
-    return [Value(tuple(_labelled(labels, ties) for labels in value.labels), weight) for value in values]
+    return [Value(tuple(_labelled(labels, ties) for labels in value.labels), weight, trained_by) for value in values]
 
 
 def _labelled(labels: AxisLabels, ties: Ties) -> AxisLabels:

@@ -14,13 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from distreal_jax.errors import InputError
+from distreal_jax.tracing.cost import Cost
 from distreal_jax.tracing.exchange import Exchange
 from distreal_jax.tracing.filter_group import FilterGroup, KeptWhole, dropped_groups
 from distreal_jax.tracing.gathering import Gathering
 from distreal_jax.tracing.inner import Place
 from distreal_jax.tracing.interception import path_name
-from distreal_jax.tracing.layout import AxisLayout, LengthOfAxis, boolean_masks
+from distreal_jax.tracing.layout import AxisLayout, boolean_masks
 from distreal_jax.tracing.masking import Actions, Draws, drawing, masking, narrowed
+from distreal_jax.tracing.order import LayerOrder
 
 Path = tuple[str, ...]
 Kept = Sequence[jax.Array]  # for each group, int [width] filters kept, or bool [filters]
@@ -35,12 +37,12 @@ class TracedNetwork:
       filter_groups: The groups, in the order in which their layers run.
       layouts: For each variable, where the groups lie along each of its axes.
       consumed: (variable, axis) along which a kernel takes in channels of filter groups.
-      products: Convolutions and dots: a constant and the lengths of the droppable axes.
+      cost: Its convolutions and dots.
+      order: The layers in the order in which they run.
       actions: In training (True) and in evaluation, what masked execution does that is more than to zero filters.
       draws: In training (True) and in evaluation, random numbers that filters meet.
       lookups: In evaluation, where what is learnt is looked up by indices that are computed from the input.
       kept_whole: Layers none of whose filters can be dropped, and why; not those that put out the network's outputs.
-      batch_size: Of the example that was traced.
       agreement: The largest difference between masked and compact execution in the proof, of the largest number; None where
         nothing was proved by numbers.
       narrowed_from: Filters in each group of the network that this one is a part of, where it is one (`narrowed`).
@@ -50,12 +52,12 @@ class TracedNetwork:
     filter_groups: tuple[FilterGroup, ...]
     layouts: Mapping[Path, tuple[AxisLayout, ...]]
     consumed: frozenset[tuple[Path, int]]
-    products: tuple[tuple[int, tuple[LengthOfAxis, ...]], ...]
+    cost: Cost
+    order: LayerOrder
     actions: Mapping[bool, Actions]
     draws: Mapping[bool, Draws]
     lookups: frozenset[Place]
     kept_whole: tuple[KeptWhole, ...]
-    batch_size: int
     agreement: float | None = None
     narrowed_from: tuple[int, ...] | None = None
 
@@ -138,25 +140,45 @@ class TracedNetwork:
 
     def macs_of_many(self, widths: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """`macs` of many width vectors at once: int [vectors, groups] to int64 [vectors]."""
-        constants, fixed, per_filter = self._polynomial
-        lengths = fixed + np.einsum("ofg,vg->vof", per_filter, np.asarray(widths, dtype=np.int64))
-        return np.asarray((constants * lengths.prod(axis=2)).sum(axis=1) // self.batch_size, dtype=np.int64)
+        return self.cost.forward(widths)
+
+    def training_macs(self, widths: Sequence[int] | None = None, depth: int = 0) -> int:
+        """Multiply-accumulates of one example's forward and backward passes, exact.
+
+        The backward pass computes the gradients of the kernels of the trained layers, and those of the activations down to
+        the first trained layer: the network's first layer needs none of its input. Each takes as many as the forward pass.
+
+        Args:
+          widths: Filters kept in each group; None keeps all.
+          depth: Layers before the first that is trained, of `order.layers`.
+
+        Raises:
+          InputError: As `checked_widths` and `checked_depth`.
+        """
+        return int(self.training_macs_of_many([self.checked_widths(widths)], [self.checked_depth(depth)])[0])
+
+    def training_macs_of_many(self, widths: npt.ArrayLike, depths: npt.ArrayLike = 0) -> npt.NDArray[np.int64]:
+        """`training_macs` of many at once: int [vectors, groups] and int [vectors] to int64 [vectors]."""
+        return self.cost.training(widths, depths)
+
+    def checked_depth(self, depth: int) -> int:
+        """A number of layers before the first that is trained.
+
+        Raises:
+          InputError: Below 0, or nothing is left to be trained.
+        """
+        last = len(self.order.layers) - 1
+        if depth != int(depth) or not 0 <= depth <= last:
+            raise InputError(
+                f"depth {depth} given for a network of {last + 1} layers; expected a whole number from 0 (all are "
+                f"trained) to {last} (the last alone is)"
+            )
+        return int(depth)
 
     def variables(self, widths: Sequence[int] | None = None) -> int:
         """Elements of all variables of the sub-network: what a device receives and sends, in numbers."""
         kept = self.checked_widths(widths)
         return sum(math.prod(layout.kept_length(kept) for layout in axes) for axes in self.layouts.values())
-
-    @functools.cached_property
-    def _polynomial(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        most = max((len(axes) for _, axes in self.products), default=1)
-        fixed = np.ones((len(self.products), most), dtype=np.int64)
-        per_filter = np.zeros((len(self.products), most, len(self.filter_groups)), dtype=np.int64)
-        for row, (_, axes) in enumerate(self.products):
-            for column, axis in enumerate(axes):
-                fixed[row, column] = axis.constant
-                per_filter[row, column] = axis.per_filter
-        return np.array([constant for constant, _ in self.products], dtype=np.int64), fixed, per_filter
 
     def signature(self) -> str:
         """A hash of everything that a table depends on: groups, shapes of variables, and cost."""
@@ -226,6 +248,29 @@ class TracedNetwork:
             return jnp.where(_outer(axes, masks, droppable, new.ndim), new, old) if droppable else new
 
         return self._map(chosen, where_kept, where_dropped)
+
+    def select_trained(self, depth: int | jax.Array, trained: Any, frozen: Any) -> Any:
+        """Leaf by leaf: the first tree for parameters of layers from `depth` on, the second for those of layers before.
+
+        Args:
+          depth: Layers before the first that is trained; an int chooses leaves, an array their elements.
+          trained: Any pytree that `take` accepts. Leaves that are no parameters of the network are taken from it.
+          frozen: A tree of the same structure and shapes.
+        """
+
+        def chosen(_: Sequence[AxisLayout], new: jax.Array, old: jax.Array, path: Path) -> jax.Array:
+            layer = self.order.of.get(path)
+            if layer is None:
+                return new
+            if isinstance(depth, int):
+                return new if layer >= depth else old
+            return jnp.where(layer >= depth, new, old)
+
+        return self._map(chosen, trained, frozen, with_path=True)
+
+    def trained(self, params: Any, depth: int) -> Any:
+        """For each leaf of the parameters whether it is trained: it is of a layer from `depth` on."""
+        return jax.tree_util.tree_map_with_path(lambda key, _: self.order.of[leaf_path(key)] >= depth, params)
 
     def mask(self, params: Any, kept: Kept) -> Any:
         """The full variables with everything that belongs to a dropped filter set to zero.

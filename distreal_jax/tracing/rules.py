@@ -157,7 +157,8 @@ def _convolution(site: Site) -> ValueLabels:
     positions = math.prod(counted[2:])
     window = math.prod(len(kernel.labels[axis]) for axis in numbers.rhs_spec[2:])
     batch = len(image.labels[numbers.lhs_spec[0]])
-    site.seen.products.append(Product(batch * positions * window, (creates, consumes)))
+    operands = image.trained_by, kernel.trained_by
+    site.seen.products.append(Product(batch * positions * window, (creates, consumes), operands))
     create(site, creates, "conv")
     return tuple(out)
 
@@ -188,7 +189,8 @@ def _dot(site: Site) -> ValueLabels:
         for labels in (*free[0], *free[1]):
             site.ties.certain(labels)
         return (*batch, *free[0], *free[1])
-    site.seen.products.append(Product(1, (*batch, *free[0], *free[1], *contracted)))
+    lengths = (*batch, *free[0], *free[1], *contracted)
+    site.seen.products.append(Product(1, lengths, (left.trained_by, right.trained_by)))
     for value, axes in ((left, free[0]), (right, free[1])):
         if value.weight:
             for labels in axes:

@@ -1,7 +1,9 @@
 """One equation of a jaxpr as a rule sees it: the labels of its operands, and what is noted on the way."""
 
 import dataclasses
-from collections.abc import Collection
+import functools
+import operator
+from collections.abc import Collection, Iterable
 from typing import Any, Literal
 
 from distreal_jax.tracing.inner import Place, line_of
@@ -10,18 +12,49 @@ from distreal_jax.tracing.labels import AxisLabels, Ties, ValueLabels, pinned
 
 @dataclasses.dataclass(frozen=True)
 class Value:
-    """What is known of one value: its labels, and whether it depends on parameters alone (and not on the input)."""
+    """What is known of one value.
+
+    Attributes:
+      labels: Of its axes.
+      weight: Whether it depends on parameters alone, and not on the input.
+      trained_by: The variables whose gradients flow through it, a bit for each.
+    """
 
     labels: ValueLabels
     weight: bool
+    trained_by: int = 0
+
+
+def through_all(values: Iterable[Value]) -> int:
+    """The variables whose gradients flow through any of the values."""
+    return functools.reduce(operator.or_, (value.trained_by for value in values), 0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Product:
-    """A convolution or a dot: its multiply-accumulates are `constant` times the lengths of `axes`."""
+    """A convolution or a dot: its multiply-accumulates are `constant` times the lengths of `axes`.
+
+    `operands` are the variables whose gradients flow through each of its two operands, bits as of `Value`.
+    """
 
     constant: int
     axes: tuple[AxisLabels, ...]
+    operands: tuple[int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Meeting:
+    """Where variables first meet what depends on the input.
+
+    Attributes:
+      variables: Bits as of `Value`.
+      layer: Path of the layer that is being called.
+      begins: Whether a layer begins there: it multiplies with them, or looks them up.
+    """
+
+    variables: int
+    layer: str
+    begins: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +100,7 @@ class Observations:
 
     def __init__(self) -> None:
         self.products: list[Product] = []
+        self.meetings: list[Meeting] = []
         self.creations: list[Creation] = []
         self.contracted: list[AxisLabels] = []
         self.normalised: list[AxisLabels] = []  # channels that a layer takes statistics over

@@ -16,6 +16,7 @@ from flax import nnx
 
 from distreal_jax.errors import InputError
 from distreal_jax.tracing.calling import without_intermediates
+from distreal_jax.tracing.cost import Cost
 from distreal_jax.tracing.factorings import decide
 from distreal_jax.tracing.groups import (
     OUTPUT,
@@ -33,6 +34,7 @@ from distreal_jax.tracing.interception import path_name
 from distreal_jax.tracing.jaxprs import Wholes, batch_size, whole_network
 from distreal_jax.tracing.labels import pinned
 from distreal_jax.tracing.network import Path, TracedNetwork
+from distreal_jax.tracing.order import layer_order
 from distreal_jax.tracing.probing import Subject, fails_at
 from distreal_jax.tracing.proof import NotANumberError, prove
 from distreal_jax.tracing.rules import known_rules
@@ -139,7 +141,9 @@ def _traced(model: nnx.Module, graphdef: Any, state: Any, wholes: Wholes, kept: 
     modules = {path_name(path): module for path, module in nnx.iter_modules(model)}
     walk, parameters, trails = _walked(modules, wholes, kept)
     statistics = {tuple(map(str, path)) for path, leaf in nnx.to_flat_state(state) if isinstance(leaf, nnx.BatchStat)}
+    trained = {tuple(map(str, path)) for path, leaf in nnx.to_flat_state(state) if isinstance(leaf, nnx.Param)}
     groups, members, origins = find_groups(walk, parameters, modules, statistics)
+    order, reached = layer_order(walk.seen, tuple(parameters), trained)
     try:
         network = TracedNetwork(
             graphdef=graphdef,
@@ -149,12 +153,12 @@ def _traced(model: nnx.Module, graphdef: Any, state: Any, wholes: Wholes, kept: 
                 for path, value in parameters.items()
             },
             consumed=consumed_axes(walk, parameters),
-            products=products_of(walk, members, len(groups)),
+            cost=Cost(products_of(walk, members, len(groups)), reached, len(groups), batch_size(wholes.counted_for)),
+            order=order,
             actions=actions_of(walk, members, groups, guarded=kept.guarded),
             draws=draws_of(walk, members, groups),
             lookups=frozenset(place for train, place in walk.seen.lookups if not train),
             kept_whole=layers_kept_whole(walk, members),
-            batch_size=batch_size(wholes.counted_for),
         )
     except MisorderedError as misordered:
         for group in misordered.groups:
@@ -229,11 +233,11 @@ def _walked(
 
     trails[True] = run(counted, wholes.counted_for, train=True)
     # A step of training is what is counted, at the size of the images, with branches that run in training alone.
-    products = list(walk.seen.products)
+    products, meetings = list(walk.seen.products), list(walk.seen.meetings)
     if counted is not wholes.jaxprs[True]:
         trails[True] = run(wholes.jaxprs[True], wholes.example, train=True)
     trails[False] = run(wholes.jaxprs[False], wholes.example, train=False)
-    walk.seen.products = products
+    walk.seen.products, walk.seen.meetings = products, meetings
     for index, creation in enumerate(walk.seen.creations):
         if index in kept.creations:
             walk.ties.because = kept.creations[index]

@@ -1,10 +1,12 @@
 """One walk over a network's jaxpr: every primitive ties labels by its rule, and leaves a trail of what it put out."""
 
+import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.extend import core
@@ -16,7 +18,7 @@ from distreal_jax.tracing.labels import AxisLabels, Ties, ValueLabels, anything,
 from distreal_jax.tracing.loops import walk_cond, walk_scan, walk_while
 from distreal_jax.tracing.network import Path, leaf_path
 from distreal_jax.tracing.rules import apply_rule
-from distreal_jax.tracing.site import Observations, Product, Site, Value
+from distreal_jax.tracing.site import Meeting, Observations, Site, Value, through_all
 
 Members = Mapping[int, tuple[int, int]]  # root label -> (group, filter)
 
@@ -105,11 +107,13 @@ class Walk:
         self._trail: list[tuple[Step, ValueLabels]] = []
         self._modules = modules
         self._train, self._places = True, Places()
+        self._variables, self._met = 0, 0
         self._calls: tuple[Any, ...] = ()
 
     def new_variable(self, shape: tuple[int, ...]) -> Value:
         """A parameter, all of whose elements are labelled anew; whether these are filters is seen where it is used."""
-        return Value(tuple(self.ties.new(length, tentative=True) for length in shape), weight=True)
+        bit, self._variables = 1 << self._variables, self._variables + 1
+        return Value(tuple(self.ties.new(length, tentative=True) for length in shape), weight=True, trained_by=bit)
 
     def members_along(self, labels: AxisLabels, members: Members) -> list[tuple[int, int] | None]:
         """For each element of an axis, its (group, filter), or None if it is never dropped."""
@@ -164,8 +168,12 @@ class Walk:
                 seen=self.seen,
                 sources=(*self._calls, equation.source_info),
             )
-            weight = all(operand.weight for operand in operands)
-            results = [Value(labels, weight) for labels in apply_rule(site)]
+            self._note_meeting(site)
+            weight, trained_by = all(operand.weight for operand in operands), through_all(operands)
+            results = [
+                Value(labels, weight, trained_by if _has_gradient(equation, variable) else 0)
+                for labels, variable in zip(apply_rule(site), equation.outvars, strict=True)
+            ]
         self._trail.extend(zip(steps, (result.labels for result in results), strict=True))
         return results
 
@@ -176,8 +184,24 @@ class Walk:
         self._trail[steps:] = [(step._replace(in_loop=True), labels) for step, labels in self._trail[steps:]]
         for index in range(products, len(self.seen.products)):
             product = self.seen.products[index]
-            self.seen.products[index] = Product(product.constant * times, product.axes)
+            self.seen.products[index] = dataclasses.replace(product, constant=product.constant * times)
         return results
+
+    def _note_meeting(self, site: Site) -> None:
+        """Notes variables that meet what depends on the input for the first time."""
+        if all(operand.weight for operand in site.operands):
+            return
+        new = through_all(operand for operand in site.operands if operand.weight) & ~self._met
+        if new:
+            self._met |= new
+            self.seen.meetings.append(Meeting(new, site.layer, site.primitive in _BEGIN_LAYERS))
+
+
+_BEGIN_LAYERS = ("conv_general_dilated", "dot_general", "gather", "dynamic_slice")
+
+
+def _has_gradient(equation: core.JaxprEqn, variable: Any) -> bool:
+    return equation.primitive.name != "stop_gradient" and jnp.issubdtype(variable.aval.dtype, jnp.inexact)
 
 
 _BODIES = {"scan": walk_scan, "while": walk_while, "cond": walk_cond}
