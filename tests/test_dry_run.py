@@ -33,7 +33,7 @@ from distreal_jax.search import SearchSettings
 from distreal_jax.search import search as search_vectors
 from distreal_jax.search.progress import ProgressSettings
 from distreal_jax.step.outputs import batch_shapes
-from distreal_jax.table import DropoutTable
+from distreal_jax.table import Configurations, DropoutTable
 from distreal_jax.tracing import trace_network
 
 TRAINING = TrainingSettings(rounds=3, devices_per_round=2, steps=3)
@@ -190,13 +190,13 @@ def test_a_search_measures_at_most_what_its_dry_run_says(name: str) -> None:
     small = SearchSettings(population=8, generations=3, repeats=2, final_repeats=2)
     measured = []
 
-    def progress(widths: np.ndarray, _: int) -> np.ndarray:
-        measured.append(len(widths))
-        return np.log(network.macs_of_many(widths)) / 100
+    def progress(vectors: Configurations, _: int) -> np.ndarray:
+        measured.append(len(vectors.depths))
+        return np.log(vectors.macs(network)) / 100
 
-    uniform = [entry.widths for entry in DropoutTable.uniform(network, UNIFORM_RATES).entries]
+    uniform = [entry.configuration for entry in DropoutTable.uniform(network, UNIFORM_RATES).entries]
     search_vectors(network, progress, small, also=uniform)
-    selecting, afresh = measurements(network, small)
+    selecting, afresh = measurements(network, small, batch_size=1)
     assert sum(measured[:-2]) == selecting and afresh - 2 * small.population <= sum(measured[-2:]) <= afresh
 
 

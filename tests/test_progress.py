@@ -20,11 +20,14 @@ from distreal_jax.networks import make_network
 from distreal_jax.search.progress import Progress, ProgressSettings, describe
 from distreal_jax.search.training_sizes import by_size
 from distreal_jax.step import Batch, Examples, split_variables
+from distreal_jax.table import Configuration, Configurations
 from distreal_jax.tracing import TracedNetwork, inside_blocks, trace_network
 
 CLASSES, EXAMPLES = 4, 160
 SETTINGS = ProgressSettings(rounds=1, devices=2, steps=3, batch_size=8, snapshots=(0, 5), held_out=60, sizes=1)
 CANDIDATES = np.array([[1, 1], [6, 8], [3, 4], [6, 2]])
+of_widths = Configurations.of_widths
+ALL = of_widths(CANDIDATES)
 FULL = 1  # in CANDIDATES
 
 
@@ -74,7 +77,7 @@ def progress(given: Given) -> Progress:
 
 @pytest.fixture(scope="module")
 def measured(progress: Progress) -> np.ndarray:
-    return progress(CANDIDATES, 0)
+    return progress(ALL, 0)
 
 
 def test_the_full_network_learns_more_than_one_filter(measured: np.ndarray) -> None:
@@ -86,39 +89,39 @@ def test_the_full_network_learns_more_than_one_filter(measured: np.ndarray) -> N
 def test_progress_repeats_and_other_seeds_and_repeats_draw_other_numbers(
     given: Given, progress: Progress, measured: np.ndarray
 ) -> None:
-    np.testing.assert_array_equal(progress(CANDIDATES, 0), measured)
-    assert np.all(progress(CANDIDATES, 1) != measured)
-    np.testing.assert_array_equal(progress(CANDIDATES, 0), measured)  # whatever was measured between
-    assert np.all(given.progress(dataclasses.replace(SETTINGS, snapshots=(0,)), seed=1)(CANDIDATES, 0) != measured)
+    np.testing.assert_array_equal(progress(ALL, 0), measured)
+    assert np.all(progress(ALL, 1) != measured)
+    np.testing.assert_array_equal(progress(ALL, 0), measured)  # whatever was measured between
+    assert np.all(given.progress(dataclasses.replace(SETTINGS, snapshots=(0,)), seed=1)(ALL, 0) != measured)
 
 
 def test_a_candidates_progress_depends_neither_on_the_others_nor_on_its_place(
     progress: Progress, measured: np.ndarray
 ) -> None:
     order = np.array([2, 0, 3, 1])
-    np.testing.assert_array_equal(progress(CANDIDATES[order], 0), measured[order])
-    np.testing.assert_array_equal(progress(np.repeat(CANDIDATES[2:3], 4, axis=0), 0), np.repeat(measured[2:3], 4))
+    np.testing.assert_array_equal(progress(of_widths(CANDIDATES[order]), 0), measured[order])
+    np.testing.assert_array_equal(progress(of_widths(np.repeat(CANDIDATES[2:3], 4, axis=0)), 0), np.repeat(measured[2:3], 4))
 
 
 def test_all_candidates_get_the_same_random_numbers(progress: Progress) -> None:
     """Else two equal vectors in one batch would differ."""
-    same = progress(np.array([[3, 4]] * 4), 2)
+    same = progress(of_widths([[3, 4]] * 4), 2)
     assert len(set(same.tolist())) == 1
 
 
 def test_candidates_of_an_odd_number_or_side_by_side_give_the_same(
     given: Given, progress: Progress, measured: np.ndarray
 ) -> None:
-    np.testing.assert_array_equal(progress(CANDIDATES[:3], 0), measured[:3])
+    np.testing.assert_array_equal(progress(of_widths(CANDIDATES[:3]), 0), measured[:3])
     vmapped = given.progress(dataclasses.replace(SETTINGS, vmapped=2))
-    np.testing.assert_allclose(vmapped(CANDIDATES, 0), measured, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(vmapped(ALL, 0), measured, rtol=1e-4, atol=1e-5)
 
 
 def test_the_size_that_a_candidate_is_computed_at_changes_nothing(given: Given) -> None:
     """To rounding, as the draws are the same; here 2 of 6 filters within 2, 4 or 6."""
     for rescale, sizes in ((False, 2), (True, 3)):
         whole, part = (
-            given.progress(dataclasses.replace(SETTINGS, sizes=count), rescale=rescale).trained([2, 8], 0)
+            given.progress(dataclasses.replace(SETTINGS, sizes=count), rescale=rescale).trained(Configuration((2, 8)), 0)
             for count in (1, sizes)
         )
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), part, whole)
@@ -173,8 +176,8 @@ def test_vectors_of_blocks_are_trained_with_whole_streams_and_narrow_blocks() ->
 
 
 def test_candidates_of_all_sizes_come_back_in_their_places(given: Given) -> None:
-    one = given.progress(dataclasses.replace(SETTINGS, sizes=1))(CANDIDATES, 0)
-    many = given.progress(dataclasses.replace(SETTINGS, sizes=3))(CANDIDATES, 0)
+    one = given.progress(dataclasses.replace(SETTINGS, sizes=1))(ALL, 0)
+    many = given.progress(dataclasses.replace(SETTINGS, sizes=3))(ALL, 0)
     np.testing.assert_allclose(many, one, atol=1 / SETTINGS.held_out)  # an example more or less
 
 
@@ -193,8 +196,8 @@ def test_progress_on_shrunk_images_is_that_on_images_that_were_small_from_the_fi
     small = Given(network, *split_variables(model), given.train)
     larger = given.train._replace(inputs=given.train.inputs.repeat(3, axis=1).repeat(3, axis=2))
     candidates = np.array([[1], [3], [6]])
-    shrunk = small.progress(dataclasses.replace(SETTINGS, shrink=3), train=larger)(candidates, 0)
-    np.testing.assert_array_equal(shrunk, small.progress()(candidates, 0))
+    shrunk = small.progress(dataclasses.replace(SETTINGS, shrink=3), train=larger)(of_widths(candidates), 0)
+    np.testing.assert_array_equal(shrunk, small.progress()(of_widths(candidates), 0))
 
 
 def test_images_are_shrunk_by_the_mean_of_their_pixels_to_what_the_network_takes(given: Given) -> None:
@@ -207,7 +210,7 @@ def test_images_are_shrunk_by_the_mean_of_their_pixels_to_what_the_network_takes
 
 
 def test_progress_per_mac_is_relative_to_the_full_networks_cost(given: Given, measured: np.ndarray) -> None:
-    per_mac = given.progress(dataclasses.replace(SETTINGS, unit="mac"))(CANDIDATES, 0)
+    per_mac = given.progress(dataclasses.replace(SETTINGS, unit="mac"))(ALL, 0)
     macs = given.network.training_macs_of_many(CANDIDATES)
     np.testing.assert_allclose(per_mac, np.maximum(measured * given.network.training_macs() / macs, -1), rtol=1e-6)
     assert per_mac[FULL] == measured[FULL]
@@ -225,7 +228,7 @@ class Watched(Examples):
 
 def test_held_out_examples_are_never_trained_on(given: Given) -> None:
     Watched.asked = {}
-    given.progress(train=Watched(*given.train))(CANDIDATES, 0)
+    given.progress(train=Watched(*given.train))(ALL, 0)
     jax.effects_barrier()
     held_out, trained_on = Watched.asked.pop(SETTINGS.held_out), Watched.asked.pop(SETTINGS.batch_size)
     assert not Watched.asked
@@ -242,7 +245,7 @@ def test_a_short_training_is_that_of_a_federation(given: Given) -> None:
 
     def trained(rounds: int, devices: int, steps: int) -> Any:
         settings = dataclasses.replace(SETTINGS, rounds=rounds, devices=devices, steps=steps)
-        return given.progress(settings, train=alike).trained(np.array([6, 8]), 0)
+        return given.progress(settings, train=alike).trained(Configuration((6, 8)), 0)
 
     reference = trained(1, 1, 6)
     for rounds, devices, steps in ((1, 3, 6), (3, 2, 2)):
@@ -251,16 +254,16 @@ def test_a_short_training_is_that_of_a_federation(given: Given) -> None:
 
 def test_a_candidate_that_diverges_has_lost_everything(given: Given) -> None:
     diverging = given.progress(dataclasses.replace(SETTINGS, snapshots=(0,)), optimizer=optax.sgd(float("inf")))
-    np.testing.assert_array_equal(diverging(CANDIDATES, 0), -1.0)
+    np.testing.assert_array_equal(diverging(ALL, 0), -1.0)
 
 
 def test_a_snapshot_that_diverged_is_told_of(given: Given) -> None:
     with pytest.raises(InputError, match="output for examples of 4x4 is not finite before any short training"):
-        given.progress(optimizer=optax.sgd(float("inf")))(CANDIDATES, 0)
+        given.progress(optimizer=optax.sgd(float("inf")))(ALL, 0)
 
 
 def test_rescaling_changes_narrow_candidates_alone(given: Given, measured: np.ndarray) -> None:
-    rescaled = given.progress(rescale=True)(CANDIDATES, 0)
+    rescaled = given.progress(rescale=True)(ALL, 0)
     np.testing.assert_allclose(rescaled[FULL], measured[FULL], rtol=1e-5)
     assert np.all(np.abs(np.delete(rescaled - measured, FULL)) > 1e-4)
 
@@ -291,3 +294,15 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], said:
 def test_something_has_to_be_left_to_train_on(given: Given) -> None:
     with pytest.raises(InputError, match="160 of 160 training examples can't be held out; hold out fewer"):
         given.progress(dataclasses.replace(SETTINGS, held_out=EXAMPLES))
+
+
+def test_every_knob_of_a_short_training_is_that_of_a_step(given: Given) -> None:
+    """Half of the examples, a frozen layer and a longer step, beside a candidate that chooses nothing but filters."""
+    progress = given.progress(every_knob=True)
+    plain, chosen = Configuration((3, 4)), Configuration((3, 4), 0.5, 1, 2.0)
+    both = progress(Configurations.of([plain, chosen]), 0)
+    np.testing.assert_allclose(both[0], given.progress()(Configurations.of([plain]), 0)[0], atol=1e-6)
+    assert both[1] != both[0] and both[1] == progress(Configurations.of([chosen]), 0)[0]
+    trained = given.progress(dataclasses.replace(SETTINGS, snapshots=(0,)), every_knob=True).trained(chosen, 0)
+    moved = jax.tree.map(lambda new, old: bool(np.any(np.asarray(new)[0] != np.asarray(old))), trained, given.params)
+    assert jax.tree.leaves(moved) == jax.tree.leaves(given.network.trained(given.params, 1))

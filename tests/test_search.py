@@ -24,7 +24,7 @@ from distreal_jax.search import (
     weighted_rates,
 )
 from distreal_jax.search.front import area_below
-from distreal_jax.table import DropoutTable
+from distreal_jax.table import Configuration, Configurations, DropoutTable
 from distreal_jax.tracing import trace_network
 
 SMALL = SearchSettings(population=8, generations=6, seed=3)
@@ -38,16 +38,20 @@ def network():
     )
 
 
-def value_of_widths(widths: np.ndarray, repeat: int) -> np.ndarray:
+def value_of_widths(vectors: Configurations, repeat: int) -> np.ndarray:
     """Concave in every width; the first layer is worth most, the last convolution (which costs most) least."""
     del repeat
-    return np.log1p(20 * widths / np.array([16, 32, 32, 64])) @ np.array([5.0, 2.0, 0.5, 1.0])
+    return np.log1p(20 * vectors.widths / np.array([16, 32, 32, 64])) @ np.array([5.0, 2.0, 0.5, 1.0])
 
 
-def noisy_value(widths: np.ndarray, repeat: int) -> np.ndarray:
+def noise_of(vectors: Configurations, repeat: int) -> np.ndarray:
+    rows = vectors.widths.astype(np.int32)
+    return np.array([np.random.default_rng([repeat, zlib.crc32(row.tobytes())]).normal() for row in rows])
+
+
+def noisy_value(vectors: Configurations, repeat: int) -> np.ndarray:
     """The same, with noise that depends on nothing but vector and repeat."""
-    noise = [np.random.default_rng([repeat, zlib.crc32(row.tobytes())]).normal() for row in np.asarray(widths, np.int32)]
-    return value_of_widths(widths, repeat) + 0.3 * np.array(noise)
+    return value_of_widths(vectors, repeat) + 0.3 * noise_of(vectors, repeat)
 
 
 class Recorder:
@@ -56,9 +60,9 @@ class Recorder:
     def __init__(self, evaluate=value_of_widths):
         self.evaluate, self.calls = evaluate, []
 
-    def __call__(self, widths, repeat):
-        self.calls.append((widths.copy(), repeat))
-        return self.evaluate(widths, repeat)
+    def __call__(self, vectors, repeat):
+        self.calls.append((vectors.widths.copy(), repeat))
+        return self.evaluate(vectors, repeat)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -85,18 +89,17 @@ def test_noise_several_times_the_differences_between_shapes_does_not_lead_the_se
     settings = SearchSettings(population=16, generations=12)
     space = SearchSpace(network, settings.max_rate)
 
-    def noisy(widths, repeat):
-        noise = [np.random.default_rng([repeat, zlib.crc32(row.tobytes())]).normal() for row in widths]
-        return value_of_widths(widths, repeat) + 4 * np.array(noise)
+    def noisy(vectors, repeat):
+        return value_of_widths(vectors, repeat) + 4 * noise_of(vectors, repeat)
 
     def area(vectors):
-        progress = value_of_widths(np.array(vectors), 0)
-        return area_below(np.log([space.cost(widths) for widths in vectors]), progress, (0.0, 5.0))
+        progress = value_of_widths(Configurations.of(vectors), 0)
+        return area_below(np.log([space.cost(vector) for vector in vectors]), progress, (0.0, 5.0))
 
-    uniform = sorted({space.widths(rates) for rates in space.uniform_seeds(100)}, key=space.cost)
+    uniform = sorted({space.configuration(rates) for rates in space.uniform_seeds(100)}, key=space.cost)
     for seed in range(3):
         found = search(network, noisy, dataclasses.replace(settings, seed=seed))
-        assert area([entry.widths for entry in found.front]) > 1.08 * area(uniform)
+        assert area([entry.configuration for entry in found.front]) > 1.08 * area(uniform)
 
 
 def test_the_same_seed_finds_the_same_and_another_seed_something_else(network):
@@ -110,9 +113,9 @@ def test_callers_do_not_notice_that_deap_draws_from_global_random_numbers(networ
     before, numpy_before = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
     created = set(vars(creator))
 
-    def evaluate(widths, repeat):
+    def evaluate(vectors, repeat):
         assert random.getstate() == before
-        return value_of_widths(widths, repeat)
+        return value_of_widths(vectors, repeat)
 
     def watch(generation):
         assert random.getstate() == before
@@ -141,7 +144,7 @@ def test_no_widths_are_evaluated_twice_and_every_batch_is_full(network):
     settings = dataclasses.replace(SMALL, repeats=2, final_repeats=3)
     found = search(network, recorder, settings)
     batches = [{tuple(row) for row in widths.tolist()} for widths, _ in recorder.calls]
-    assert all(widths.shape == (8, 4) and widths.dtype == np.int32 for widths, _ in recorder.calls)
+    assert all(widths.shape == (8, 4) for widths, _ in recorder.calls)
     searched = batches[: 6 * 2]
     assert all(first == second for first, second in zip(searched[::2], searched[1::2], strict=True))
     assert set.union(*searched) == {entry.widths for entry in found.evaluated}
@@ -187,7 +190,7 @@ def test_the_table_reaches_from_the_cheapest_uniform_vector_to_the_full_network(
     table = found.to_table(network, {"command": "search.py --seed 3"})
     assert table.entries[-1].widths == network.full_widths and table.entries[0].macs <= network.training_macs((1, 2, 2, 64))
     assert table.checked_for(network).entries == found.front
-    assert table.provenance["search"]["settings"] == dataclasses.asdict(SMALL)
+    assert table.provenance["search"]["settings"] == {**dataclasses.asdict(SMALL), "knobs": ["filters"]}
     table.save(tmp_path / "table.json")
     assert DropoutTable.load(tmp_path / "table.json") == table
     short = found.to_table(network, {}, most_entries=4)
@@ -202,8 +205,8 @@ def test_the_table_reaches_from_the_cheapest_uniform_vector_to_the_full_network(
 def test_entries_are_nearer_to_the_truth_than_their_own_measurements_and_know_how_near(network):
     noise, repeats = 0.3, 4
     found = search(network, noisy_value, dataclasses.replace(SMALL, population=32, final_repeats=repeats))
-    widths = np.array([entry.widths for entry in found.candidates])
-    errors = [entry.progress for entry in found.candidates] - value_of_widths(widths, 0)
+    vectors = Configurations.of([entry.configuration for entry in found.candidates])
+    errors = [entry.progress for entry in found.candidates] - value_of_widths(vectors, 0)
     stderr = np.array([entry.progress_stderr for entry in found.candidates])
     assert np.sqrt(np.mean(errors**2)) < 0.7 * noise / np.sqrt(repeats)
     assert 0.6 < np.sqrt(np.mean((errors / stderr) ** 2)) < 1.4
@@ -211,7 +214,8 @@ def test_entries_are_nearer_to_the_truth_than_their_own_measurements_and_know_ho
 
 def test_vectors_that_were_not_searched_may_enter_the_table_and_take_no_part_in_the_search(network):
     given = [(13, 26, 26, 64), (5, 9, 9, 64)]
-    alone, found = search(network, noisy_value, SMALL), search(network, noisy_value, SMALL, also=given)
+    also = [Configuration(widths) for widths in given]
+    alone, found = search(network, noisy_value, SMALL), search(network, noisy_value, SMALL, also=also)
     assert found.evaluated == alone.evaluated and found.history == alone.history
     estimated = {entry.widths: entry.progress for entry in found.candidates}
     for widths in given:
@@ -229,6 +233,76 @@ def test_the_history_is_the_hypervolume_of_what_was_known_of_all_that_was_evalua
         until_then = {entry.widths for entry in found.evaluated[: generation.evaluated]}
         assert {entry.widths for entry in generation.front} <= until_then
     assert found.history[-1].hypervolume > found.history[0].hypervolume
+
+
+def value_of_knobs(vectors: Configurations, repeat: int) -> np.ndarray:
+    """Filters, examples and trained layers are each worth something, and the best step is twice the optimiser's."""
+    far = np.abs(np.log2(vectors.step_factors) - 1)
+    return value_of_widths(vectors, repeat) + np.log(vectors.batch_shares) - 0.1 * vectors.depths - 0.2 * far
+
+
+EVERY_KNOB = dataclasses.replace(SMALL, population=16, knobs=("filters", "examples", "depth", "step"))
+
+
+def test_a_search_over_all_knobs_finds_the_best_step_and_mixes_the_others(network, tmp_path):
+    settings = dataclasses.replace(EVERY_KNOB, population=32, generations=12)
+    found = search(network, value_of_knobs, settings, batch_size=8)
+    last = found.front[-1]
+    assert (last.widths, last.batch_share, last.depth) == (network.full_widths, 1, 0)
+    chosen = [entry.configuration for entry in found.front]
+    assert sum(1 <= vector.step_factor <= 4 for vector in chosen) > 0.7 * len(chosen)
+    assert {vector.batch_share for vector in chosen} <= {1, 1 / 2, 1 / 4, 1 / 8} and any(v.batch_share < 1 for v in chosen)
+    assert any(vector.depth for vector in chosen) and any(vector.widths != network.full_widths for vector in chosen)
+    alone = search(network, value_of_knobs, dataclasses.replace(settings, knobs=("filters",)))
+    assert found.hypervolume() > alone.hypervolume()
+    table = found.to_table(network, {})
+    table.save(tmp_path / "table.json")
+    assert DropoutTable.load(tmp_path / "table.json") == table and table.checked_for(network) is table
+
+
+@pytest.mark.parametrize("knobs", [("examples",), ("depth", "step"), ("examples", "depth")])
+def test_what_is_no_knob_stays_as_it_is(network, knobs):
+    settings = dataclasses.replace(EVERY_KNOB, knobs=knobs, generations=3)
+    found = search(network, value_of_knobs, settings, batch_size=8)
+    for name, usual in (("widths", network.full_widths), ("batch_share", 1), ("depth", 0), ("step_factor", 1)):
+        knob = {"widths": "filters", "batch_share": "examples", "step_factor": "step"}.get(name, name)
+        assert any(getattr(entry, name) != usual for entry in found.evaluated) == (knob in knobs), name
+
+
+def test_a_search_over_all_knobs_goes_on_bit_by_bit(network, tmp_path):
+    run_until(2, tmp_path / "search.json", network, EVERY_KNOB, batch_size=8)
+    with pytest.raises(InputError, match="of another search: its knobs"):
+        search(
+            network, noisy_value, dataclasses.replace(EVERY_KNOB, knobs=("filters",)), checkpoint=tmp_path / "search.json"
+        )
+    resumed = search(network, noisy_value, EVERY_KNOB, checkpoint=tmp_path / "search.json", batch_size=8)
+    assert resumed == search(network, noisy_value, EVERY_KNOB, batch_size=8)
+
+
+def test_what_a_device_can_t_hold_is_neither_measured_nor_in_the_table(network):
+    recorder = Recorder()
+
+    def small(vector):
+        return vector.widths[1] <= 16
+
+    found = search(network, recorder, SMALL, fits=small)
+    assert all(widths[:, 1].max() <= 16 for widths, _ in recorder.calls)
+    assert len(found.evaluated) == 48 and found.front[-1].widths[1] <= 16
+    with pytest.raises(InputError, match=r"none of 64 vectors can be trained in 1,000 bytes of memory; allow more"):
+        search(network, recorder, dataclasses.replace(SMALL, memory_limit=1000.0), fits=lambda vector: False)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        (("widths",), "unknown knob 'widths'|each one of: filters"),
+        ((), "needs a knob"),
+        (("step",), "needs a knob that changes"),
+    ],
+)
+def test_a_search_without_a_knob_that_changes_the_cost_is_refused(knobs, message):
+    with pytest.raises(InputError, match=message):
+        SearchSettings(knobs=knobs)
 
 
 class KilledError(Exception):
@@ -260,10 +334,10 @@ def test_resume_is_bitwise(network, tmp_path, generation):
 def test_resume_is_bitwise_after_a_kill_in_the_middle_of_an_evaluation(network, tmp_path, calls):
     left = itertools.count(calls, -1)
 
-    def evaluate(widths, repeat):
+    def evaluate(vectors, repeat):
         if not next(left):
             raise KilledError
-        return noisy_value(widths, repeat)
+        return noisy_value(vectors, repeat)
 
     with pytest.raises(KilledError):
         search(network, evaluate, SMALL, checkpoint=tmp_path / "search.json")
@@ -360,8 +434,8 @@ def test_groups_that_are_not_there_are_refused(network, groups):
 @pytest.mark.parametrize(
     ("evaluate", "message"),
     [
-        (lambda widths, repeat: np.full(len(widths), np.nan), "progress of widths .* is nan; lower"),
-        (lambda widths, repeat: np.zeros((len(widths), 1)), r"shape \(8, 1\), expected \(8,\)"),
+        (lambda vectors, repeat: np.full(len(vectors.depths), np.nan), "progress of Configuration.* is nan; lower"),
+        (lambda vectors, repeat: np.zeros((len(vectors.depths), 1)), r"shape \(8, 1\), expected \(8,\)"),
     ],
 )
 def test_progress_that_is_no_number_per_vector_is_refused(network, evaluate, message):

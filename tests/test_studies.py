@@ -39,7 +39,7 @@ from distreal_jax.search.design import DesignedVector, designed_table, designed_
 from distreal_jax.search.nsga2 import first_vectors
 from distreal_jax.search.progress import Progress, ProgressSettings
 from distreal_jax.step import Batch, Examples, split_variables
-from distreal_jax.table import DropoutTable
+from distreal_jax.table import Configuration, Configurations, DropoutTable
 from distreal_jax.tracing import trace_network
 
 ROOT = Path(__file__).parents[1]
@@ -161,7 +161,7 @@ def test_each_device_of_a_round_trains_on_one_clients_examples_and_on_none_held_
 ) -> None:
     clients = Partition.from_lists([range(start, start + 12) for start in range(0, 60, 12)], 60)
     Watched.asked = []
-    tiny_proxy(clients).trained([2], 0)
+    tiny_proxy(clients).trained(Configuration((2,)), 0)
     jax.effects_barrier()
     batches = [batch for batch in Watched.asked if len(batch) == 8]
     owners = [{example // 12 for example in batch} for batch in batches]
@@ -177,7 +177,7 @@ def test_a_single_client_that_holds_everything_is_what_devices_without_a_partiti
     Watched.asked = []
     everything = Partition(np.random.default_rng(0).permutation(60).astype(np.int32), np.array([0, 60]))
     together, alone = tiny_proxy(None, devices=1), tiny_proxy(everything, devices=1)
-    np.testing.assert_array_equal(together(np.array([[1], [3]]), 0), alone(np.array([[1], [3]]), 0))
+    np.testing.assert_array_equal(*(proxy(Configurations.of_widths([[1], [3]]), 0) for proxy in (together, alone)))
 
 
 def test_fewer_clients_than_devices_are_refused(tiny_proxy: Callable[..., Progress]) -> None:
@@ -227,7 +227,9 @@ def test_block_inner_groups_are_those_of_no_stream_and_no_concatenation(world: W
 def test_a_search_begins_with_vectors_of_one_rate_also_inside_blocks_alone_and_scales_them() -> None:
     network = trace_network(BlockNetwork(), jax.ShapeDtypeStruct((1, 2, 2, 1), jnp.float32))
     settings = SearchSettings(population=4, generations=4, max_rate=0.8, crossover_probability=0, mutation_eta=1e6)
-    found = [entry.widths for entry in search(network, lambda widths, _: widths.sum(axis=1) / 100, settings).evaluated]
+    found = [
+        entry.widths for entry in search(network, lambda vectors, _: vectors.widths.sum(axis=1) / 100, settings).evaluated
+    ]
     space = SearchSpace(network, 0.8)
     of_one_rate = {space.widths(row) for row in uniform_rates(space, 1000)}
     inside = {space.widths(row) for row in weighted_rates(space, 1000, inner_weights(space))}
@@ -257,7 +259,9 @@ def test_designed_vectors_have_the_costs_and_the_shapes_that_were_asked_for(worl
     vectors = designed_vectors(space, [0.06, 0.2, 0.6], [1, 0, -1])
     assert len({vector.widths for vector in vectors}) == 9
     for vector in vectors:
-        assert vector.cost == space.cost(vector.widths) == pytest.approx([0.06, 0.2, 0.6][vector.level], rel=0.1)
+        assert (
+            vector.cost == space.cost(Configuration(vector.widths)) == pytest.approx([0.06, 0.2, 0.6][vector.level], rel=0.1)
+        )
         first, last = vector.widths[0] / 16, vector.widths[2] / 32
         assert first - last == pytest.approx(0, abs=0.05) if vector.shape == 0 else np.sign(first - last) == vector.shape
         assert vector.widths[3] == 64
@@ -271,7 +275,7 @@ def test_uniform_vectors_stand_beside_each_entry_at_about_its_cost(world: World)
     uniform = uniform_beside(space, entries)
     assert uniform[-1] == (16, 32, 32, 64)
     for entry, widths in zip(entries, uniform, strict=True):
-        assert space.cost(widths) == pytest.approx(space.cost(entry), rel=0.15)
+        assert space.cost(Configuration(widths)) == pytest.approx(space.cost(Configuration(entry)), rel=0.15)
         shares = np.array(widths[:3]) / (16, 32, 32)
         assert np.ptp(shares) < 1 / 16
 
@@ -288,7 +292,8 @@ class Formula:
         Formula.made += 1
         self.noise, self.calls = noise, list[tuple[int, int]]()
 
-    def __call__(self, widths: np.ndarray, repeat: int) -> np.ndarray:
+    def __call__(self, vectors: Configurations, repeat: int) -> np.ndarray:
+        widths = vectors.widths
         self.calls += [(repeat, zlib.crc32(row.tobytes())) for row in np.asarray(widths, np.int32)]
         value = np.log1p(20 * np.asarray(widths) / np.array([16, 32, 32, 64])) @ np.array([0.10, 0.04, 0.01, 0.0])
         drawn = [np.random.default_rng([repeat, zlib.crc32(row.tobytes())]).normal() for row in np.asarray(widths, np.int32)]
@@ -359,8 +364,8 @@ def test_area_over_octaves_is_worked_out_by_hand(world: World) -> None:
             return 0.0
 
     space = SearchSpace(world.network, 0.95)
-    cost = space.cost((5, 32, 32, 64))
-    judged = search_study.Outcome.judged("nsga2", 0, Two(), space, lambda widths, repeat: np.full(len(widths), 0.5))  # type: ignore[arg-type]
+    cost = space.cost(Configuration((5, 32, 32, 64)))
+    judged = search_study.Outcome.judged("nsga2", 0, Two(), space, lambda vectors, repeat: np.full(len(vectors.depths), 0.5))  # type: ignore[arg-type]
     assert judged.area == pytest.approx(0.5 * (1 - cost))
     assert judged.over_octaves == pytest.approx(-0.5 * math.log2(cost))
     assert judged.stderr == (0.0,)
@@ -433,7 +438,7 @@ def test_the_proxy_is_held_against_federations_in_which_every_mini_batch_uses_on
         assert (plan.steps_done == 3).all() and (plan.entries == 0).all() and not plan.deadline_hits.any()
         trained.append((federation.world.seed, entry.widths))
         result = Result()
-        result.final = float(Formula(noise=0.001)(np.array([entry.widths]), 100 + federation.world.seed)[0])
+        result.final = float(Formula(noise=0.001)(Configurations.of([entry.configuration]), 100 + federation.world.seed)[0])
         return result
 
     monkeypatch.setattr(proxy_study, "recorded_run", stand_in)

@@ -28,7 +28,7 @@ from distreal_jax.search.progress import ProgressSettings
 from distreal_jax.step import CLASSIFICATION, Task, classification
 from distreal_jax.step.outputs import check_tokens
 from distreal_jax.step.task import score_of
-from distreal_jax.table import DropoutTable
+from distreal_jax.table import Configurations, DropoutTable
 from distreal_jax.tracing import trace_network
 
 COUNT = 48
@@ -139,7 +139,7 @@ def test_a_search_measures_the_gain_of_the_tasks_score() -> None:
     settings = ProgressSettings(rounds=1, devices=2, steps=20, batch_size=8, snapshots=(0,), held_out=16, sizes=1)
     training = dataclasses.replace(TRAINING, learning_rate=0.05)
     progress = proxy_in(world_of("vectors"), training, settings)
-    gains = progress(np.array([[8], [8]]), 0)
+    gains = progress(Configurations.of_widths([[8], [8]]), 0)
     assert gains[0] == gains[1] and gains[0] > 0  # R squared of the first weights is far below 0
     assert progress.input_size == "4"
     with pytest.raises(InputError, match="images alone can be shrunk"):

@@ -127,10 +127,11 @@ class Outcome:
     def judged(cls, arm: str, seed: int, found: SearchResult, space: SearchSpace, measured: Progress) -> Self:
         """Measures a front on repeats that neither selected its vectors nor decided which of them are the front."""
         settings, widths = found.settings, tuple(entry.widths for entry in found.front)
+        vectors = [entry.configuration for entry in found.front]
         # no arm has more generations than the search: all are judged by the same random numbers, which none has used
         used = settings.generations * settings.repeats + settings.final_repeats
-        progress = EvaluatedVectors(space, measured, settings).measure(widths, range(used, used + settings.final_repeats))
-        costs, mean = np.array([space.cost(row) for row in widths]), progress.mean(axis=1)
+        progress = EvaluatedVectors(space, measured, settings).measure(vectors, range(used, used + settings.final_repeats))
+        costs, mean = np.array([space.cost(vector) for vector in vectors]), progress.mean(axis=1)
         return cls(
             arm,
             seed,
@@ -170,7 +171,7 @@ def main(options: Options) -> None:
 
 def planned(options: Options, world: World, arms: Sequence[str], seeds: int) -> str:
     """The text of `--dry-run`: the most that is measured."""
-    selecting, afresh = measurements(world.network, options.search)
+    selecting, afresh = measurements(world.network, options.search, options.progress.batch_size)
     of_arm = selecting + 2 * afresh  # to choose by, to choose the front by, and to judge the front by
     line, seconds = measuring_dry_run(world, options.training, options.progress, len(arms) * of_arm, measure=options.measure)
     return (

@@ -9,6 +9,7 @@ from distreal_jax.data.partition import Partition
 from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.fleet.world import World
 from distreal_jax.search.progress import Progress, ProgressSettings
+from distreal_jax.table import Configurations
 
 MEASURED_KIND = "distreal_jax measured progress"  # a document of what `measured_often` returns
 
@@ -20,6 +21,7 @@ def proxy_in(
     *,
     seed: int | None = None,
     partition: Partition | None = None,
+    every_knob: bool = False,
 ) -> Progress:
     """Progress on a world's training data, from its first weights, as its devices train.
 
@@ -29,6 +31,7 @@ def proxy_in(
       settings: Of the short training.
       seed: As for `Progress`; None: the world's.
       partition: As for `Progress`.
+      every_knob: As for `Progress`.
 
     Raises:
       InputError: As `Progress`.
@@ -43,11 +46,12 @@ def proxy_in(
         seed=world.seed if seed is None else seed,
         rescale=training.rescale,
         partition=partition,
+        every_knob=every_knob,
         task=world.task,
     )
 
 
 def measured_often(progress: Progress, vectors: Sequence[tuple[int, ...]], repeats: int) -> npt.NDArray[np.float64]:
     """Progress of vectors at the first repeats, [repeats, vectors]; all vectors of a repeat share their random numbers."""
-    widths = np.array(vectors, dtype=np.int32)
-    return np.array([progress(widths, repeat) for repeat in range(repeats)])
+    configurations = Configurations.of_widths(vectors)
+    return np.array([progress(configurations, repeat) for repeat in range(repeats)])

@@ -19,7 +19,7 @@ from distreal_jax.search.training_sizes import by_size
 from distreal_jax.signs import duration
 from distreal_jax.step import LocalStep
 from distreal_jax.step.outputs import batch_shapes
-from distreal_jax.table import DropoutTable
+from distreal_jax.table import Configuration, Configurations, DropoutTable
 from distreal_jax.tracing import TracedNetwork
 
 _RATES = [
@@ -76,7 +76,7 @@ def short_training(
     at_work = network.training_macs_of_many([size for size, members in sizes.items() for _ in members])
     shares = at_work / network.training_macs()
     if measure:
-        full = np.array([network.full_widths] * progress.at_once, dtype=np.int32)
+        full = Configurations.of_widths([network.full_widths] * progress.at_once)
         times = [time.perf_counter()]
         for repeat in range(2):
             progress(full, repeat)
@@ -99,13 +99,14 @@ def short_training(
     return ShortTraining(seconds, max(compiling, 0.0), len(sizes), mini_batches, macs, progress.input_size, origin)
 
 
-def measurements(network: TracedNetwork, settings: SearchSettings) -> tuple[int, int]:
+def measurements(network: TracedNetwork, settings: SearchSettings, batch_size: int) -> tuple[int, int]:
     """The most short trainings of a search: while it selects, and when front and uniform vectors are measured afresh."""
     selecting = settings.population * settings.generations * settings.repeats
-    space = SearchSpace(network, settings.max_rate)
-    given = {space.widths(rates) for rates in first_vectors(space, settings)}
-    given |= {entry.widths for entry in DropoutTable.uniform(network, UNIFORM_RATES).entries}
-    return selecting, (settings.population + len({*given, network.full_widths})) * settings.final_repeats
+    space = SearchSpace(network, settings.max_rate, knobs=settings.knobs, batch_size=batch_size)
+    given = {space.configuration(genes) for genes in first_vectors(space, settings)}
+    given |= {entry.configuration for entry in DropoutTable.uniform(network, UNIFORM_RATES).entries}
+    full = Configuration(network.full_widths)
+    return selecting, (settings.population + len({*given, full})) * settings.final_repeats
 
 
 def measuring_dry_run(
@@ -143,7 +144,7 @@ def search_dry_run(
       InputError: As `Progress`.
     """
     short = short_training(world, training, progress_settings, measure=measure)
-    selecting, afresh = measurements(world.network, settings)
+    selecting, afresh = measurements(world.network, settings, progress_settings.batch_size)
     programs = min(short.programs, selecting)
     measuring, compiling = short.total(selecting + afresh, programs)
     return "".join(f"{whole}\n" for whole in world.network.kept_whole) + (

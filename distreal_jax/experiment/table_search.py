@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distreal_jax.experiment.proxy import proxy_in
+from distreal_jax.fleet.device_memory import DeviceMemory
 from distreal_jax.fleet.federation import UNIFORM_RATES, TrainingSettings
 from distreal_jax.fleet.world import World
 from distreal_jax.record.logged import SEARCH_AXIS, SEARCH_KEYS, generation_row
@@ -17,6 +18,7 @@ from distreal_jax.search import SearchSettings, search
 from distreal_jax.search.evaluation import Generation, check_most_entries
 from distreal_jax.search.progress import ProgressSettings, describe
 from distreal_jax.signs import Pace, bar, say
+from distreal_jax.step import LocalStep
 from distreal_jax.table import DropoutTable, TableEntry
 
 
@@ -67,8 +69,12 @@ def search_table(
     check_most_entries(most_entries)
     tracker = tracker or Tracker(None)
     tracker.draw_over(SEARCH_AXIS, SEARCH_KEYS)
-    uniform_widths = [entry.widths for entry in DropoutTable.uniform(world.network, UNIFORM_RATES).entries]
-    measured = proxy_in(world, training, progress_settings, seed=settings.seed)
+    uniform_rates = [entry.configuration for entry in DropoutTable.uniform(world.network, UNIFORM_RATES).entries]
+    every_knob = settings.knobs != ("filters",)
+    measured = proxy_in(world, training, progress_settings, seed=settings.seed, every_knob=every_knob)
+    step = LocalStep(world.network, training.local_optimizer(), world.others, rescale=training.rescale, task=world.task)
+    memory = DeviceMemory(step, world.params, world.train, training.batch_size)
+    limit = settings.memory_limit
     progress_bar = bar(total=settings.generations, desc="search", unit="generation")
     pace = Pace(settings.generations)
     say(
@@ -101,7 +107,9 @@ def search_table(
             checkpoint=checkpoint,
             on_generation=told,
             measures=describe(progress_settings, training, world.dataset.name, world.seed),
-            also=uniform_widths,  # the curve that the front is shown beside can't be above it then
+            also=uniform_rates,  # the curve that the front is shown beside can't be above it then
+            batch_size=progress_settings.batch_size,
+            fits=(lambda vector: memory(vector) <= limit) if limit else None,
         )
     source = {
         **provenance(),
@@ -109,9 +117,9 @@ def search_table(
         "training": dataclasses.asdict(training),
         "progress": dataclasses.asdict(progress_settings),
     }
-    table = found.to_table(world.network, source, most_entries)
-    fresh = {entry.widths: entry for entry in found.candidates}
-    uniform = tuple(fresh[widths] for widths in uniform_widths)
+    table = memory.added_to(found.to_table(world.network, source, most_entries))
+    fresh = {entry.configuration: entry for entry in found.candidates}
+    uniform = tuple(fresh[vector] for vector in uniform_rates if vector in fresh)
     table.save(folder.path / name)
     pictures = _draw(folder.path, table, uniform, [generation.hypervolume for generation in found.history])
     result = TableSearch(table, uniform, (found.hypervolume(), found.hypervolume(uniform)), pictures)
@@ -124,7 +132,7 @@ def _log(tracker: Tracker, found: TableSearch, file: Path) -> None:
     kinds = ((found.table.entries, "searched"), (found.uniform, "one rate for all layers"))
     columns = ["MACs share", "progress", "standard error", "kind", "filters kept"]
     rows = [
-        [entry.macs / found.table.full_macs, entry.progress, entry.progress_stderr, kind, " ".join(map(str, entry.widths))]
+        [entry.work / found.table.full_macs, entry.progress, entry.progress_stderr, kind, " ".join(map(str, entry.widths))]
         for entries, kind in kinds
         for entry in entries
     ]
@@ -153,7 +161,7 @@ def table_section(found: TableSearch) -> Section:
 def _draw(folder: Path, table: DropoutTable, uniform: Sequence[TableEntry], hypervolumes: Sequence[float]) -> dict[str, str]:
     def front(entries: Sequence[TableEntry]) -> Front:
         return Front(
-            macs_fraction=[entry.macs / table.full_macs for entry in entries],
+            macs_fraction=[entry.work / table.full_macs for entry in entries],
             progress=[entry.progress or 0.0 for entry in entries],
             standard_error=[entry.progress_stderr or 0.0 for entry in entries],
         )

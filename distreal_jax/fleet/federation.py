@@ -15,6 +15,7 @@ from distreal_jax.availability.history import expected_of_fleet
 from distreal_jax.data.sampling import batch_indices, sample_clients
 from distreal_jax.errors import InputError
 from distreal_jax.fleet.aggregation import Server
+from distreal_jax.fleet.device_memory import DeviceMemory
 from distreal_jax.fleet.evaluation import Evaluator, Scores
 from distreal_jax.fleet.programs import Execution, RoundPrograms, RoundResult
 from distreal_jax.fleet.round import Round, default_grouping
@@ -24,8 +25,6 @@ from distreal_jax.methods import Method
 from distreal_jax.plan import RoundPlan, plan_round
 from distreal_jax.settings import COUNT, FACTOR, STEP_SIZE, STEPS, Within, check_settings
 from distreal_jax.step import ConvolutionForm, Examples, LocalStep, class_axes
-from distreal_jax.step.memory import training_bytes
-from distreal_jax.step.outputs import batch_shapes
 from distreal_jax.table import DropoutTable
 from distreal_jax.tracing import ensemble_members
 
@@ -353,9 +352,8 @@ class Federation:
         """Peak memory of a device that trains this table entry (-1: none was trained, 0 bytes); see `training_bytes`."""
         if widest < 0:
             return 0.0
-        examples = self.training.batch_size if self.examples is None else int(self.examples[widest])
-        entry, batch = self.table.entries[widest], batch_shapes(self.world.train, examples)
-        return float(training_bytes(self.round.step, self.world.params, entry.widths, batch, depth=entry.depth))
+        memory = DeviceMemory(self.round.step, self.world.params, self.world.train, self.training.batch_size)
+        return float(memory(self.table.entries[widest].configuration))
 
     @functools.cached_property
     def _bytes_of_entries(self) -> npt.NDArray[np.float64]:

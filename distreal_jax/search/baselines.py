@@ -54,8 +54,8 @@ def weighted_rates(space: SearchSpace, count: int, weights: Sequence[float] | np
 
 def macs_weights(space: SearchSpace) -> np.ndarray:
     """For "drop most where MACs are highest": the MACs saved by keeping a single filter of a searched group: [searched]."""
-    full = tuple(space.network.full_widths)
-    saved = [space.macs(full) - space.macs((*full[:group], 1, *full[group + 1 :])) for group in space.groups]
+    full, macs = tuple(space.network.full_widths), space.network.training_macs
+    saved = [macs(full) - macs((*full[:group], 1, *full[group + 1 :])) for group in space.groups]
     return np.array(saved, dtype=np.float64)
 
 
@@ -86,11 +86,11 @@ def evaluate_rates(
     """
     space = SearchSpace(network, settings.max_rate, searched_groups)
     vectors = EvaluatedVectors(space, evaluate, settings)
-    widths = list(dict.fromkeys(space.widths(row) for row in rates))
-    if not widths:
+    chosen = list(dict.fromkeys(space.configuration(row) for row in rates))
+    if not chosen:
         raise InputError("there is no vector to evaluate; give at least one vector of rates")
-    for start in range(0, len(widths), settings.population):
-        vectors.evaluate(widths[start : start + settings.population])
+    for start in range(0, len(chosen), settings.population):
+        vectors.evaluate(chosen[start : start + settings.population])
     front, candidates = measured_afresh(space, vectors, [], settings)
     return SearchResult(
         front,

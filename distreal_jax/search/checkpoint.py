@@ -14,12 +14,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from distreal_jax.document import DamagedDocumentError, plain_json, read_document, write_document
+from distreal_jax.document import DamagedDocumentError, Fields, plain_json, read_document, write_document
 from distreal_jax.errors import InputError
-from distreal_jax.search.space import Widths
+from distreal_jax.table import Configuration
+from distreal_jax.table.configuration import LONGEST_STEP
 
 KIND = "distreal_jax search checkpoint"
-SCHEMA = 1
+SCHEMA = 2  # 1 knew filters alone
 _REMEDY = "delete it to start the search anew"
 
 
@@ -28,13 +29,13 @@ class Checkpoint:
     """The state of a search after a generation.
 
     Attributes:
-      population: [population, searched], dropout rates, in the order of selection.
-      measured: Progress at each repeat, by the widths, in the order of evaluation.
+      population: [population, genes], in the order of selection.
+      measured: Progress at each repeat, by the configuration, in the order of evaluation.
       counts: [generations so far], vectors evaluated by the end of each.
     """
 
     population: tuple[tuple[float, ...], ...]
-    measured: Mapping[Widths, tuple[float, ...]]
+    measured: Mapping[Configuration, tuple[float, ...]]
     counts: tuple[int, ...]
 
 
@@ -53,7 +54,9 @@ def save_checkpoint(path: Path, identity: Mapping[str, Any], checkpoint: Checkpo
         "identity": plain_json(dict(identity), "what identifies the search"),
         "counts": checkpoint.counts,
         "population": [{"rates": rates} for rates in checkpoint.population],
-        "evaluated": [{"widths": widths, "progress": progress} for widths, progress in checkpoint.measured.items()],
+        "evaluated": [
+            {**dataclasses.asdict(vector), "progress": progress} for vector, progress in checkpoint.measured.items()
+        ],
     }
     write_document(path, KIND, SCHEMA, content, previous=_previous(path))
 
@@ -88,9 +91,12 @@ def _read(path: Path, expected: Mapping[str, Any]) -> Checkpoint:
     fields = read_document(path, KIND, SCHEMA, _REMEDY)
     identity = fields.mapping("identity")
     rates, evaluated = fields.rows("population"), fields.rows("evaluated")
+    if fields.schema == 1:
+        for row in evaluated:
+            row.older(batch_share=1.0, depth=0, step_factor=1.0)
     checkpoint = Checkpoint(
         tuple(row.numbers("rates") for row in rates),
-        {row.wholes("widths", least=1): row.numbers("progress") for row in evaluated},
+        {_configuration(row): row.numbers("progress") for row in evaluated},
         fields.wholes("counts", least=1),
     )
     for row in [*rates, *evaluated]:
@@ -99,6 +105,15 @@ def _read(path: Path, expected: Mapping[str, Any]) -> Checkpoint:
     for name in sorted({*identity, *expected}):
         _check_same(path, name, identity.get(name), expected.get(name))
     return checkpoint
+
+
+def _configuration(row: Fields) -> Configuration:
+    return Configuration(
+        row.wholes("widths", least=1),
+        row.positive("batch_share", most=1),
+        row.whole("depth", least=0),
+        row.positive("step_factor", most=LONGEST_STEP),
+    )
 
 
 def _check_same(path: Path, name: str, found: Any, expected: Any) -> None:

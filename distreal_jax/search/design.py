@@ -15,6 +15,7 @@ import numpy.typing as npt
 from distreal_jax.errors import InputError
 from distreal_jax.search.baselines import inner_weights, weighted_rates
 from distreal_jax.search.space import SearchSpace, Widths
+from distreal_jax.table import Configuration
 
 Shape = float | Literal["inside"]
 
@@ -81,14 +82,14 @@ def designed_vectors(
     families = {shape: _vectors_of(space, shape) for shape in shapes}
     for index, level in enumerate(levels):
         for shape, family in families.items():
-            off = {row: abs(np.log(space.cost(row) / level)) for row in family - taken.keys()}
+            off = {row: abs(np.log(_cost(space, row) / level)) for row in family - taken.keys()}
             nearest = min(sorted(off), key=lambda row: off[row], default=None)
             if nearest is None or off[nearest] > np.log(_FARTHEST):
                 raise InputError(
                     f"the network has no {len(shapes)} vectors of different shape near {level:.1%} of its cost; "
                     "give fewer, or other costs"
                 )
-            taken[nearest] = DesignedVector(nearest, index, shape, space.cost(nearest))
+            taken[nearest] = DesignedVector(nearest, index, shape, _cost(space, nearest))
     return list(taken.values())
 
 
@@ -121,13 +122,17 @@ def _vectors_of(space: SearchSpace, shape: Shape) -> set[Widths]:
 def uniform_beside(space: SearchSpace, vectors: Sequence[Widths]) -> list[Widths]:
     """The vectors of one rate for all searched groups that are nearest in cost to given ones, each once."""
     uniform = {space.widths(rates) for rates in space.uniform_seeds(1000)}
-    return _nearest(space, uniform, [space.cost(vector) for vector in vectors])
+    return _nearest(space, uniform, [_cost(space, vector) for vector in vectors])
+
+
+def _cost(space: SearchSpace, widths: Widths) -> float:
+    return space.cost(Configuration(widths))
 
 
 def _nearest(
     space: SearchSpace, vectors: Collection[Widths], levels: Sequence[float] | npt.NDArray[np.float64]
 ) -> list[Widths]:
     """The vectors nearest in cost to each level, relative to it, each once."""
-    found = sorted(vectors, key=space.cost)
-    costs = np.log([space.cost(row) for row in found])
+    found = sorted(vectors, key=lambda row: _cost(space, row))
+    costs = np.log([_cost(space, row) for row in found])
     return list(dict.fromkeys(found[np.abs(costs - np.log(level)).argmin()] for level in levels))

@@ -1,7 +1,7 @@
 """The evaluated vectors of a search and its results: fronts, hypervolumes, the final table.
 
-The evaluation is a function of the widths and of the index of a repeat, which names the random numbers of one short training
-(batches and filters). Vectors that are measured together share these numbers, so that fewer differences are due to chance.
+The evaluation is a function of the configurations and of the index of a repeat, which names the random numbers of one short
+training (batches and filters). Vectors that are measured together share these numbers, so that fewer differences are chance.
 Each generation uses new numbers, so that a search does not overfit one draw. Vectors are selected by an estimate from all
 measurements together (`pooling`).
 """
@@ -16,41 +16,41 @@ import numpy.typing as npt
 from distreal_jax.errors import InputError
 from distreal_jax.search.front import WORST, best_points, front_to_full, hypervolume, pareto_front, thinned
 from distreal_jax.search.pooling import Pooled, pooled
-from distreal_jax.search.space import SearchSettings, SearchSpace, Widths
-from distreal_jax.table import DropoutTable, TableEntry
+from distreal_jax.search.space import SearchSettings, SearchSpace
+from distreal_jax.table import Configuration, Configurations, DropoutTable, TableEntry
 
 if TYPE_CHECKING:
     from distreal_jax.tracing import TracedNetwork
 
-# (widths [vectors, groups] int32, index of the repeat) -> progress [vectors]
-Evaluate = Callable[[np.ndarray, int], np.ndarray]
+# (configurations of the vectors, index of the repeat) -> progress [vectors]
+Evaluate = Callable[[Configurations, int], np.ndarray]
 
 
 class EvaluatedVectors:
     """Measures vectors, each in one generation, and remembers them in the order in which they came.
 
     Attributes:
-      measured: Widths -> progress at each repeat.
+      measured: Configuration -> progress at each repeat.
       counts: Vectors measured by the end of each generation.
     """
 
     def __init__(self, space: SearchSpace, evaluate: Evaluate, settings: SearchSettings) -> None:
         """Starts with no vector evaluated; `evaluate` is called with whatever number of vectors is to be measured."""
         self._space, self._evaluate, self._repeats = space, evaluate, settings.repeats
-        self.measured: dict[Widths, tuple[float, ...]] = {}
+        self.measured: dict[Configuration, tuple[float, ...]] = {}
         self.counts: list[int] = []
         self._estimated: dict[int, tuple[TableEntry, ...]] = {}
 
-    def evaluate(self, vectors: Iterable[Widths]) -> None:
+    def evaluate(self, vectors: Iterable[Configuration]) -> None:
         """A generation: measures those vectors that have not been measured yet, `repeats` times each."""
-        new = [widths for widths in dict.fromkeys(vectors) if widths not in self.measured]
+        new = [vector for vector in dict.fromkeys(vectors) if vector not in self.measured]
         if new:
             first = len(self.counts) * self._repeats
             measured = self.measure(new, range(first, first + self._repeats))
-            self.measured.update({widths: tuple(row) for widths, row in zip(new, measured.tolist(), strict=True)})
+            self.measured.update({vector: tuple(row) for vector, row in zip(new, measured.tolist(), strict=True)})
         self.counts.append(len(self.measured))
 
-    def measure(self, vectors: Sequence[Widths], repeats: Iterable[int]) -> np.ndarray:
+    def measure(self, vectors: Sequence[Configuration], repeats: Iterable[int]) -> np.ndarray:
         """Progress of vectors at given repeats, not remembered: [vectors, repeats] float64.
 
         Raises:
@@ -58,22 +58,22 @@ class EvaluatedVectors:
         """
         columns = []
         for repeat in repeats:
-            progress = np.asarray(self._evaluate(np.array(vectors, dtype=np.int32), repeat), dtype=np.float64)
+            progress = np.asarray(self._evaluate(Configurations.of(vectors), repeat), dtype=np.float64)
             if progress.shape != (len(vectors),):
                 raise InputError(f"the evaluation returned shape {progress.shape}, expected ({len(vectors)},)")
-            for widths, value in zip(vectors, progress, strict=True):
+            for vector, value in zip(vectors, progress, strict=True):
                 if not np.isfinite(value):
-                    raise InputError(f"the progress of widths {widths} is {value}; lower the short training's learning rate")
+                    raise InputError(f"the progress of {vector} is {value}; lower the short training's learning rate")
             columns.append(progress)
         return np.array(columns).T
 
-    def progress(self) -> dict[Widths, float]:
+    def progress(self) -> dict[Configuration, float]:
         """Of each vector, as estimated from the measurements of all."""
-        return {entry.widths: _known(entry.progress) for entry in self._estimated_after(len(self.measured))}
+        return {entry.configuration: _known(entry.progress) for entry in self._estimated_after(len(self.measured))}
 
     def entries(self) -> tuple[TableEntry, ...]:
         """All vectors evaluated, in that order, each by its own measurements alone."""
-        return tuple(measured_entry(self._space, widths, measured) for widths, measured in self.measured.items())
+        return tuple(measured_entry(self._space, vector, measured) for vector, measured in self.measured.items())
 
     def generation(self, index: int) -> "Generation":
         """What was known by the end of a generation."""
@@ -92,7 +92,7 @@ class EvaluatedVectors:
         if count not in self._estimated:
             vectors = list(self.measured)[:count]
             draws = np.searchsorted(self.counts, np.arange(count), side="right") * self._repeats
-            measured = np.array([self.measured[widths] for widths in vectors])
+            measured = np.array([self.measured[vector] for vector in vectors])
             known = _pooled(self._space.places(vectors), draws[:, None] + np.arange(self._repeats), measured)
             self._estimated[count] = estimated_entries(self._space, vectors, known)
         return self._estimated[count]
@@ -141,7 +141,7 @@ class SearchResult:
     def hypervolume(self, of: Sequence[TableEntry] | None = None) -> float:
         """The hypervolume dominated by entries that were measured afresh; by the front if `of` is None."""
         entries = self.front if of is None else of
-        costs = [entry.macs / self.full_macs for entry in entries]
+        costs = [entry.work / self.full_macs for entry in entries]
         return hypervolume(costs, [_known(entry.progress) for entry in entries])
 
     def to_table(
@@ -161,7 +161,7 @@ class SearchResult:
             check_most_entries(most_entries)
         if network.signature() != self.network:
             raise InputError("the table is for another network than the one that was searched; give that one")
-        costs = np.array([entry.macs for entry in self.front], dtype=np.float64)
+        costs = np.array([entry.work for entry in self.front], dtype=np.float64)
         progress = np.array([_known(entry.progress) for entry in self.front])
         # By the logarithm: what a device loses to the gap below its resources, it loses relative to them.
         entries = [self.front[i] for i in thinned(np.log(costs), progress, most_entries or costs.size)]
@@ -171,9 +171,9 @@ class SearchResult:
             "hypervolume": self.hypervolume(),
             "hypervolume_reference": list(WORST),
         }
-        return DropoutTable.from_widths(
+        return DropoutTable.from_configurations(
             network,
-            [entry.widths for entry in entries],
+            [entry.configuration for entry in entries],
             progress=[_known(entry.progress) for entry in entries],
             progress_stderr=[_known(entry.progress_stderr) for entry in entries],
             provenance={**provenance, "search": outcome},
@@ -191,7 +191,7 @@ def check_most_entries(most_entries: int) -> None:
 
 
 def measured_afresh(
-    space: SearchSpace, vectors: EvaluatedVectors, seeds: Sequence[Widths], settings: SearchSettings
+    space: SearchSpace, vectors: EvaluatedVectors, seeds: Sequence[Configuration], settings: SearchSettings
 ) -> tuple[tuple[TableEntry, ...], tuple[TableEntry, ...]]:
     """The Pareto front by fresh measurements, which takes away the winner's curse of a search by noisy ones.
 
@@ -208,37 +208,39 @@ def measured_afresh(
       The front in increasing order of cost, and all that was measured; with standard errors of the estimates.
     """
     estimated = vectors.progress()
-    costs = [space.cost(widths) for widths in estimated]
+    costs = [space.cost(vector) for vector in estimated]
     best = best_points(np.log(costs), list(estimated.values()), settings.population)
-    full = tuple(int(width) for width in space.network.full_widths)
+    full = Configuration(space.network.full_widths)
     evaluated = list(estimated)
-    candidates = list(dict.fromkeys([*(evaluated[i] for i in best), *seeds, full]))
+    candidates = [vector for vector in dict.fromkeys([*(evaluated[i] for i in best), *seeds, full]) if space.fits(vector)]
     repeats = range(vectors.unused_repeat, vectors.unused_repeat + settings.final_repeats)
     measured = vectors.measure(candidates, repeats)
     draws = np.broadcast_to(np.arange(settings.final_repeats), measured.shape)
     known = _pooled(space.places(candidates), draws, measured)
     entries = estimated_entries(space, candidates, known)
-    front = front_to_full(_points(space, entries)[0], known.mean, known.covariance, candidates.index(full))
+    # A device that can't hold the full network ends at what it can hold.
+    last = full if full in candidates else max(candidates, key=space.cost)
+    front = front_to_full(_points(space, entries)[0], known.mean, known.covariance, candidates.index(last))
     return tuple(entries[i] for i in front), entries
 
 
-def estimated_entries(space: SearchSpace, vectors: Sequence[Widths], known: Pooled) -> tuple[TableEntry, ...]:
+def estimated_entries(space: SearchSpace, vectors: Sequence[Configuration], known: Pooled) -> tuple[TableEntry, ...]:
     """Vectors as entries of a table, with their progress and its standard error as estimated from measurements of all."""
     errors = np.sqrt(np.maximum(np.diag(known.covariance), 0)).tolist()
     rows = zip(vectors, known.mean.tolist(), errors, strict=True)
-    return tuple(TableEntry(widths, space.macs(widths), mean, error) for widths, mean, error in rows)
+    return tuple(TableEntry.of(vector, space.network, progress=mean, progress_stderr=error) for vector, mean, error in rows)
 
 
-def measured_entry(space: SearchSpace, widths: Widths, measured: Sequence[float]) -> TableEntry:
+def measured_entry(space: SearchSpace, vector: Configuration, measured: Sequence[float]) -> TableEntry:
     """A vector as an entry of a table: its MACs, and its progress at several repeats as mean and standard error.
 
     Args:
       space: What was searched.
-      widths: The vector.
+      vector: Its configuration.
       measured: Its progress, [repeats]; with one repeat there is no standard error.
     """
     stderr = None if len(measured) < 2 else float(np.std(measured, ddof=1) / np.sqrt(len(measured)))
-    return TableEntry(widths, space.macs(widths), float(np.mean(measured)), stderr)
+    return TableEntry.of(vector, space.network, progress=float(np.mean(measured)), progress_stderr=stderr)
 
 
 def _pooled(places: npt.NDArray[np.float64], draws: npt.NDArray[np.intp], measured: npt.NDArray[np.float64]) -> Pooled:
@@ -249,7 +251,7 @@ def _pooled(places: npt.NDArray[np.float64], draws: npt.NDArray[np.intp], measur
 
 def _points(space: SearchSpace, entries: Sequence[TableEntry]) -> tuple[list[float], list[float]]:
     """Costs, as fractions of the full network's, and progress."""
-    return [space.cost(entry.widths) for entry in entries], [_known(entry.progress) for entry in entries]
+    return [space.cost(entry.configuration) for entry in entries], [_known(entry.progress) for entry in entries]
 
 
 def _known(value: float | None) -> float:

@@ -1,16 +1,19 @@
-"""NSGA-II (Deb et al., 2002) over dropout rates, with DEAP: the design space exploration of DISTREAL.
+"""NSGA-II (Deb et al., 2002) over configurations of a mini-batch, with DEAP: the design space exploration of DISTREAL.
 
-The objectives are few MACs of a forward pass and much progress of a short training (Rapp et al., AAAI 2022). The genes are
-dropout rates. The widths to which they round are evaluated and stored; no widths are evaluated twice.
+The objectives are few MACs of training and much progress of a short training (Rapp et al., AAAI 2022). The genes are dropout
+rates and, if asked, other knobs. The configurations that they stand for are evaluated and stored, none of them twice.
 """
 
 import contextlib
 import dataclasses
+import functools
+import itertools
 import math
+import operator
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from deap import base, tools
@@ -19,7 +22,8 @@ from distreal_jax.errors import InputError
 from distreal_jax.search.baselines import inner_weights, weighted_rates
 from distreal_jax.search.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from distreal_jax.search.evaluation import Evaluate, EvaluatedVectors, Generation, SearchResult, measured_afresh
-from distreal_jax.search.space import SearchSettings, SearchSpace, Widths
+from distreal_jax.search.space import SearchSettings, SearchSpace
+from distreal_jax.table import Configuration
 
 if TYPE_CHECKING:
     from distreal_jax.tracing import TracedNetwork
@@ -37,11 +41,11 @@ class _Fitness(base.Fitness):  # type: ignore[misc]  # DEAP is untyped
 
 
 class _Individual(list[float]):
-    """The rates of the searched groups, with what DEAP's selection reads."""
+    """The genes of a vector, with what DEAP's selection reads."""
 
-    def __init__(self, rates: Sequence[float], widths: Widths) -> None:
-        super().__init__(rates)
-        self.widths = widths
+    def __init__(self, genes: Sequence[float], configuration: Configuration) -> None:
+        super().__init__(genes)
+        self.configuration = configuration
         self.fitness = _Fitness()
 
 
@@ -54,9 +58,11 @@ def search(
     on_generation: Callable[[Generation], None] | None = None,
     searched_groups: Sequence[int] | None = None,
     measures: str = "",
-    also: Sequence[Widths] = (),
+    also: Sequence[Configuration] = (),
+    batch_size: int = 1,
+    fits: Callable[[Configuration], bool] | None = None,
 ) -> SearchResult:
-    """Searches Pareto-optimal dropout vectors.
+    """Searches Pareto-optimal configurations of a mini-batch: dropout vectors and, if asked, what else a device can choose.
 
     A quarter of the first generation has one rate for all layers, from the full network to the highest rate. Half has one
     rate for the filters inside blocks only, if the network has blocks (`inner_weights`). The rest is random (shares chosen
@@ -64,11 +70,12 @@ def search(
     them have all their rates scaled by a common factor, which carries a shape that is good at one cost to other costs.
     Candidates for the table are measured afresh at the end (`measured_afresh`): as many of the best evaluated vectors as the
     population has, the vectors of the first generation that were not drawn, those of `also`, and the full network.
+    With other knobs (`SearchSettings.knobs`) the first generation has as many vectors of each knob alone and of each pair.
 
     Args:
       network: The traced network; it counts the MACs.
-      evaluate: (widths [vectors, groups] int32, repeat) -> progress [vectors], for any number of vectors. It must be a
-        function of its arguments alone; `repeat` names the random numbers, and each vector is to get the same ones.
+      evaluate: (configurations, repeat) -> progress [vectors], for any number of vectors. It must be a function of its
+        arguments alone; `repeat` names the random numbers, and each vector is to get the same ones.
       settings: See `SearchSettings`.
       checkpoint: A file that is written after each generation. If it exists, the search resumes from it, and the result is
         bitwise the same.
@@ -77,6 +84,8 @@ def search(
       measures: A description of what `evaluate` measures (data set, training settings). A checkpoint with another
         description is refused.
       also: More vectors that may enter the table without having been searched.
+      batch_size: Of the mini-batches that progress is measured with. Parts of a mini-batch are divisors of it.
+      fits: Whether a device can hold the training of a configuration; None: it can hold any.
 
     Returns:
       The front, everything evaluated, and the history of hypervolumes.
@@ -84,7 +93,7 @@ def search(
     Raises:
       InputError: A checkpoint of another search or one that can't be written, or progress that is not finite.
     """
-    space = SearchSpace(network, settings.max_rate, searched_groups)
+    space = SearchSpace(network, settings.max_rate, searched_groups, knobs=settings.knobs, batch_size=batch_size, fits=fits)
     vectors = EvaluatedVectors(space, evaluate, settings)
     identity = {
         "settings": dataclasses.asdict(settings),
@@ -93,13 +102,13 @@ def search(
         "measures": measures,
         "algorithm": ALGORITHM,
     }
-    seeds = [space.widths(rates) for rates in first_vectors(space, settings)]
+    seeds = [space.configuration(genes) for genes in first_vectors(space, settings)]
     population = [] if checkpoint is None else _resumed(checkpoint, identity, space, vectors)
     for index in range(len(vectors.counts), settings.generations):
         children = (
             _first_generation(space, settings) if index == 0 else _children(population, space, vectors, settings, index)
         )
-        vectors.evaluate(child.widths for child in children)
+        vectors.evaluate(child.configuration for child in children)
         population = _selected([*population, *children], space, vectors, settings.population)
         if checkpoint is not None:
             rates = tuple(tuple(individual) for individual in population)
@@ -144,11 +153,17 @@ def _resumed(
         return []
     vectors.measured.update(resumed.measured)
     vectors.counts.extend(resumed.counts)
-    return [_Individual(rates, space.widths(rates)) for rates in resumed.population]
+    return [_Individual(genes, space.configuration(genes)) for genes in resumed.population]
 
 
 def first_vectors(space: SearchSpace, settings: SearchSettings) -> list[list[float]]:
-    """What a search begins with and does not draw, as rates: one for all groups, and one for those inside blocks alone."""
+    """What a search begins with and does not draw, as genes.
+
+    Of filters alone, one rate for all groups and one for those inside blocks alone; with other knobs, each turned alone and
+    two together.
+    """
+    if space.knobs != ("filters",):
+        return _first_of_knobs(space, settings)
     of_one_rate = space.uniform_seeds(max(2, settings.population // 4))
     inner = inner_weights(space)
     if not inner.any():
@@ -157,22 +172,53 @@ def first_vectors(space: SearchSpace, settings: SearchSettings) -> list[list[flo
     return [*of_one_rate, *inside.tolist()]
 
 
+def _first_of_knobs(space: SearchSpace, settings: SearchSettings) -> list[list[float]]:
+    """Vectors that turn one knob from where it changes nothing to its end, and two knobs together."""
+    turned: dict[str, Callable[[float], dict[str, Any]]] = {
+        name: functools.partial(_turned, name) for name in ("examples", "depth") if name in space.knobs
+    }
+    if space.groups:
+        inner = inner_weights(space)
+        turned["one rate"] = lambda far: {"rates": [far * space.max_rate] * len(space.groups)}
+        if inner.any():
+            turned["inside"] = lambda far: {"rates": (far * space.max_rate * inner).tolist()}
+    pairs = [pair for pair in itertools.combinations(turned, 2) if pair != ("one rate", "inside")]
+    families = [*((name,) for name in turned), *pairs]
+    each = max(2, 3 * settings.population // (4 * len(families)))
+    return [
+        space.genes(**functools.reduce(operator.or_, (turned[name](far) for name in family)))
+        for family in families
+        for far in np.linspace(0, 1, each + 1)[1:].tolist()
+    ]
+
+
+def _turned(name: str, far: float) -> dict[str, Any]:
+    return {name: far}
+
+
 def _first_generation(space: SearchSpace, settings: SearchSettings) -> list[_Individual]:
-    found = {space.widths(rates): rates for rates in reversed(first_vectors(space, settings))}
+    given = {space.configuration(genes): genes for genes in reversed(first_vectors(space, settings))}
+    found = {configuration: genes for configuration, genes in given.items() if space.fits(configuration)}
     with _random_numbers(settings.seed, 0):
         for _ in range(_MATING_ROUNDS * settings.population):
             if len(found) >= settings.population:
                 break
-            rates = [random.uniform(0, settings.max_rate) for _ in space.groups]
-            found.setdefault(space.widths(rates), rates)
-    return [_Individual(rates, widths) for widths, rates in found.items()]
+            genes = [random.uniform(low, high) for low, high in zip(space.low, space.high, strict=True)]
+            if space.fits(configuration := space.configuration(genes)):
+                found.setdefault(configuration, genes)
+    if not found:
+        raise InputError(
+            f"none of {_MATING_ROUNDS * settings.population} vectors can be trained in {settings.memory_limit:,.0f} bytes "
+            "of memory; allow more"
+        )
+    return [_Individual(genes, configuration) for configuration, genes in found.items()]
 
 
 def _selected(pool: Sequence[_Individual], space: SearchSpace, vectors: EvaluatedVectors, count: int) -> list[_Individual]:
     progress = vectors.progress()
     for individual in pool:
         # The logarithm orders costs as they are, and spreads a front evenly over octaves of a device's resources.
-        individual.fitness.values = (math.log(space.cost(individual.widths)), progress[individual.widths])
+        individual.fitness.values = (math.log(space.cost(individual.configuration)), progress[individual.configuration])
     selected: list[_Individual] = tools.selNSGA2(list(pool), min(count, len(pool)))
     return selected
 
@@ -183,8 +229,8 @@ def _children(
     """As many children as the population has members, fewer in a space that runs out; none was evaluated before."""
     # crowding distances anew from the members alone, so that a checkpoint needs to hold nothing but their rates
     members = _selected(population, space, vectors, len(population))
-    bounds = {"low": 0.0, "up": settings.max_rate}
-    children: dict[Widths, _Individual] = {}
+    bounds, rated = {"low": space.low, "up": space.high}, len(space.groups)
+    children: dict[Configuration, _Individual] = {}
     with _random_numbers(settings.seed, index):
         for _ in range(_MATING_ROUNDS):
             parents = tools.selTournamentDCD(members, len(members) - len(members) % 4)
@@ -192,12 +238,12 @@ def _children(
                 pair = [list(first), list(second)]
                 if random.random() <= settings.crossover_probability:
                     tools.cxSimulatedBinaryBounded(*pair, eta=settings.crossover_eta, **bounds)
-                for rates in pair:
+                for genes in pair:
                     if random.random() < _SCALED:
                         factor = 2 ** random.uniform(-1, 1)  # chosen by us: from half to twice
-                        rates[:] = [min(settings.max_rate, factor * rate) for rate in rates]
-                    tools.mutPolynomialBounded(rates, eta=settings.mutation_eta, indpb=1 / len(space.groups), **bounds)
-                    widths = space.widths(rates)
-                    if widths not in vectors.measured and len(children) < settings.population:
-                        children.setdefault(widths, _Individual(rates, widths))
+                        genes[:rated] = [min(settings.max_rate, factor * rate) for rate in genes[:rated]]
+                    tools.mutPolynomialBounded(genes, eta=settings.mutation_eta, indpb=1 / len(genes), **bounds)
+                    new = space.configuration(genes)
+                    if new not in vectors.measured and len(children) < settings.population and space.fits(new):
+                        children.setdefault(new, _Individual(genes, new))
     return list(children.values())

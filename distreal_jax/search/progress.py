@@ -14,7 +14,7 @@ candidates, which are most of a front, cost less.
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,8 @@ from distreal_jax.search.proxy_data import ProxyData
 from distreal_jax.search.space import Widths
 from distreal_jax.search.training_sizes import by_size
 from distreal_jax.settings import STEPS, Within, check_settings
-from distreal_jax.step import CLASSIFICATION, ConvolutionForm, Examples, LocalStep, Task, forward, in_full_precision
+from distreal_jax.step import CLASSIFICATION, ConvolutionForm, Examples, Knobs, LocalStep, Task, forward, in_full_precision
+from distreal_jax.table import Configuration, Configurations
 from distreal_jax.tracing import TracedNetwork, draw_filters, draw_masks
 
 ProgressUnit = Literal["batch", "mac"]
@@ -78,6 +79,15 @@ class ProgressSettings:
             raise InputError(f"snapshots are {self.snapshots}; give at least one number of mini-batches, such as 0")
 
 
+class _Candidate(NamedTuple):
+    """A configuration as data of a program; what is None is as usual."""
+
+    widths: Any  # int32 [groups]
+    examples: Any = None  # int32, of a mini-batch
+    depth: Any = None  # int32
+    step_factor: Any = None  # float32
+
+
 class Progress:
     """Measures candidates; an `Evaluate` for `distreal_jax.search.search`."""
 
@@ -95,6 +105,7 @@ class Progress:
         convolution: ConvolutionForm = "platform",
         partition: Partition | None = None,
         task: Task = CLASSIFICATION,
+        every_knob: bool = False,
     ) -> None:
         """Splits off the held-out examples and trains the snapshots.
 
@@ -111,13 +122,15 @@ class Progress:
           partition: Who holds which training examples: each device of a round is then another client, drawn at random, and
             trains on its own examples. None: all draw from all. Snapshots are trained on all in any case.
           task: What is learnt.
+          every_knob: Whether candidates choose more than filters. It is said before they come, so that a candidate is
+            measured by the same program whatever the others are.
 
         Raises:
           InputError: Fewer training examples than are to be held out, fewer clients than devices in a round, or a network
             that can't be run on images shrunk so.
         """
         self._step = LocalStep(network, optimizer, others, convolution=convolution, rescale=rescale, task=task)
-        self._settings, self._key = settings, jax.random.key(seed)
+        self._settings, self._key, self._every_knob = settings, jax.random.key(seed), every_knob
         everybodys = ProxyData.split(self._shrunk(train, params), settings.held_out, seed)
         if settings.batch_size > len(everybodys.trained_on):
             raise InputError(
@@ -128,21 +141,23 @@ class Progress:
         self._snapshots = self._trained_snapshots(params, everybodys)
         self._programs = functools.cache(self._program)
 
-    def __call__(self, widths: npt.NDArray[np.integer], repeat: int) -> npt.NDArray[np.float64]:
+    def __call__(self, candidates: Configurations, repeat: int) -> npt.NDArray[np.float64]:
         """Progress of candidates.
 
         Args:
-          widths: int [candidates, groups].
+          candidates: Their configurations; parts of a mini-batch are divisors of its size.
           repeat: Names the random numbers, which all candidates share.
 
         Returns:
           [candidates], mean gain of accuracy on the held-out examples, over snapshots.
         """
         key, under_way = jax.random.fold_in(self._key, repeat), []
+        widths, every = candidates.widths.astype(np.int32), self._candidates(candidates)
         for sizes, members in by_size(self._step.network, widths, self.sizes).items():
             padded = np.append(members, np.repeat(members[-1:], -len(members) % self.at_once))
             for first in range(0, len(padded), self.at_once):
-                together = jnp.asarray(widths[padded[first : first + self.at_once]])
+                chosen = padded[first : first + self.at_once]
+                together = jax.tree.map(lambda array, chosen=chosen: jnp.asarray(array[chosen]), every)
                 # All are under way before the first is waited for.
                 accuracies = self._programs(sizes)(together, self._snapshots, self._data, key)
                 under_way.append((members[first : first + self.at_once], accuracies))
@@ -153,7 +168,7 @@ class Progress:
             gains -= self._before
         if self._settings.unit == "mac":
             network = self._step.network
-            gains = gains * network.training_macs() / network.training_macs_of_many(widths)
+            gains = gains * network.training_macs() / (candidates.macs(network) * candidates.batch_shares)
         # A vector that diverges has lost everything that there was to gain.
         return np.where(np.isfinite(gains), np.maximum(gains, -1.0), -1.0)
 
@@ -240,11 +255,22 @@ class Progress:
             )
         )
 
-    def trained(self, widths: npt.ArrayLike, repeat: int) -> Any:
+    def trained(self, candidate: Configuration, repeat: int) -> Any:
         """Parameters after one candidate's short training from each snapshot: leaves [snapshots, ...]."""
-        key, candidate = jax.random.fold_in(self._key, repeat), np.asarray(widths)
-        (sizes,) = by_size(self._step.network, candidate[None], self.sizes)
-        return jax.jit(self._trained, static_argnums=0)(sizes, jnp.asarray(candidate), self._snapshots, self._data, key)
+        key, alone = jax.random.fold_in(self._key, repeat), Configurations.of([candidate])
+        (sizes,) = by_size(self._step.network, alone.widths.astype(np.int32), self.sizes)
+        one = jax.tree.map(lambda array: jnp.asarray(array[0]), self._candidates(alone))
+        return jax.jit(self._trained, static_argnums=0)(sizes, one, self._snapshots, self._data, key)
+
+    def _candidates(self, configurations: Configurations) -> "_Candidate":
+        """As the programs take them, leaves [candidates, ...]."""
+        widths = configurations.widths.astype(np.int32)
+        if not self._every_knob:
+            return _Candidate(widths)
+        size = self._settings.batch_size
+        examples = np.maximum(1, np.rint(configurations.batch_shares * size)).astype(np.int32)
+        depths, factors = configurations.depths.astype(np.int32), configurations.step_factors.astype(np.float32)
+        return _Candidate(widths, examples, depths, factors)
 
     def _mean_accuracy(self, of: Any, data: ProxyData, key: jax.Array) -> jax.Array:
         """Accuracy on the held-out examples, mean over leaves' first axis: [snapshots, ...] to a number."""
@@ -259,13 +285,15 @@ class Progress:
 
         return jax.lax.map(accuracy, of).mean()
 
-    def _accuracies_of(self, sizes: Widths, widths: jax.Array, snapshots: Any, data: ProxyData, key: jax.Array) -> jax.Array:
-        def after(candidate: jax.Array) -> jax.Array:
+    def _accuracies_of(
+        self, sizes: Widths, candidates: "_Candidate", snapshots: Any, data: ProxyData, key: jax.Array
+    ) -> jax.Array:
+        def after(candidate: _Candidate) -> jax.Array:
             return self._mean_accuracy(self._trained(sizes, candidate, snapshots, data, key), data, key)
 
-        return jax.vmap(after)(widths) if self._vmapped > 1 else jax.lax.map(after, widths)
+        return jax.vmap(after)(candidates) if self._vmapped > 1 else jax.lax.map(after, candidates)
 
-    def _trained(self, sizes: Widths, candidate: jax.Array, snapshots: Any, data: ProxyData, key: jax.Array) -> Any:
+    def _trained(self, sizes: Widths, candidate: "_Candidate", snapshots: Any, data: ProxyData, key: jax.Array) -> Any:
         """The short training of a candidate from each snapshot, computed at these sizes."""
         settings = self._settings
         step = self._step.for_many() if self._vmapped > 1 else self._step
@@ -273,10 +301,11 @@ class Progress:
         def device(params: Any, device_key: jax.Array, client: jax.Array | None) -> Any:
             def body(learner: Any, step_key: jax.Array) -> tuple[Any, None]:
                 batch_key, filter_key, layer_key = jax.random.split(step_key, 3)
-                batch = data.batch(batch_key, settings.batch_size, client)
-                kept = draw_masks("random", filter_key, 0, step.network, candidate)
+                batch = data.batch(batch_key, settings.batch_size, client, candidate.examples)
+                kept = draw_masks("random", filter_key, 0, step.network, candidate.widths)
                 within = draw_filters("random", filter_key, 0, step.network, sizes)  # in the same order: holds those kept
-                return step.masked_within(learner, params, batch, layer_key, within, kept)[0], None
+                knobs = Knobs(0, candidate.depth, candidate.step_factor)
+                return step.masked_within(learner, params, batch, layer_key, within, kept, knobs)[0], None
 
             learner, _ = jax.lax.scan(body, step.start(params), jax.random.split(device_key, settings.steps))
             return learner.params

@@ -49,12 +49,20 @@ class ProxyData(NamedTuple):
         offsets = np.concatenate([[0], np.cumsum(sizes)])
         return self._replace(trained_on=jnp.asarray(partition.indices[trained_on]), offsets=jnp.asarray(offsets))
 
-    def batch(self, key: jax.Array, size: int, client: jax.Array | None = None) -> Batch:
-        """A mini-batch of a client's examples; client None: of all that are not held out."""
+    def batch(self, key: jax.Array, size: int, client: jax.Array | None = None, examples: jax.Array | None = None) -> Batch:
+        """A mini-batch of a client's examples.
+
+        Args:
+          key: Of the draw.
+          size: Examples in it.
+          client: None: of all that are not held out.
+          examples: A divisor of `size`: the first so many fill the mini-batch, repeated, which leaves means as they are.
+        """
         first, end = jnp.array(0), jnp.array(len(self.trained_on))
         if client is not None and self.offsets is not None:
             first, end = self.offsets[client], self.offsets[client + 1]
-        return self.train.batch(self.trained_on[jax.random.randint(key, (size,), first, end)])
+        drawn = jax.random.randint(key, (size,), first, end)
+        return self.train.batch(self.trained_on[drawn if examples is None else drawn[jnp.arange(size) % examples]])
 
     def members(self, key: jax.Array, devices: int) -> jax.Array | None:
         """The clients of a round, int [devices], each at most once; None where all examples are everybody's."""

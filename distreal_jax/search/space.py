@@ -1,21 +1,26 @@
 """What a search explores: a dropout rate for each searched filter group, realised as integer numbers of filters."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+import typing
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from distreal_jax.errors import InputError
-from distreal_jax.settings import SEED, Within, check_settings
-from distreal_jax.table import kept_filters
+from distreal_jax.settings import FACTOR, SEED, Within, check_settings
+from distreal_jax.table import Configuration, Configurations, DropoutTable, kept_filters
 from distreal_jax.tracing.filter_group import dropped_groups
 
 if TYPE_CHECKING:
     from distreal_jax.tracing import TracedNetwork
 
 Widths = tuple[int, ...]  # filters kept in each group of the network
+Knob = Literal["filters", "examples", "depth", "step"]
+KNOBS: tuple[Knob, ...] = typing.get_args(Knob)
+"""What a search can choose: dropout rates, the share of the mini-batch, the frozen first layers, the step size."""
+STEP_FACTORS = tuple(2 ** (power / 2) for power in range(-6, 7))  # chosen by us: from an eighth to eight times
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +40,9 @@ class SearchSettings:
       final_repeats: Fresh measurements of the vectors that may enter the table; those they were selected by are not
         used again.
       seed: Of every random choice of the search.
+      knobs: What is searched: dropout rates (`filters`), and beside them or in their place the share of the mini-batch that
+        is trained (`examples`), the first layers that are frozen (`depth`), and a factor on the step size (`step`).
+      memory_limit: Most bytes that a device may need for a training step; 0: no limit.
     """
 
     population: Annotated[int, Within(4, 10**5)] = 64  # chosen by us, with the generations: about 2,000 short trainings
@@ -49,42 +57,70 @@ class SearchSettings:
     # At least 2, or there is no standard error.
     final_repeats: Annotated[int, Within(2, 1000)] = 4  # chosen by us: the fewest that give a standard error worth stating
     seed: Annotated[int, SEED] = 0
+    knobs: tuple[Knob, ...] = ("filters",)
+    memory_limit: Annotated[float, FACTOR] = 0.0
 
     def __post_init__(self) -> None:
         check_settings(self, message="the search's {name} is {value}, expected {expected}")
         if self.population % 4:
             raise InputError(f"the search's population is {self.population}, expected a multiple of 4")
+        checked_knobs(self.knobs)
 
 
 class SearchSpace:
-    """Rates of the searched groups and the widths of the whole network that they stand for; other groups are kept whole.
+    """Genes and the configurations that they stand for.
+
+    Genes are the rates of the searched groups, where filters are a knob, and a number from 0 to 1 for each other knob: 0
+    stands for all examples and no frozen layer, 1/2 for the optimiser's own step size.
 
     Attributes:
       network: The traced network.
-      groups: Indices of the searched filter groups.
+      groups: Indices of the searched filter groups; others are kept whole.
       max_rate: The highest rate.
+      knobs: What is searched.
+      low: Least value of each gene.
+      high: Highest value of each gene.
 
     Raises:
-      InputError: No group to search, or an index given twice or out of range.
+      InputError: No group to search, or an index given twice or out of range; or no knob, or one that does not exist.
     """
 
-    def __init__(self, network: "TracedNetwork", max_rate: float, searched_groups: Sequence[int] | None = None) -> None:
-        """Searches the groups of those indices; None: the convolutional ones, as the paper does, or dense ones alone."""
-        available = network.filter_groups
-        if searched_groups is None:
-            network.refuse_if_nothing_is_dropped("a search")
-            searched_groups = np.flatnonzero(dropped_groups(available)).tolist()
-        self.network, self.max_rate, self.groups = network, max_rate, tuple(int(index) for index in searched_groups)
-        if not self.groups:
-            raise InputError(
-                "no filter group to search; give searched_groups at least one, or None for those that are usually dropped"
-            )
-        if len(set(self.groups)) != len(self.groups) or not all(0 <= index < len(available) for index in self.groups):
-            raise InputError(f"searched_groups {self.groups}: expected different indices from 0 to {len(available) - 1}")
-        self._filters = np.array([available[index].filters for index in self.groups])
+    def __init__(
+        self,
+        network: "TracedNetwork",
+        max_rate: float,
+        searched_groups: Sequence[int] | None = None,
+        *,
+        knobs: Sequence[str] = ("filters",),
+        batch_size: int = 1,
+        fits: Callable[[Configuration], bool] | None = None,
+    ) -> None:
+        """Searches the groups of those indices; None: the convolutional ones, as the paper does, or dense ones alone.
+
+        Args:
+          network: The traced network.
+          max_rate: The highest rate.
+          searched_groups: Indices of groups.
+          knobs: Of `KNOBS`.
+          batch_size: Of the mini-batches that progress is measured with: parts of these are its divisors.
+          fits: Whether a device can train a configuration at all; None: it can train any.
+        """
+        self.network, self.max_rate, self.knobs = network, max_rate, checked_knobs(knobs)
+        self.groups = _checked_groups(network, searched_groups) if "filters" in self.knobs else ()
+        self._filters = np.array([network.filter_groups[index].filters for index in self.groups])
         self._full = np.array(network.full_widths, dtype=np.int32)
-        self._macs: dict[Widths, int] = {}
+        self._macs: dict[tuple[Widths, int], int] = {}
         self._full_macs = network.training_macs()
+        self._fits = fits or (lambda _: True)
+        steps_of: dict[str, Callable[[], Sequence[float]]] = {
+            "examples": lambda: [size / batch_size for size in range(batch_size, 0, -1) if batch_size % size == 0],
+            "depth": lambda: [entry.depth for entry in reversed(DropoutTable.frozen(network).entries)],
+            "step": lambda: STEP_FACTORS,
+        }
+        self._steps = {name: steps() for name, steps in steps_of.items() if name in self.knobs}
+        others = len(self._steps)
+        self.low = [0.0] * (len(self.groups) + others)
+        self.high = [max_rate] * len(self.groups) + [1.0] * others
 
     def widths(self, rates: Sequence[float] | np.ndarray) -> Widths:
         """The widths of all groups at the rates of the searched ones: [searched] -> [groups]."""
@@ -92,21 +128,85 @@ class SearchSpace:
         widths[list(self.groups)] = kept_filters(self._filters, rates)
         return tuple(widths.tolist())
 
-    def places(self, vectors: Sequence[Widths]) -> npt.NDArray[np.float64]:
-        """Where vectors lie: logarithms of the shares of filters that the searched groups keep, [vectors, searched]."""
-        places: npt.NDArray[np.float64] = np.log(np.array(vectors)[:, list(self.groups)] / self._filters)
-        return places
+    def configuration(self, genes: Sequence[float] | np.ndarray) -> Configuration:
+        """What genes stand for; rates alone stand for all examples, all layers, and the optimiser's own step."""
+        rates, others = genes[: len(self.groups)], genes[len(self.groups) :]
+        chosen = {name: _chosen(steps, gene) for (name, steps), gene in zip(self._steps.items(), others, strict=False)}
+        return Configuration(
+            self.widths(rates), chosen.get("examples", 1.0), int(chosen.get("depth", 0)), chosen.get("step", 1.0)
+        )
 
-    def macs(self, widths: Widths) -> int:
-        """Multiply-accumulates of training with one example, counted once for any widths."""
-        if widths not in self._macs:
-            self._macs[widths] = self.network.training_macs(widths)
-        return self._macs[widths]
+    def genes(self, rates: Sequence[float] | None = None, **others: float) -> list[float]:
+        """Genes of rates (None: 0) and of other knobs, by name; of those not named, what changes nothing."""
+        usual = {"examples": 0.0, "depth": 0.0, "step": 0.5}
+        rates = [0.0] * len(self.groups) if rates is None else rates
+        return [*rates, *(others.get(name, usual[name]) for name in self._steps)]
 
-    def cost(self, widths: Widths) -> float:
-        """MACs as a fraction of the full network's."""
-        return self.macs(widths) / self._full_macs
+    def fits(self, vector: Configuration) -> bool:
+        """Whether a device can train it at all."""
+        return self._fits(vector)
+
+    def places(self, vectors: Sequence[Configuration]) -> npt.NDArray[np.float64]:
+        """Where vectors lie: logarithms of the shares of filters that the searched groups keep, [vectors, searched].
+
+        With other knobs, columns for these as well: logarithms of the share of examples and of the step factor, and the
+        depth, so scaled (chosen by us) that freezing all layers is as far away as keeping a seventh of all filters.
+        """
+        rows = Configurations.of(vectors)
+        columns = [np.log(rows.widths[:, list(self.groups)] / self._filters)] if self.groups else []
+        each = {
+            "examples": np.log(rows.batch_shares),
+            "depth": -2.0 * rows.depths / len(self.network.order.layers),
+            "step": np.log(rows.step_factors),
+        }
+        columns += [each[name][:, np.newaxis] for name in self._steps]
+        return np.concatenate(columns, axis=1)
+
+    def macs(self, vector: Configuration) -> int:
+        """Multiply-accumulates of training with one example, counted once for any widths and depth."""
+        key = vector.widths, vector.depth
+        if key not in self._macs:
+            self._macs[key] = vector.macs(self.network)
+        return self._macs[key]
+
+    def cost(self, vector: Configuration) -> float:
+        """MACs of training with a mini-batch as a fraction of the full network's."""
+        return self.macs(vector) * vector.batch_share / self._full_macs
 
     def uniform_seeds(self, count: int) -> list[list[float]]:
         """Vectors of one rate for all searched groups, evenly spread from 0 to the highest rate: [count, searched]."""
         return [[rate] * len(self.groups) for rate in np.linspace(0, self.max_rate, count).tolist()]
+
+
+def checked_knobs(knobs: Sequence[str]) -> tuple[Knob, ...]:
+    """Knobs in the order of `KNOBS`.
+
+    Raises:
+      InputError: None, or one that does not exist.
+    """
+    for knob in knobs:
+        if knob not in KNOBS:
+            raise InputError(f"unknown knob {knob!r} of a search; choose from: {', '.join(KNOBS)}")
+    chosen = tuple(knob for knob in KNOBS if knob in knobs)
+    if not set(chosen) - {"step"}:
+        raise InputError("a search needs a knob that changes what a mini-batch costs; choose from: filters, examples, depth")
+    return chosen
+
+
+def _checked_groups(network: "TracedNetwork", searched_groups: Sequence[int] | None) -> tuple[int, ...]:
+    available = network.filter_groups
+    if searched_groups is None:
+        network.refuse_if_nothing_is_dropped("a search")
+        searched_groups = np.flatnonzero(dropped_groups(available)).tolist()
+    groups = tuple(int(index) for index in searched_groups)
+    if not groups:
+        raise InputError(
+            "no filter group to search; give searched_groups at least one, or None for those that are usually dropped"
+        )
+    if len(set(groups)) != len(groups) or not all(0 <= index < len(available) for index in groups):
+        raise InputError(f"searched_groups {groups}: expected different indices from 0 to {len(available) - 1}")
+    return groups
+
+
+def _chosen(steps: Sequence[float], gene: float) -> float:
+    return steps[min(int(gene * len(steps)), len(steps) - 1)]
