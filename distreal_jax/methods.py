@@ -25,9 +25,12 @@ class Method:
       name: The name on the command line and in results.
       source: The publication.
       rates: Which entries a device may choose from: the searched `table`, one rate for all layers (`uniform`), HeteroFL's
-        halvings (`halving`), or the `full` network alone.
+        halvings (`halving`), the `full` network alone, the full network with its first layers frozen (`depths`), or the
+        stages of successive layer training (`stages`), which follow on each other.
       filters: Which filters a sub-network keeps: a `random` set, the `first` k, a window that is `rolling` by one filter
-        a round, or the window of one member of an `ensemble` (disjoint windows of k filters; a device draws one of them).
+        a round, the window of one member of an `ensemble` (disjoint windows of k filters; a device draws one of them), one
+        part of a `partition` of all filters (the same windows, of which the whole network is trained), or those of the
+        largest `norm` when the round begins.
       drawn: How often the filters are redrawn: each `step` (mini-batch) or each `round`. The first k never change.
       decided: When a device chooses its entry from its availability: before each `step`, at the start of each `round`, or
         `never` (one entry for all devices in all rounds).
@@ -35,7 +38,8 @@ class Method:
         past rounds, or their lower `quartile`. With decided=never: the lowest that any device may have, or the mean or lower
         quartile over devices.
       pace: The budget of a step for a device that decides before each step: an equal part of a round at its `present`
-        speed, or an equal part of what is `remaining` of the round.
+        speed, or an equal part of what is `remaining` of the round. With `progress` it chooses the entry that promises the
+        most by the deadline: its measured progress times the mini-batches that fit at the present speed.
       below_cap: The entry of each step is drawn from those at or below the cap of the round (FjORD).
       idle: What a device does after its last mini-batch until the deadline: `wait`, or `train` on.
       dense: Whether hidden dense units are dropped like filters. A searched table decides this itself.
@@ -47,7 +51,10 @@ class Method:
       label_rows: Whether a class's row of the classifier is averaged over the clients that have examples of that class
         (HeteroFL's and FedRolex's code).
       proximal: Whether FedProx's term keeps a device near the global model. Its weight mu is a setting of the training.
-      unfinished: Whether a device that is not done at the deadline uploads what it has (`upload`) or nothing (`discard`).
+      unfinished: Whether a device that is not done at the deadline uploads what it has (`upload`) or nothing (`discard`), or
+        also the layers whose gradients were computed when the deadline cut a mini-batch (`layers`).
+      schedule: Whether devices may choose any entry in all rounds (`none`), or cheap ones first and all of them from half of
+        the training on (`widen`).
       average: `all`: the mean of full models (FedAvg). `covered`: each element is the mean over the clients that trained
         it; an element that no client trained keeps its value. `normalised`: the mean change per local step, times the mean
         number of local steps (FedNova).
@@ -60,12 +67,12 @@ class Method:
 
     name: str
     source: str
-    rates: Literal["table", "uniform", "halving", "full"]
-    filters: Literal["random", "first", "rolling", "ensemble"] = "random"
+    rates: Literal["table", "uniform", "halving", "full", "depths", "stages"]
+    filters: Literal["random", "first", "rolling", "ensemble", "partition", "norm"] = "random"
     drawn: Literal["step", "round"] = "step"
     decided: Literal["step", "round", "never"] = "step"
     cap: Literal["present", "mean", "quartile"] = "present"
-    pace: Literal["present", "remaining"] = "present"
+    pace: Literal["present", "remaining", "progress"] = "present"
     below_cap: bool = False
     idle: Literal["wait", "train"] = "wait"
     dense: bool = False
@@ -74,7 +81,8 @@ class Method:
     masked_loss: bool = False
     label_rows: bool = False
     proximal: bool = False
-    unfinished: Literal["upload", "discard"] = "upload"
+    unfinished: Literal["upload", "discard", "layers"] = "upload"
+    schedule: Literal["none", "widen"] = "none"
     average: Literal["all", "covered", "normalised"] = "all"
     by_steps: bool = False
     limited: bool = True
@@ -95,7 +103,7 @@ class Method:
                 self.average == "covered" and self.rates == "table" and (self.decided == "step" or self.below_cap)
             ),
             f"dense=true says nothing where rates={self.rates}; leave it out, or give rates=uniform": (
-                self.dense and self.rates in ("table", "full")
+                self.dense and self.rates in ("table", "full", "depths")
             ),
             "below_cap=true needs a cap; give decided=round": self.below_cap and self.decided == "step",
             f"cap={self.cap} needs a decision for a whole round; give decided=round": (
@@ -107,8 +115,20 @@ class Method:
             "filters=ensemble needs one width for ever and a member for a round; give decided=never,drawn=round": (
                 self.filters == "ensemble" and (self.decided, self.drawn) != ("never", "round")
             ),
-            "pace=remaining needs a decision before each step; give decided=step": (
-                self.pace == "remaining" and self.decided != "step"
+            f"pace={self.pace} needs a decision before each step; give decided=step": (
+                self.pace != "present" and self.decided != "step"
+            ),
+            "pace=progress needs entries whose progress was measured; give rates=table": (
+                self.pace == "progress" and self.rates != "table"
+            ),
+            "unfinished=layers is of a device that always begins all layers; give rates=full": (
+                self.unfinished == "layers" and (self.rates, self.batch) != ("full", "whole")
+            ),
+            "rates=stages needs one entry for all and nested filters; give decided=never,filters=first": (
+                self.rates == "stages" and (self.decided, self.filters) != ("never", "first")
+            ),
+            "schedule=widen needs entries to widen to; give decided=step or decided=round": (
+                self.schedule == "widen" and self.decided == "never"
             ),
         }
         for contradiction, holds in contradictions.items():
@@ -125,7 +145,7 @@ class Method:
         """
         if self.filters == "ensemble":
             return "ensemble"
-        return "largest" if self.filters == "first" and self.rates != "full" else "full"
+        return "largest" if self.filters == "first" and self.rates not in ("full", "depths") else "full"
 
 
 CHOICES: dict[str, tuple[str | bool, ...]] = {
@@ -210,6 +230,64 @@ METHODS: dict[str, Method] = {
             batch="cut",
             # Final accuracy on Fashion-MNIST 0.788 and 0.779 with pace=present under harsh load, 0.817 and 0.812 under mild.
             pace="remaining",
+        ),
+        # Their code freezes any blocks that fit and computes these in 8 bits; here they are the first, in full precision.
+        Method(
+            "cocofl",
+            "Pfeiffer et al., TMLR 2023, with frozen first layers, without quantisation",
+            rates="depths",
+            drawn="round",
+            decided="round",
+        ),
+        # Asynchronous in the paper; a layer's mean over those that trained it is chosen by us.
+        Method(
+            "timelyfl",
+            "Zhang et al., CVPR workshops 2023, in synchronous rounds",
+            rates="depths",
+            drawn="round",
+            decided="round",
+            average="covered",
+        ),
+        # One local step in the paper, and a factor against the bias of layers that few reach, which is left out.
+        Method(
+            "salf",
+            "Lang et al., arXiv 2403.18375, with several local steps",
+            rates="full",
+            drawn="round",
+            unfinished="layers",
+            average="covered",
+        ),
+        Method(
+            "slt",
+            "Pfeiffer et al., NeurIPS 2023, with stages by cost",
+            rates="stages",
+            filters="first",
+            drawn="round",
+            decided="never",
+            dense=True,
+            average="covered",
+            by_steps=True,
+        ),
+        # FIARSE masks single weights of the largest magnitude; its dense form, chosen by us, is filters of the largest norm.
+        dataclasses.replace(
+            _ROUND_GRANULAR,
+            name="filter_norms",
+            source="the dense form of FIARSE, Wu et al., NeurIPS 2024",
+            filters="norm",
+        ),
+        dataclasses.replace(
+            _ROUND_GRANULAR,
+            name="shuffled_partition",
+            source="arXiv 2511.06132: parts of a fixed partition, here drawn by each device on its own",
+            filters="partition",
+        ),
+        # Asynchronous, and about bandwidth, in the paper: here cheap entries first, all from half of the training on.
+        dataclasses.replace(
+            _ROUND_GRANULAR,
+            name="fedgmr",
+            source="FedGMR, arXiv 2512.05372, in synchronous rounds: widths that grow over rounds",
+            filters="first",
+            schedule="widen",
         ),
         Method("fednova", "Wang et al., NeurIPS 2020", rates="full", average="normalised"),
         Method("full_resources", "upper bound: nobody is limited", rates="full", limited=False),

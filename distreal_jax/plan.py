@@ -81,6 +81,9 @@ def plan_round(
     round_index: int,
     steps: int,
     seed: int,
+    progress: npt.ArrayLike | None = None,
+    most: int | None = None,
+    only: int | None = None,
 ) -> RoundPlan:
     """Plans a round for all its clients at once. A client's plan does not depend on the other clients.
 
@@ -95,6 +98,9 @@ def plan_round(
       round_index: The round, 0 for the first.
       steps: Mini-batches of each client in a round.
       seed: The experiment's seed.
+      progress: Measured progress of each entry, [entries], for pace `progress`.
+      most: The dearest entry that the method's schedule allows in this round; None: all are allowed.
+      only: The entry that all devices run in this round, where a schedule says so.
 
     Raises:
       InputError: The costs are not ascending or not in (0, 1], or there are no steps.
@@ -106,26 +112,37 @@ def plan_round(
     segments = availability.during(round_index, devices) if method.limited else unchanging(np.ones(len(devices)))
     clock, columns = _Clock(segments, steps), planned_steps(method, ascending, steps)
     cap = _caps(method, ascending, availability, segments, devices, round_index)
+    cap = np.minimum(cap, len(ascending) - 1 if most is None else most) if only is None else np.full(len(devices), only)
     entries, begun = (np.full((len(devices), columns), -1, dtype=np.int32) for _ in range(2))
     finish_times, work = np.full((len(devices), columns), np.inf), np.zeros((len(devices), columns))
     done = np.zeros(len(devices))
-    running = np.ones(len(devices), dtype=bool)
+    running, hit = np.ones(len(devices), dtype=bool), np.zeros(len(devices), dtype=bool)
     for step in range(columns):
         entry = cap
-        if method.decided == "step":
+        if method.decided == "step" and method.unfinished != "layers":
             time, present = clock.at(done)
             share = 1.0 if method.pace == "present" else steps * (1.0 - time) / max(steps - step, 1)
-            entry = _largest_within(ascending, present * share)
+            if method.pace == "progress" and progress is not None:
+                entry = _most_promising(ascending, np.asarray(progress), present * steps * (1.0 - time), steps - step)
+            else:
+                entry = _largest_within(ascending, present * share)
+            entry = np.minimum(entry, cap)
         elif method.below_cap:
             entry = np.floor((cap + 1) * uniforms(seed, "plan/below_cap", devices, round_index, step)).astype(np.int64)
         after = done + ascending[entry]
+        if method.unfinished == "layers":  # what the deadline leaves of a mini-batch is one with frozen layers
+            cut = running & (after > clock.offered + TOLERANCE)
+            fitting = _fitting(ascending, clock.offered - done)
+            entry = np.where(cut & (fitting >= 0), fitting, entry)
+            after = np.where(cut & (fitting >= 0), clock.offered, after)
+            hit |= cut
         begun[:, step] = np.where(running & (done < clock.offered), entry, -1)
-        work[:, step] = np.where(running, np.clip(clock.offered - done, 0.0, ascending[entry]), 0.0)
+        work[:, step] = np.where(running, np.clip(clock.offered - done, 0.0, after - done), 0.0)
         running &= after <= clock.offered + TOLERANCE
         entries[:, step] = np.where(running, entry, -1)
         finish_times[:, step] = np.where(running, clock.at(after)[0], np.inf)
         done = np.where(running, after, done)
-    return _accounted(method, devices, cap, entries, finish_times, begun, work, done, clock.offered, steps)
+    return _accounted(method, devices, cap, entries, finish_times, begun, work, done, clock.offered, steps, hit)
 
 
 def planned_steps(method: Method, costs: npt.ArrayLike, steps: int) -> int:
@@ -156,6 +173,7 @@ def _accounted(
     done: Floats,
     offered: Floats,
     steps: int,
+    hit: npt.NDArray[np.bool_],
 ) -> RoundPlan:
     """What is uploaded, and what became of the work that the devices could have done; arguments [clients, ...].
 
@@ -170,9 +188,10 @@ def _accounted(
       done: Work in the mini-batches that were done in time.
       offered: Work that was possible.
       steps: Mini-batches of a round.
+      hit: Whether the deadline cut a mini-batch of which the last layers count.
     """
     steps_done = np.count_nonzero(entries >= 0, axis=1).astype(np.int32)
-    deadline_hits, stopped = np.less(steps_done, steps), np.less(steps_done, entries.shape[1])
+    deadline_hits, stopped = hit | np.less(steps_done, steps), hit | np.less(steps_done, entries.shape[1])
     uploads = ~deadline_hits if method.unfinished == "discard" else np.greater(steps_done, 0)
     spent = np.where(uploads, np.minimum(done, offered), 0.0)
     wasted = np.where(stopped, offered - spent, 0.0)
@@ -216,6 +235,24 @@ def _largest_within(costs: Floats, budgets: Floats) -> Integers:
     """The last entry whose cost is within each budget; the first, which is the cheapest, if none is."""
     within = np.searchsorted(costs, budgets * (1 + TOLERANCE), side="right") - 1
     return np.maximum(within, 0).astype(np.int64)
+
+
+def _fitting(costs: Floats, budgets: Floats) -> Integers:
+    """The last entry whose cost is within each budget; -1 if none is."""
+    return np.searchsorted(costs, budgets + TOLERANCE, side="right").astype(np.int64) - 1
+
+
+def _most_promising(costs: Floats, progress: Floats, left: Floats, steps: int) -> Integers:
+    """The entry with the most progress by the deadline, at the present speed; the cheapest where none can be done in time.
+
+    Args:
+      costs: Of the entries, [entries].
+      progress: Of the entries, [entries].
+      left: What each client can still compute, in mini-batches of the full network, [clients].
+      steps: Mini-batches that are left of the round.
+    """
+    mini_batches = np.minimum(np.floor(left[:, np.newaxis] / costs + TOLERANCE), max(steps, 1))
+    return np.argmax(mini_batches * np.maximum(progress, 0.0), axis=1).astype(np.int64)
 
 
 def _checked(costs: npt.ArrayLike) -> Floats:

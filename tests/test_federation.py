@@ -22,6 +22,7 @@ from distreal_jax.record.recorded_run import accuracy_per_tier
 from distreal_jax.step import Examples, Knobs, split_variables
 from distreal_jax.table import Configuration, DropoutTable
 from distreal_jax.tracing import trace_network
+from distreal_jax.tracing.filters import filter_norms
 
 CLASSES, DEVICES, SIDE = 3, 8, 4
 TRAINING = TrainingSettings(rounds=8, devices_per_round=4, steps=4, batch_size=5, learning_rate=0.2)
@@ -383,3 +384,38 @@ def test_a_mini_batch_beyond_the_data_is_refused(world: World) -> None:
 def test_more_devices_a_round_than_there_are_is_refused(world: World) -> None:
     with pytest.raises(InputError, match="9 devices per round of a population of 8; ask fewer"):
         federation_of("distreal", world, dataclasses.replace(TRAINING, devices_per_round=9))
+
+
+def test_successive_layers_are_trained_one_stage_after_the_other() -> None:
+    federation = federation_of("slt", world_of(0, "redrawn:0.8,1,3"), dataclasses.replace(TRAINING, rounds=20))
+    network, entries = federation.world.network, federation.table.entries
+    assert len(entries) > 1 and all(entry.macs <= 0.8 * network.training_macs() for entry in entries)
+    depths = [entries[int(federation.plan(index)[0].caps[0])].depth for index in range(20)]
+    assert depths == sorted(depths) and set(depths) == {entry.depth for entry in entries}
+    last, _ = federation.plan(19)
+    assert federation.delivered(federation.widest(last)).widths == entries[int(last.caps[0])].widths
+
+
+def test_a_growing_method_may_use_every_entry_from_half_of_the_training_on(world: World) -> None:
+    load = make_availability("constant:1", seed=0, num_devices=DEVICES)
+    federation = federation_of(
+        "fedgmr", dataclasses.replace(world, availability=load), dataclasses.replace(TRAINING, rounds=10)
+    )
+    caps = [int(federation.plan(index)[0].caps.max()) for index in range(10)]
+    assert caps == sorted(caps) and caps[0] < caps[4] == caps[9] == len(federation.table.entries) - 1
+
+
+def test_pace_by_progress_needs_a_table_whose_progress_was_measured(world: World) -> None:
+    with pytest.raises(InputError, match=r"chooses by measured progress, which the table has not; search one"):
+        federation_of("distreal[pace=progress]", world)
+
+
+def test_filter_norms_are_of_all_weights_that_a_filter_makes_or_is_read_by(world: World) -> None:
+    norms = filter_norms(world.network, world.params)
+    for group, count in enumerate(world.network.full_widths):
+        for filter_index in range(count):
+            kept = [np.arange(width) for width in world.network.full_widths]
+            kept[group] = np.delete(kept[group], filter_index)
+            masked = world.network.mask(world.params, kept)
+            gone = jax.tree.map(lambda whole, part: jnp.sum((whole - part) ** 2), world.params, masked)
+            assert float(norms[group][filter_index]) == pytest.approx(float(np.sqrt(sum(jax.tree.leaves(gone)))), rel=1e-5)

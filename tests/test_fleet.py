@@ -30,6 +30,7 @@ from distreal_jax.fleet import (
 from distreal_jax.fleet.aggregation import rows_of_classes, server_step, sums_of
 from distreal_jax.fleet.client_steps import RoundKeys
 from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.stages import stages_table
 from distreal_jax.fleet.work import GROUPS, group_size, path_lengths, units_of
 from distreal_jax.methods import METHODS, Method, method_named
 from distreal_jax.plan import plan_round
@@ -113,6 +114,10 @@ class Fleet:
         )
 
     def table(self, method: Method) -> DropoutTable:
+        if method.rates == "depths" or method.unfinished == "layers":
+            return DropoutTable.frozen(self.network)
+        if method.rates == "stages":
+            return stages_table(self.network, 0.7, dense=True)
         entries = [[2, 2], [4, 3]]
         entries = entries[1:] if method.rates == "full" else entries[:1] if method.decided == "never" else entries
         table = DropoutTable.from_widths(self.network, entries)
@@ -120,9 +125,6 @@ class Fleet:
             chosen = [Configuration((2, 2), 0.5, 2, 3.0), Configuration((4, 3), depth=1, step_factor=0.5)]
             return DropoutTable.from_configurations(self.network, [*chosen, Configuration((4, 3))])
         return table.with_cut_batches(BATCH) if method.batch == "cut" else table
-
-    def widths(self, method: Method) -> np.ndarray:
-        return np.array([entry.widths for entry in self.table(method).entries])
 
     def examples(self, method: Method) -> np.ndarray | None:
         shares = np.array([entry.batch_share for entry in self.table(method).entries])
@@ -154,7 +156,8 @@ class Fleet:
     def work(self, method: Method, round_index: int = ROUND, clients: np.ndarray | None = None) -> ClientWork:
         clients = np.arange(CLIENTS) if clients is None else clients
         costs = self.table(method).costs()
-        plan = plan_round(method, costs, Uneven(), clients, round_index=round_index, steps=STEPS, seed=SEED)
+        only = 1 if method.rates == "stages" else None
+        plan = plan_round(method, costs, Uneven(), clients, round_index=round_index, steps=STEPS, seed=SEED, only=only)
         columns = plan.entries.shape[1]
         batches = batch_indices(SEED, round_index, clients, self.partition, steps=columns, batch_size=BATCH)
         needs = method.masked_loss or method.label_rows
@@ -303,12 +306,13 @@ def test_what_nobody_trained_keeps_its_bits(fleet: Fleet, name: str, execution: 
     method, client = METHODS[name], 2
     work = without_uploads(fleet.work(method), np.arange(CLIENTS) != client)
     work.entries[client], work.weights[client] = [0, 0, -1], 1.0  # two steps of the smallest sub-network
-    widths = [int(width) for width in fleet.widths(method)[0]]
-    masks = []
+    smallest, masks = fleet.table(method).entries[0], []
     for step in (0, 1):
         key = RoundKeys.of(SEED, ROUND).filter_key(method, client, step)
-        kept = draw_filters(method.filters, key, ROUND, fleet.network, widths)
-        masks.append(flat(fleet.network.mask(jax.tree.map(jnp.ones_like, fleet.params), kept)))
+        kept = draw_filters(method.filters, key, ROUND, fleet.network, smallest.widths, fleet.params)
+        ones = jax.tree.map(jnp.ones_like, fleet.params)
+        trained = fleet.network.select_trained(smallest.depth, ones, jax.tree.map(jnp.zeros_like, ones))
+        masks.append(flat(fleet.network.mask(trained, kept)))
     trained = np.maximum(*masks) == 1
     before, after = flat(fleet.params), flat(fleet.run(fleet.round(method, execution), work)[0])
     assert 0 < trained.sum() < len(trained)

@@ -27,6 +27,13 @@ def test_every_method_of_the_comparison_is_there() -> None:
         "fedprox",
         "fednova",
         "full_resources",
+        "cocofl",
+        "timelyfl",
+        "salf",
+        "slt",
+        "filter_norms",
+        "shuffled_partition",
+        "fedgmr",
     }
     for name, method in METHODS.items():
         assert method.name == name and method.source and method_named(name) is method
@@ -121,6 +128,10 @@ def test_what_is_no_method_is_refused_with_the_valid_names(name: str, said: str)
         ("distreal[cap=mean]", "cap=mean needs a decision for a whole round; give decided=round"),
         ("partial_work[label_rows=true]", "needs a mean of each element; give average=covered"),
         ("heterofl[filters=ensemble]", "give decided=never,drawn=round"),
+        ("distreal_uniform[pace=progress]", "give rates=table"),
+        ("heterofl[unfinished=layers]", "give rates=full"),
+        ("slt[decided=round]", "give decided=never,filters=first"),
+        ("small_network[schedule=widen]", "give decided=step or decided=round"),
     ],
 )
 def test_choices_that_contradict_each_other_are_refused_with_a_remedy(name: str, said: str) -> None:

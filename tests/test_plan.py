@@ -328,3 +328,44 @@ def test_costs_that_make_no_sense_are_refused(costs: list[float], said: str) -> 
 def test_a_round_needs_a_mini_batch() -> None:
     with pytest.raises(InputError, match="0 mini-batches"):
         plan("distreal", [1.0], RISING, steps=0)
+
+
+def test_what_the_deadline_leaves_of_a_mini_batch_is_one_with_frozen_layers() -> None:
+    """Half of three full mini-batches: one, and of the second the half in which the last layers' gradients come."""
+    planned = plan("salf", [0.4, 0.6, 1.0], Given((0.0,), (0.5,)), 3)
+    assert planned.entries.tolist() == [[2, 0, -1]] and planned.steps_done.tolist() == [2]
+    assert planned.deadline_hits.tolist() == [True] and planned.uploads.tolist() == [True]
+    assert works(planned) == [1.5, 1.5, 0.0, 0.0]  # the device computed until the deadline, all of it for what counts
+    np.testing.assert_allclose(planned.work, [[1.0, 0.5, 0.0]])
+    # Nothing fits into a third of a mini-batch: what was begun is lost.
+    assert works(plan("salf", [0.4, 0.6, 1.0], Given((0.0,), (0.44,)), 3)) == [1.32, 1.0, 0.32, 0.0]
+    assert plan("salf", [0.4, 1.0], Given((0.0,), (1.0,)), 3).entries.tolist() == [[1, 1, 1]]
+
+
+def test_a_device_may_choose_what_promises_the_most_by_the_deadline() -> None:
+    method, costs = method_named("distreal[pace=progress]"), np.array([0.1, 0.5, 1.0])
+
+    def entries(progress: list[float], available: float) -> list[list[int]]:
+        load, device = Given((0.0,), (available,)), np.array([0])
+        given = {"round_index": 0, "steps": 4, "seed": 0, "progress": progress}
+        return plan_round(method, costs, load, device, **given).entries.tolist()  # type: ignore[arg-type]
+
+    # Two full mini-batches, four of half the cost, or four of a tenth: by progress, and never more than there are steps.
+    assert entries([0.1, 0.3, 1.0], 0.5) == [[2, 2, -1, -1]]
+    assert entries([0.1, 0.6, 1.0], 0.5) == [[1, 1, 1, 1]]
+    assert entries([0.6, 0.6, 1.0], 0.5)[0][:3] == [0, 0, 0]  # what is left then is enough for a full one
+    assert entries([0.1, 0.3, 1.0], 0.02) == [[-1, -1, -1, -1]]  # nothing fits: the cheapest is begun
+    assert plan_round(
+        method, costs, Given((0.0,), (0.02,)), np.array([0]), round_index=0, steps=4, seed=0, progress=[1, 2, 3]
+    ).begun.tolist() == [[0, -1, -1, -1]]
+
+
+def test_a_schedule_bounds_the_entries_of_a_round_or_names_the_only_one() -> None:
+    full = Given((0.0,), (1.0,))
+    arguments = np.array([0.2, 0.5, 1.0]), full, np.array([0])
+    for most in range(3):
+        planned = plan_round(METHODS["fedgmr"], *arguments, round_index=0, steps=2, seed=0, most=most)
+        assert planned.caps.tolist() == [most] and planned.entries.tolist() == [[most, most]]
+    assert plan_round(METHODS["slt"], *arguments, round_index=0, steps=2, seed=0, only=1).entries.tolist() == [[1, 1]]
+    step = plan_round(METHODS["distreal"], *arguments, round_index=0, steps=2, seed=0, most=0)
+    assert step.entries.tolist() == [[0, 0]]

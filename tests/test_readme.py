@@ -102,7 +102,7 @@ def test_the_pages_name_all_methods_loads_commands_and_scripts_that_there_are() 
     pages = [(ROOT / "docs" / name).read_text() for name in ("commands.md", "data.md", "methods.md")]
     words = set(re.findall(r"[`\"]([\w/.]+)[`:\[\"]", "\n".join(pages)))
     assert words >= set(METHODS) | set(KINDS) | {command for command in COMMANDS if command not in ("results", "account")}
-    (table,) = re.findall(r"^\| method \|.*?\n\n", pages[2], flags=re.DOTALL | re.MULTILINE)
+    table, *_ = re.findall(r"^\| method \|.*?\n\n", pages[2], flags=re.DOTALL | re.MULTILINE)
     assert re.findall(r"^\| `(\w+)` ", table, flags=re.MULTILINE) == list(METHODS)
     scripts = {word for word in words if re.fullmatch(r"(experiments/)?[a-z_]+\.py", word)}
     assert len(scripts) >= 5 and all((ROOT / "experiments" / Path(script).name).is_file() for script in scripts)

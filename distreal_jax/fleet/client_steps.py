@@ -121,7 +121,7 @@ def masked_program(
     def masked(data: RoundData, learner: Learner, chosen: ClientStep) -> tuple[Learner, jax.Array]:
         key = data.keys.filter_key(method, chosen.client, chosen.number)
         widths = jnp.asarray(configurations.widths)[chosen.entry]
-        kept = draw_masks(method.filters, key, data.round_index, step.network, widths)
+        kept = draw_masks(method.filters, key, data.round_index, step.network, widths, data.params)
         index = chosen.batch
         if examples is not None:  # repeated until the mini-batch is full, they have the same mean
             index = index[jnp.arange(len(index)) % jnp.asarray(examples)[chosen.entry]]
@@ -142,10 +142,12 @@ def compact_program(step: LocalStep, method: Method, configurations: Configurati
         layer_key = data.keys.layer_key(chosen.client, chosen.number)
         knobs = _knobs(configurations, chosen.entry, program.depth, program.entries)
         if np.all(widths[list(program.entries)] == program.widths):
-            kept = draw_filters(method.filters, key, data.round_index, network, program.widths)
+            kept = draw_filters(method.filters, key, data.round_index, network, program.widths, data.params)
             return step.compact(learner, data.params, batch, layer_key, kept, knobs)
         kept_of_entry = jnp.asarray(widths)[chosen.entry]
-        within, masks = draw_within(method.filters, key, data.round_index, network, kept_of_entry, program.widths)
+        within, masks = draw_within(
+            method.filters, key, data.round_index, network, kept_of_entry, program.widths, data.params
+        )
         return step.masked_within(learner, data.params, batch, layer_key, within, masks, knobs)
 
     return compact

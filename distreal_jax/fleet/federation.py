@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Hashable
 from typing import Annotated, Any, Literal, Self
 
@@ -19,6 +20,7 @@ from distreal_jax.fleet.device_memory import DeviceMemory
 from distreal_jax.fleet.evaluation import Evaluator, Scores
 from distreal_jax.fleet.programs import Execution, RoundPrograms, RoundResult
 from distreal_jax.fleet.round import Round, default_grouping
+from distreal_jax.fleet.stages import Stages, stages_table
 from distreal_jax.fleet.work import ClientWork, Grouping, client_work
 from distreal_jax.fleet.world import World
 from distreal_jax.methods import Method
@@ -121,19 +123,24 @@ def table_for(method: Method, world: World, searched: DropoutTable | None, train
         in seconds that were not measured; or it drops filters and of this network none can be dropped.
     """
     network = world.network
-    if method.rates not in ("table", "full") or (not network.filter_groups and method.rates == "table"):
+    if method.rates not in ("table", "full", "depths") or (not network.filter_groups and method.rates == "table"):
         network.refuse_if_nothing_is_dropped(method.name, dense=method.dense)
     if method.rates == "table":
         if searched is None:
             raise InputError(f"{method.name} needs a dropout table; search one with `distreal search` and give --table")
         table = searched.checked_for(network)
-    elif method.rates == "full":
+    elif method.rates == "full" and method.unfinished != "layers":
         table = DropoutTable.full(network)
     elif world.cost != "macs":
         raise InputError(
-            f"{method.name} makes a table of {method.rates} rates, of which no seconds were measured; leave --cost out, or "
-            "choose a method of the given table or of the full network"
+            f"{method.name} makes a table of its own ({method.rates}), of which no seconds were measured; leave --cost out, "
+            "or choose a method of the given table or of the full network"
         )
+    elif method.rates in ("full", "depths"):
+        table = DropoutTable.frozen(network)
+    elif method.rates == "stages":
+        budget = expected_of_fleet(method.cap, world.availability, np.arange(world.devices))
+        return stages_table(network, budget, dense=method.dense)
     else:
         rates = HALVING_RATES if method.rates == "halving" else UNIFORM_RATES
         table = DropoutTable.uniform(network, rates, dense=method.dense)
@@ -144,6 +151,10 @@ def table_for(method: Method, world: World, searched: DropoutTable | None, train
                 "method"
             )
         table = table.with_cut_batches(training.batch_size)
+    if method.pace == "progress" and any(entry.progress is None for entry in table.entries):
+        raise InputError(
+            f"{method.name} chooses by measured progress, which the table has not; search one, or give pace=present"
+        )
     table = table.undominated(world.cost)
     if method.decided != "never":
         return table
@@ -296,6 +307,7 @@ class Federation:
             round_index=round_index,
             steps=training.steps,
             seed=world.seed,
+            **self._scheduled(round_index),
         )
         batches = batch_indices(
             world.seed, round_index, clients, world.partition, steps=plan.entries.shape[1], batch_size=training.batch_size
@@ -311,6 +323,18 @@ class Federation:
             step_factors=self.table.configurations.step_factors,
             client_classes=self._classes_of(clients) if self.method.masked_loss or self.method.label_rows else None,
         )
+
+    def _scheduled(self, round_index: int) -> dict[str, Any]:
+        """What a plan is told beside costs: progress of the entries, and which of them are allowed in this round."""
+        told: dict[str, Any] = {}
+        if self.method.pace == "progress":
+            told["progress"] = [entry.progress for entry in self.table.entries]
+        if self.method.schedule == "widen":
+            allowed = min(1.0, 2 * (round_index + 1) / self.training.rounds)
+            told["most"] = max(0, math.ceil(allowed * len(self.table.entries)) - 1)
+        if self._stages is not None:
+            told["only"] = self._stages.order[self._stages.stage(round_index / self.training.rounds)]
+        return told
 
     def _classes_of(self, clients: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """The classes that clients have examples of, bool [clients, classes]."""
@@ -332,9 +356,19 @@ class Federation:
         network = self.world.network
         if self.method.delivers == "full":
             return Delivered(network.full_widths, 1, 1.0)
-        widths = self.table.entries[max(widest, 0)].widths
+        entry = max(widest, 0) if self._stages is None else self._stages.order[max(widest, 0)]
+        widths = self.table.entries[entry].widths
         members = ensemble_members(network, widths) if self.method.delivers == "ensemble" else 1
         return Delivered(widths, members, members * network.macs(widths) / network.macs())
+
+    @functools.cached_property
+    def _stages(self) -> Stages | None:
+        return Stages.of(self.world.network, self.table) if self.method.rates == "stages" else None
+
+    def widest(self, plan: RoundPlan) -> int:
+        """The largest table entry that a round trains, in the order in which `delivered` counts them; -1: none."""
+        widest = int(plan.entries.max(initial=-1))
+        return widest if self._stages is None or widest < 0 else self._stages.order.index(widest)
 
     def evaluate(self, params: Any, widest: int = -1, evaluator: Evaluator | None = None) -> Scores:
         """Score of the delivered model; arguments as for `delivered`, and another test set than the world's."""

@@ -180,7 +180,8 @@ def _local_training(
 
         def body(learner: Learner, numbered: tuple[jax.Array, jax.Array]) -> tuple[Learner, jax.Array]:
             number, index = numbered
-            kept = draw_filters(method.filters, keys.filter_key(method, client, number), 0, network, widths)
+            key = keys.filter_key(method, client, number)
+            kept = draw_filters(method.filters, key, 0, network, widths, learner.params)
             batch, layer_key = data.batch(index[:examples]), keys.layer_key(client, number)
             return step.compact(learner, learner.params, batch, layer_key, kept, Knobs(depth))
 

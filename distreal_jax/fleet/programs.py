@@ -299,7 +299,8 @@ class RoundPrograms:
         def covered(client: jax.Array, entries: jax.Array, classes: jax.Array | None) -> Any:
             dearest = jnp.maximum(entries.max(), 0)
             widths, depth = (jnp.asarray(each)[dearest] for each in (self.configurations.widths, self.configurations.depths))
-            kept = draw_masks(self.method.filters, keys.filter_key(self.method, client, 0), round_index, network, widths)
+            key = keys.filter_key(self.method, client, 0)
+            kept = draw_masks(self.method.filters, key, round_index, network, widths, params)
             trained = network.mask(jax.tree.map(jnp.ones_like, params), kept)
             if np.any(self.configurations.depths):
                 trained = network.select_trained(depth, trained, jax.tree.map(jnp.zeros_like, params))

@@ -45,7 +45,7 @@ def reference_round(program: Round, params: Any, data: Examples, work: ClientWor
                 continue
             chosen = program.configurations
             widths, depth = [int(width) for width in chosen.widths[entry]], int(chosen.depths[entry])
-            kept = draw_filters(method.filters, keys.filter_key(method, number, index), round_index, network, widths)
+            kept = draw_filters(method.filters, keys.filter_key(method, number, index), round_index, network, widths, params)
             examples = jnp.asarray(work.batches[client, index])
             if program.examples is not None:
                 examples = examples[: program.examples[entry]]

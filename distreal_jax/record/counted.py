@@ -62,7 +62,7 @@ class Counted:
         self.bytes_down += float(down.sum())
         self.round_computing.append(plan.last_finish)
         self.round_bytes.append(float((up + down).max(initial=0.0)))
-        self.widest = max(self.widest, int(plan.entries.max(initial=-1)))
+        self.widest = max(self.widest, federation.widest(plan))
 
     def scaled(self, factor: float) -> "Counted":
         """As if so many times as many rounds of the same kind had been counted."""

@@ -1,14 +1,14 @@
-"""Which filters a sub-network keeps: a random set, the first ones, a window that rolls, or an ensemble's member."""
+"""Which filters a sub-network keeps: a random set, the first ones, a window, or those of the largest norm."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from distreal_jax.tracing.network import TracedNetwork
+from distreal_jax.tracing.network import TracedNetwork, leaf_path
 
-FilterRule = Literal["random", "first", "rolling", "ensemble"]
+FilterRule = Literal["random", "first", "rolling", "ensemble", "partition", "norm"]
 
 
 def sample_filters(key: jax.Array, network: TracedNetwork, widths: Sequence[int]) -> tuple[jax.Array, ...]:
@@ -29,22 +29,30 @@ def sample_filters(key: jax.Array, network: TracedNetwork, widths: Sequence[int]
 
 
 def draw_filters(
-    rule: FilterRule, key: jax.Array, shift: jax.Array | int, network: TracedNetwork, widths: Sequence[int]
+    rule: FilterRule,
+    key: jax.Array,
+    shift: jax.Array | int,
+    network: TracedNetwork,
+    widths: Sequence[int],
+    params: Any = None,
 ) -> tuple[jax.Array, ...]:
     """The filters that a sub-network keeps, as indices.
 
     Args:
       rule: `random`: a uniform set; `first`: 0, 1, ...; `rolling`: a window that starts at `shift` and wraps around;
-        `ensemble`: the filters of one of `ensemble_members`, drawn uniformly.
-      key: A PRNG key, used by `random` and `ensemble`.
+        `ensemble`: the filters of one of `ensemble_members`, drawn uniformly; `partition`: a part of the filters, drawn
+        uniformly, where all parts together are all filters (the last part wraps around); `norm`: those of the largest
+        `filter_norms`.
+      key: A PRNG key, used by `random`, `ensemble` and `partition`.
       shift: The start of the rolling window.
       network: The traced network.
       widths: Filters to keep in each group.
+      params: The full network's parameters, for `norm`.
 
     Returns:
-      For each group int32 [widths[g]], in increasing order (`rolling`: in the window's order).
+      For each group int32 [widths[g]], in increasing order (windows: in the window's order; `norm`: the largest first).
     """
-    order = _orders(rule, key, shift, network, jnp.asarray(widths))
+    order = _orders(rule, key, shift, network, jnp.asarray(widths), params)
     return tuple(
         jnp.arange(width, dtype=jnp.int32)
         if width == len(first)
@@ -56,10 +64,16 @@ def draw_filters(
 
 
 def draw_masks(
-    rule: FilterRule, key: jax.Array, shift: jax.Array | int, network: TracedNetwork, widths: jax.Array
+    rule: FilterRule,
+    key: jax.Array,
+    shift: jax.Array | int,
+    network: TracedNetwork,
+    widths: jax.Array,
+    params: Any = None,
 ) -> tuple[jax.Array, ...]:
     """The same draw as `draw_filters`, as bool [filters] masks, for widths that are data (int [groups])."""
-    return tuple(_mask_of(first, widths[group]) for group, first in enumerate(_orders(rule, key, shift, network, widths)))
+    orders = _orders(rule, key, shift, network, widths, params)
+    return tuple(_mask_of(first, widths[group]) for group, first in enumerate(orders))
 
 
 def draw_within(
@@ -69,6 +83,7 @@ def draw_within(
     network: TracedNetwork,
     widths: jax.Array,
     within: Sequence[int],
+    params: Any = None,
 ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
     """The same draw inside a larger sub-network whose widths are no data.
 
@@ -79,13 +94,14 @@ def draw_within(
       network: The traced network.
       widths: int [groups], filters to keep.
       within: Filters of the larger sub-network in each group, at least as many.
+      params: As for `draw_filters`.
 
     Returns:
       For each group int32 [within[g]], the larger sub-network's filters in increasing order, all that are kept among
       them; and bool [filters], those that are kept, as from `draw_masks`.
     """
     larger, masks = [], []
-    for group, first in enumerate(_orders(rule, key, shift, network, widths)):
+    for group, first in enumerate(_orders(rule, key, shift, network, widths, params)):
         count = len(first)
         larger.append(jnp.arange(count, dtype=jnp.int32) if within[group] == count else jnp.sort(first[: within[group]]))
         masks.append(_mask_of(first, widths[group]))
@@ -107,10 +123,26 @@ def _mask_of(order: jax.Array, width: jax.Array) -> jax.Array:
     return jnp.zeros(len(order), bool).at[order].set(jnp.arange(len(order)) < width)
 
 
+def filter_norms(network: TracedNetwork, params: Any) -> list[jax.Array]:
+    """For each group float32 [filters], the norm of all weights that belong to a filter: that make it, and that read it."""
+    sums = [jnp.zeros(count, jnp.float32) for count in network.full_widths]
+    for key, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        squares = jnp.square(leaf.astype(jnp.float32))
+        for axis, layout in enumerate(network.layouts[leaf_path(key)]):
+            along = squares.sum(axis=[other for other in range(squares.ndim) if other != axis])
+            for run in layout.runs:
+                if run.group is not None:
+                    part = along[run.start : run.start + run.length].reshape(run.outer, run.filters, run.inner)
+                    sums[run.group] += part.sum(axis=(0, 2))
+    return [jnp.sqrt(each) for each in sums]
+
+
 def _orders(
-    rule: FilterRule, key: jax.Array, shift: jax.Array | int, network: TracedNetwork, widths: jax.Array
+    rule: FilterRule, key: jax.Array, shift: jax.Array | int, network: TracedNetwork, widths: jax.Array, params: Any
 ) -> list[jax.Array]:
     """For each group, its filters in the order in which they are kept: int32 [filters]."""
+    if rule == "norm":
+        return [jnp.argsort(norms, descending=True).astype(jnp.int32) for norms in filter_norms(network, params)]
     orders = []
     member: jax.Array | int = 0
     if rule == "ensemble":
@@ -119,7 +151,10 @@ def _orders(
         if rule == "random":
             bits = jax.random.bits(jax.random.fold_in(key, index), (count,))
             orders.append(jnp.argsort(bits).astype(jnp.int32))
-        else:
-            start = shift if rule == "rolling" else member * widths[index]
-            orders.append((jnp.arange(count, dtype=jnp.int32) + start) % count)
+            continue
+        start: jax.Array | int = shift if rule == "rolling" else member * widths[index]
+        if rule == "partition":  # the same part of all groups
+            parts = (-(-count // widths[index])).astype(jnp.uint32)
+            start = (jax.random.bits(key) % parts).astype(jnp.int32) * widths[index]
+        orders.append((jnp.arange(count, dtype=jnp.int32) + start) % count)
     return orders

@@ -180,6 +180,12 @@ class TracedNetwork:
         kept = self.checked_widths(widths)
         return sum(math.prod(layout.kept_length(kept) for layout in axes) for axes in self.layouts.values())
 
+    def trained_variables(self, widths: Sequence[int] | None = None, depth: int = 0) -> int:
+        """Elements of the sub-network's parameters of layers from `depth` on."""
+        kept = self.checked_widths(widths)
+        trained = [path for path, layer in self.order.of.items() if layer >= depth]
+        return sum(math.prod(axis.kept_length(kept) for axis in self.layouts[path]) for path in trained)
+
     def signature(self) -> str:
         """A hash of everything that a table depends on: groups, shapes of variables, and cost."""
         probes = [self.full_widths] + [

@@ -1,0 +1,71 @@
+"""The stages of successive layer training: which part of a network is trained after which.
+
+A stage freezes the first layers, which were trained before and are whole, and trains the next one whole, with the layers
+behind it at as many filters as the device can afford. (Pfeiffer et al., NeurIPS 2023; k1l1/SLT, whose stages follow memory:
+here it is the cost of a mini-batch.)
+"""
+
+import dataclasses
+
+import numpy as np
+
+from distreal_jax.table import Configuration, DropoutTable, kept_filters
+from distreal_jax.tracing import TracedNetwork
+from distreal_jax.tracing.filter_group import dropped_groups
+
+_SHARES = np.arange(1, 101) / 100  # of the filters behind the layer that is trained, chosen by us
+
+
+def stages_table(network: TracedNetwork, budget: float, *, dense: bool) -> DropoutTable:
+    """A table with an entry for each stage that a device can afford; the cheapest stage alone, if it can afford none.
+
+    Args:
+      network: The traced network.
+      budget: What a mini-batch may cost, as a fraction of the full network's.
+      dense: Hidden dense units are dropped too.
+    """
+    affordable, cheapest = dict[int, Configuration](), None
+    for depth in range(len(network.order.layers)):
+        for share in _SHARES:
+            stage = _stage(network, depth, share, dense=dense)
+            macs = stage.macs(network)
+            if cheapest is None or macs < cheapest.macs(network):
+                cheapest = stage
+            if macs <= budget * network.training_macs():
+                affordable[depth] = stage
+    assert cheapest is not None
+    by_cost = {stage.macs(network): stage for stage in affordable.values()} or {0: cheapest}
+    return DropoutTable.from_configurations(network, list(by_cost.values()), provenance={"made_by": "stages of layers"})
+
+
+def _stage(network: TracedNetwork, depth: int, share: float, *, dense: bool) -> Configuration:
+    layers, groups = network.order.layers, network.filter_groups
+    place = {name: index for index, name in enumerate(layers)}
+    behind = np.array([place.get(group.name.split("[")[0], len(layers)) > depth for group in groups], dtype=bool)
+    rates = (1 - share) * (behind & dropped_groups(groups, dense=dense))
+    return Configuration(tuple(kept_filters(network.full_widths, rates).tolist()), depth=depth)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stages:
+    """When a table's entries are trained, which are stages.
+
+    Attributes:
+      order: Entries in the order of their stages.
+      ends: Share of the training by whose end each stage is over, the same order.
+    """
+
+    order: tuple[int, ...]
+    ends: tuple[float, ...]
+
+    @classmethod
+    def of(cls, network: TracedNetwork, table: DropoutTable) -> "Stages":
+        """A stage lasts in proportion to the parameters that it trains, as in k1l1/SLT."""
+        order = sorted(range(len(table.entries)), key=lambda index: table.entries[index].depth)
+        stages = [table.entries[index] for index in order]
+        sizes = np.array([network.trained_variables(stage.widths, stage.depth) for stage in stages])
+        return cls(tuple(order), tuple((np.cumsum(sizes) / sizes.sum()).tolist()))
+
+    def stage(self, passed: float) -> int:
+        """The stage when so much of the training has passed, in [0, 1)."""
+        return min(int(np.searchsorted(self.ends, passed, side="right")), len(self.order) - 1)
