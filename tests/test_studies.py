@@ -352,6 +352,27 @@ def test_a_search_meets_its_rivals_at_equal_evaluations_and_is_judged_by_measure
     assert f"{np.mean(ahead):+.3f} (" in printed  # three seeds: the values, no interval
 
 
+def test_a_search_over_several_knobs_meets_itself_with_each_left_out(
+    formulas: list[Formula], world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Here examples and depth cost no progress, so leaving one out costs area, and step factors are worth nothing."""
+    knobs = dataclasses.replace(SEARCH, knobs=("filters", "examples", "depth", "step"))
+    out = search_study.OutputSettings(out=tmp_path / "study")
+    search_study.main(search_study.Options(seeds="0", search=knobs, output=out))
+    outcomes = {outcome["arm"]: outcome for outcome in results_of(tmp_path / "study")["outcomes"]}
+    assert set(outcomes) >= {f"without_{knob}" for knob in knobs.knobs} | {"nsga2", "uniform", "random", "macs"}
+    for knob, place, usual in (("examples", 0, 1), ("depth", 1, 0), ("step", 2, 1)):
+        assert all(others[place] == usual for others in outcomes[f"without_{knob}"]["others"])
+        assert any(others[place] != usual for arm in outcomes.values() for others in arm["others"])
+    assert all(widths == [16, 32, 32, 64] for widths in outcomes["without_filters"]["widths"])
+    printed = capsys.readouterr().out
+    assert "NSGA-II without frozen layers" in printed and "| step factor |" in printed
+    assert search_study.arms_of(dataclasses.replace(knobs, knobs=("examples", "step")), world.network) == [
+        "nsga2",
+        "without_step",
+    ]
+
+
 def test_area_over_octaves_is_worked_out_by_hand(world: World) -> None:
     """The full network and a vector of half its cost, both gaining 0.5 over the worst corner: 0.5 of cost, one octave."""
 

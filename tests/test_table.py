@@ -291,6 +291,20 @@ def test_entries_may_freeze_layers_leave_out_examples_and_take_other_steps(tmp_p
     assert "depth" in str(table) and "step" in str(table) and "depth" not in str(searched_table())
 
 
+@pytest.mark.parametrize("batch_size", [1, 7, 8, 20])
+def test_shares_of_examples_become_those_of_divisors_and_costs_follow(batch_size):
+    chosen = [Configuration((4, 8, 5), share) for share in (0.1, 0.2, 0.5, 1.0)]
+    table = DropoutTable.from_configurations(NETWORK, chosen, progress=[1, 2, 3, 4])
+    fitted = table.for_batches(batch_size)
+    examples = [entry.batch_share * batch_size for entry in fitted.entries]
+    expected = {1: [1], 7: [1, 7], 8: [1, 2, 4, 8], 20: [2, 4, 10, 20]}[batch_size]
+    np.testing.assert_allclose(examples, expected)
+    assert fitted.costs().tolist() == pytest.approx([count / batch_size for count in expected])
+    # Of entries that come to the same share the better one stays.
+    assert [entry.progress for entry in fitted.entries] == {1: [4], 7: [2, 4], 8: [1, 2, 3, 4], 20: [1, 2, 3, 4]}[batch_size]
+    assert fitted.for_batches(batch_size) == fitted
+
+
 def test_the_frozen_table_has_one_entry_for_each_cost():
     assert [entry.depth for entry in DropoutTable.frozen(NETWORK).entries] == [3, 2, 1, 0]
     assert DropoutTable.frozen(NETWORK).has_full

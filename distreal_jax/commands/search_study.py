@@ -10,9 +10,10 @@ highest.
 The rivals: one rate for all layers; random rates per layer; rates in proportion to what a layer's filters cost ("drop most
 where MACs are highest"); and one rate for the filters inside blocks, for networks that have residual streams or
 concatenations. For each seed all of them meet the same first weights, mini-batches and held-out examples, and are given as
-many evaluations as NSGA-II used. Each chooses its front as a search does, which measures afresh as many of the best as a
-population has, and NSGA-II's besides those that it began with. The front is then judged by measurements that had no part in
-any choice. Finished parts are not run again, and a search that was stopped goes on after its last generation.
+many evaluations as NSGA-II used. A search over several knobs (`--search.knobs`) meets the same search with each of them left
+out as well, which says what a knob is worth. Each chooses its front as a search does, which measures afresh as many of the
+best as a population has, and NSGA-II's besides those that it began with. The front is then judged by measurements that had
+no part in any choice. Finished parts are not run again, and a search that was stopped goes on after its last generation.
 """
 
 import dataclasses
@@ -68,15 +69,18 @@ from distreal_jax.search.nsga2 import ALGORITHM
 from distreal_jax.search.progress import Progress, ProgressSettings, describe
 from distreal_jax.signs import bar as progress_bar
 from distreal_jax.signs import duration
+from distreal_jax.tracing import TracedNetwork
 
 SEARCH = "nsga2"
 PART_KIND = "distreal_jax outcome of a search"
+KNOB_NAMES = {"filters": "dropped filters", "examples": "fewer examples", "depth": "frozen layers", "step": "step factors"}
 ARMS = {
     SEARCH: "NSGA-II",
     "uniform": "one rate for all layers",
     "random": "random rates",
     "macs": "most where MACs are highest",
     "inner": "block-inner filters alone",
+    **{f"without_{knob}": f"NSGA-II without {name}" for knob, name in KNOB_NAMES.items()},
 }
 
 
@@ -104,6 +108,7 @@ class Outcome:
       seed: The seed.
       evaluated: Different vectors evaluated.
       widths: Of the front that the arm chose, [front][groups].
+      others: What else its configurations choose, [front]: share of examples, depth, step factor.
       costs: Of the front, fractions of the full network's, [front].
       progress: Of the front, by measurements that did not choose it, [front].
       stderr: Standard error of `progress`, [front].
@@ -116,6 +121,7 @@ class Outcome:
     seed: int
     evaluated: int
     widths: tuple[tuple[int, ...], ...]
+    others: tuple[tuple[float, int, float], ...]
     costs: tuple[float, ...]
     progress: tuple[float, ...]
     stderr: tuple[float, ...]
@@ -137,6 +143,7 @@ class Outcome:
             seed,
             len(found.evaluated),
             widths,
+            tuple((vector.batch_share, vector.depth, vector.step_factor) for vector in vectors),
             tuple(costs.tolist()),
             tuple(mean.tolist()),
             tuple((progress.std(axis=1, ddof=1) / np.sqrt(settings.final_repeats)).tolist()),
@@ -152,8 +159,7 @@ def main(options: Options) -> None:
     if options.search.seed:
         raise InputError(f"search seed {options.search.seed} is given beside the seeds; the searches' seeds are --seeds")
     world = World.make(options.world, seeds[0])
-    has_blocks = inner_weights(SearchSpace(world.network, options.search.max_rate)).any()
-    arms = [arm for arm in ARMS if arm != "inner" or has_blocks]
+    arms = arms_of(options.search, world.network)
     if options.dry_run:
         print(planned(options, world, arms, len(seeds)))
         return
@@ -167,6 +173,16 @@ def main(options: Options) -> None:
         write_report(folder.path / "report.md", "What a search is worth", section)
         print(section.text)
         print(f"report: {folder.path / 'report.md'}")
+
+
+def arms_of(settings: SearchSettings, network: TracedNetwork) -> list[str]:
+    """The ways to choose vectors: rivals of filters, where these are searched, and the search with each knob left out."""
+    arms = [SEARCH]
+    if "filters" in settings.knobs:
+        has_blocks = inner_weights(SearchSpace(network, settings.max_rate)).any()
+        arms += ["uniform", "random", "macs", *(["inner"] if has_blocks else [])]
+    left = {knob: {*settings.knobs} - {knob, "step"} for knob in settings.knobs}
+    return [*arms, *(f"without_{knob}" for knob, others in left.items() if others and len(settings.knobs) > 1)]
 
 
 def planned(options: Options, world: World, arms: Sequence[str], seeds: int) -> str:
@@ -193,15 +209,18 @@ def outcomes_of(
     if len(outcomes) == len(arms):
         return list(outcomes.values())
     world = first if seed == first.seed else World.make(options.world, seed, first.dataset)
-    network, space = world.network, SearchSpace(world.network, settings.max_rate)
-    measured = proxy_in(world, options.training, options.progress)
+    network, size = world.network, options.progress.batch_size
+    space = SearchSpace(network, settings.max_rate, knobs=settings.knobs, batch_size=size)
+    measured = proxy_in(world, options.training, options.progress, every_knob=settings.knobs != ("filters",))
     for arm in arms:
         if arm in outcomes:
             continue
-        if arm == SEARCH:
+        if arm == SEARCH or arm.startswith("without_"):
             measures = describe(options.progress, options.training, world.dataset.name, world.seed)
-            file = folder.path / f"search_checkpoint-seed{seed}.json"
-            found = search(network, measured, settings, checkpoint=file, measures=measures)
+            name = "search_checkpoint" if arm == SEARCH else f"{arm}_checkpoint"
+            knobs = tuple(knob for knob in settings.knobs if arm != f"without_{knob}")
+            file, own = folder.path / f"{name}-seed{seed}.json", dataclasses.replace(settings, knobs=knobs)
+            found = search(network, measured, own, checkpoint=file, measures=measures, batch_size=size)
         else:
             rates = rates_of(arm, space, outcomes[SEARCH].evaluated, seed)
             found = evaluate_rates(network, measured, settings, rates)
@@ -256,5 +275,16 @@ def drawn(folder: RunFolder, outcomes: Sequence[Outcome], arms: Sequence[str]) -
             "No groups of this network are inside blocks (it has no residual stream and no concatenation), so "
             f'"{ARMS["inner"]}" is left out.'
         )
-    text = "\n\n".join([*notes, markdown_table(rows)])
+    knobs = [front_of(by_arm[SEARCH][0])] if any(arm.startswith("without_") for arm in arms) else []
+    text = "\n\n".join([*notes, markdown_table(rows), *knobs])
     return Section("NSGA-II and its rivals", text, {"rivals.png": "Fronts of one seed, areas below them of all seeds"})
+
+
+def front_of(outcome: Outcome) -> str:
+    """What the searched front chooses at each cost, with the first seed."""
+    rows = [["cost", "filters kept", "examples", "frozen layers", "step factor", "progress"]]
+    columns = zip(outcome.costs, outcome.widths, outcome.others, outcome.progress, strict=True)
+    for cost, widths, (share, depth, factor), progress in columns:
+        kept = " ".join(map(str, widths))
+        rows.append([f"{cost:.1%}", kept, f"{share:.0%}", str(depth), f"{factor:.2g}", f"{progress:.3f}"])
+    return f"What the search over all knobs chooses at each cost (seed {outcome.seed}):\n\n{markdown_table(rows)}"

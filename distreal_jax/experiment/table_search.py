@@ -20,6 +20,7 @@ from distreal_jax.search.progress import ProgressSettings, describe
 from distreal_jax.signs import Pace, bar, say
 from distreal_jax.step import LocalStep
 from distreal_jax.table import DropoutTable, TableEntry
+from distreal_jax.table.shown import chosen_beside_filters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,10 +150,12 @@ def _log(tracker: Tracker, found: TableSearch, file: Path) -> None:
 def table_section(found: TableSearch) -> Section:
     """For a report: the table's entries, what the front dominates, and its pictures."""
     table = found.table
-    rows = [["entry", "MACs", "of the full network", "progress", "filters kept"]]
+    chosen = chosen_beside_filters(table)
+    rows = [["entry", "MACs for an example", "of the full network", "progress", *chosen, "filters kept"]]
     for index, (entry, cost) in enumerate(zip(table.entries, table.costs(), strict=True)):
         progress = f"{entry.progress or 0:.3f} ± {entry.progress_stderr or 0:.3f}"
-        rows.append([str(index), f"{entry.macs:,}", f"{cost:.1%}", progress, " ".join(map(str, entry.widths))])
+        others = [cells[index] for cells in chosen.values()]
+        rows.append([str(index), f"{entry.macs:,}", f"{cost:.1%}", progress, *others, " ".join(map(str, entry.widths))])
     dominated = "Hypervolume of the front: {:.4f}; of one rate for all layers: {:.4f}.".format(*found.hypervolumes)
     text = f"Filter groups: {', '.join(table.group_names)}.\n\n{markdown_table(rows)}\n{dominated}"
     return Section("The dropout table", text, found.pictures)

@@ -151,6 +151,7 @@ def table_for(method: Method, world: World, searched: DropoutTable | None, train
                 "method"
             )
         table = table.with_cut_batches(training.batch_size)
+    table = table.for_batches(training.batch_size)
     if method.pace == "progress" and any(entry.progress is None for entry in table.entries):
         raise InputError(
             f"{method.name} chooses by measured progress, which the table has not; search one, or give pace=present"

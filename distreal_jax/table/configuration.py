@@ -69,7 +69,10 @@ class Configurations(NamedTuple):
         return tuple(array.tobytes() for array in self)
 
     def examples(self, batch_size: int) -> Integers | None:
-        """Examples of a mini-batch of that size that each entry trains, [entries], at least one; None: all train all."""
+        """Examples of a mini-batch of that size that each entry trains, [entries], at least one; None: all train all.
+
+        `DropoutTable.for_batches` makes them divisors.
+        """
         if np.all(self.batch_shares == 1):
             return None
         return np.maximum(1, np.rint(self.batch_shares * batch_size)).astype(np.int64)

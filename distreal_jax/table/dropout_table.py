@@ -293,6 +293,25 @@ class DropoutTable:
         ]
         return dataclasses.replace(self, entries=tuple(entries))
 
+    def for_batches(self, batch_size: int) -> Self:
+        """The table for mini-batches of that size: each share of examples is that of the nearest divisor.
+
+        Divisors, repeated, fill a mini-batch, so that masked execution has the same mean. Costs follow the share, and an
+        entry goes that costs no less than a better one. Seconds and memory of an entry whose share changes are left out.
+
+        Args:
+          batch_size: Examples of a whole mini-batch.
+        """
+        sizes = np.array([size for size in range(1, batch_size + 1) if batch_size % size == 0])
+        kept = list[TableEntry]()
+        for entry in reversed(self.entries):  # the last is the best
+            share = float(sizes[np.abs(np.log(sizes / (entry.batch_share * batch_size))).argmin()] / batch_size)
+            if not math.isclose(share, entry.batch_share):
+                entry = dataclasses.replace(entry, batch_share=share, seconds={}, flops=None, memory=None)
+            if not kept or entry.work < kept[0].work:
+                kept.insert(0, entry)
+        return dataclasses.replace(self, entries=tuple(kept))
+
     def dropout_rates(self) -> np.ndarray:
         """[entries, groups] float64: the fraction of each group's filters that an entry drops."""
         widths = np.array([entry.widths for entry in self.entries], dtype=np.float64)

@@ -10,13 +10,11 @@ if TYPE_CHECKING:
 def as_text(table: "DropoutTable") -> str:
     """A line for each entry: cost, what else it chooses where any does, progress if measured, filters kept of each group."""
     columns = {
-        "examples": [f"{entry.batch_share:.0%}" for entry in table.entries],
-        "depth": [str(entry.depth) for entry in table.entries],
-        "step": [f"{entry.step_factor:.3g}" for entry in table.entries],
+        **chosen_beside_filters(table),
         "progress": ["" if entry.progress is None else f"{entry.progress:.3f}" for entry in table.entries],
     }
-    usual = {"examples": "100%", "depth": "0", "step": "1", "progress": ""}
-    columns = {name: cells for name, cells in columns.items() if any(cell != usual[name] for cell in cells)}
+    if not any(columns["progress"]):
+        del columns["progress"]
     rows = [["entry", "MACs", *columns, *table.group_names]]
     for index, (entry, share) in enumerate(zip(table.entries, table.costs(), strict=True)):
         others = [cells[index] for cells in columns.values()]
@@ -25,6 +23,17 @@ def as_text(table: "DropoutTable") -> str:
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     full = ", ".join(f"{name} {filters}" for name, filters in zip(table.group_names, table.group_filters, strict=True))
     return "\n".join([f"Dropout table: filters kept of {full}; MACs of training as a share of {table.full_macs:,}.", *lines])
+
+
+def chosen_beside_filters(table: "DropoutTable") -> dict[str, list[str]]:
+    """What entries choose beside filters, where any does: a column for each knob, [entries]."""
+    columns = {
+        "examples": [f"{entry.batch_share:.0%}" for entry in table.entries],
+        "depth": [str(entry.depth) for entry in table.entries],
+        "step": [f"{entry.step_factor:.3g}" for entry in table.entries],
+    }
+    usual = {"examples": "100%", "depth": "0", "step": "1"}
+    return {name: cells for name, cells in columns.items() if any(cell != usual[name] for cell in cells)}
 
 
 def as_html(table: "DropoutTable") -> str:

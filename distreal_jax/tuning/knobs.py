@@ -70,7 +70,8 @@ def knobs_of(method: Method, training: TrainingSettings) -> tuple[Knob, ...]:
     for name, has in choices.items():
         if has:
             value = getattr(method, name)
-            knobs.append(Knob(name, CHOICES[name], training.rescale if value is None else value))
+            values = tuple(choice for choice in CHOICES[name] if choice != "progress" or method.rates == "table")
+            knobs.append(Knob(name, values, training.rescale if value is None else value))
     return tuple(knobs)
 
 
