@@ -131,6 +131,12 @@ class Tuner:
         quarter, half = (min(rounds, math.ceil(rounds / part / every) * every) for part in (4, 2))
         return quarter, half, rounds
 
+    def knobs(self, method: Method) -> tuple[Knob, ...]:
+        """What a method is tuned over with its table."""
+        table = self.searched(self.worlds[0], method) if method.rates == "table" else None
+        measured = table is not None and all(entry.progress is not None for entry in table.entries)
+        return knobs_of(method, self.training, measured=measured)
+
     def federation(self, method: Method, point: Point, world: World, rounds: int) -> Federation:
         """A trial in a world."""
         tuned, training = settings_of(point, method, dataclasses.replace(self.training, rounds=rounds))
@@ -167,7 +173,7 @@ class Tuner:
           seed: Of what is drawn.
           said: Told about each trial.
         """
-        knobs, generator = knobs_of(method, self.training), np.random.default_rng([seed, *method.name.encode()])
+        knobs, generator = self.knobs(method), np.random.default_rng([seed, *method.name.encode()])
         quarter, half, rounds = self.rungs
         points = first_points(knobs, max(1, math.ceil(trials * FIRST_SHARE)), generator)
         done = {_key(point): self.trained(method, point, quarter) for point in points}

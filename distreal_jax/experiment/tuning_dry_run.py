@@ -14,7 +14,7 @@ from distreal_jax.methods import Method
 from distreal_jax.record.report import markdown_table
 from distreal_jax.signs import duration
 from distreal_jax.table import TableEntry
-from distreal_jax.tuning import Point, first_points, knobs_of
+from distreal_jax.tuning import Point, first_points
 
 _PLANNED = 4  # rounds of a trial that stand for all, chosen by us
 
@@ -42,7 +42,7 @@ def tuning_dry_run(
 
     rounds = rounds_of(trials, tuner.rungs) * len(tuner.worlds)
     for method in methods:
-        knobs = knobs_of(method, tuner.training)
+        knobs = tuner.knobs(method)
         first = max(1, math.ceil(trials * FIRST_SHARE))
         points = first_points(knobs, first, np.random.default_rng([seed, *method.name.encode()]))
         runs = [planned(tuner, method, point) for point in points]

@@ -42,10 +42,15 @@ class Knob:
         return (*self.ladder[place + 1 : place + 2], *self.ladder[max(place - 1, 0) : place])
 
 
-def knobs_of(method: Method, training: TrainingSettings) -> tuple[Knob, ...]:
+def knobs_of(method: Method, training: TrainingSettings, *, measured: bool = False) -> tuple[Knob, ...]:
     """What this method is tuned over, the same for all methods but for choices that only some of them have.
 
     Batch sizes divide the examples of a round, which stay as many: fewer examples in more mini-batches, at equal MACs.
+
+    Args:
+      method: The method.
+      training: The usual settings.
+      measured: Whether its table has the progress of each entry, by which a device may choose.
     """
     sizes = batch_ladder(training)
     usual = sizes.index(training.batch_size)
@@ -70,7 +75,7 @@ def knobs_of(method: Method, training: TrainingSettings) -> tuple[Knob, ...]:
     for name, has in choices.items():
         if has:
             value = getattr(method, name)
-            values = tuple(choice for choice in CHOICES[name] if choice != "progress" or method.rates == "table")
+            values = tuple(choice for choice in CHOICES[name] if choice != "progress" or measured)
             knobs.append(Knob(name, values, training.rescale if value is None else value))
     return tuple(knobs)
 
