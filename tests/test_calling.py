@@ -42,11 +42,13 @@ def ones(x: jax.Array, where: bool) -> jax.Array:
         lambda self, x, train=True: ones(x, train),
         lambda self, x, *, training=False: ones(x, training),
         lambda self, x, is_training=None: ones(x, is_training),
+        lambda self, x, is_train=True, /: ones(x, is_train),
+        lambda self, x, eval=False: ones(x, not eval),
         lambda self, x, deterministic=True: ones(x, not deterministic),
         lambda self, x, use_running_average=None: ones(x, not use_running_average),
         nnx.jit(lambda self, x, train=True: ones(x, True) if train is True else ones(x, False), static_argnames="train"),
     ],
-    ids=["required", "train", "training", "is_training", "deterministic", "use_running_average", "jit"],
+    ids="required train training is_training positional eval deterministic use_running_average jit".split(),
 )
 def test_an_argument_that_says_whether_this_is_training_is_set_in_both_modes(call: Any) -> None:
     assert outputs(said_by(call), train=True).tolist() == [[1], [1]]
@@ -87,13 +89,29 @@ class WithKey(Dropped):
         return self.drop(x, rngs=key)
 
 
+class ByPlace(Dropped):
+    def __call__(self, x: jax.Array, scale: float = 1.0, rngs: nnx.Rngs | None = None, /) -> jax.Array:
+        return scale * self.drop(x, rngs=rngs)
+
+
+class Stacked(nnx.Module):
+    """Two layers with a stream of keys each, run by a loop."""
+
+    def __init__(self) -> None:
+        make = nnx.vmap(lambda rngs: Dropped(rngs), in_axes=(0,), out_axes=0)
+        self.layers = nnx.split_rngs(splits=2)(make)(nnx.Rngs(0))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return nnx.scan(lambda x, layer: layer.drop(x), in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)(x, self.layers)
+
+
 class InJit(Dropped):
     @nnx.jit
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.drop(x)
 
 
-@pytest.mark.parametrize("make", [Dropped, WithRngs, WithKey, InJit, lambda: Dropped(nnx.Rngs(0))])
+@pytest.mark.parametrize("make", [Dropped, WithRngs, WithKey, ByPlace, Stacked, InJit, lambda: Dropped(nnx.Rngs(0))])
 def test_dropout_draws_anew_with_each_key_and_drops_nothing_in_evaluation(make: Any) -> None:
     many = jnp.ones((4, 50))
     one, again, other = (np.asarray(outputs(make(), many, train=True, seed=seed)) for seed in (1, 1, 2))

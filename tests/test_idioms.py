@@ -80,6 +80,40 @@ OVER_CHANNELS = {
     )(x.reshape(x.shape[0], -1, x.shape[-1])),
     "a number of channels": lambda net, x: x * x.shape[-1] + 1 / x.shape[-1],
 }
+# Kernels that are no layer's own: of the number of channels, or one for each example.
+NUMBERS = ("NHWC", "HWIO", "NHWC")
+
+
+def blurred(_, x):
+    kernel = jnp.tile(
+        jnp.outer(jnp.array([1, 2, 1]), jnp.array([1, 2, 1])).astype(x.dtype)[..., None, None] / 16, x.shape[-1]
+    )
+    return jax.lax.conv_general_dilated(
+        x, kernel, (2, 2), "SAME", dimension_numbers=NUMBERS, feature_group_count=x.shape[-1]
+    )
+
+
+def mixed_for_each_example(net, x):
+    kernels = jnp.einsum("nk,khwio->nhwio", nnx.softmax(x[:, 0, 0] @ net.gate[...]), net.kernels[...])
+    convolve = lambda one, kernel: jax.lax.conv_general_dilated(  # noqa: E731
+        one[None], kernel, (1, 1), "SAME", dimension_numbers=NUMBERS
+    )[0]
+    return net.back(jax.vmap(convolve)(x, kernels))
+
+
+KERNELS = {
+    "blur": (blurred, {}, BOTH),
+    "one for each example": (
+        mixed_for_each_example,
+        dict(gate=nnx.Param(jnp.ones((8, 3))), kernels=nnx.Param(jnp.ones((3, 3, 3, 8, 6))), back=conv(6, 8)),
+        "first:8:conv gate:3:dense kernels:6:dense back:8:conv second:12:conv",
+    ),
+    "a product whose order depends on sizes": (
+        lambda net, x: net.back(jnp.einsum("nhwi,ijk,nhwj->nhwk", x, net.form[...], x)),
+        dict(form=nnx.Param(jnp.ones((8, 8, 6)) / 9), back=conv(6, 8)),
+        "first:8:conv form:6:dense back:8:conv second:12:conv",
+    ),
+}
 # Random numbers of a channel are the same in the whole and in the smaller network.
 RANDOM = {
     "dropout": lambda net, x: net.dropout(x),
@@ -107,6 +141,12 @@ SCALAR = {
 @pytest.mark.parametrize("what", CARRYING)
 def test_what_moves_positions_carries_channels_along(what):
     assert groups(trace(lambda: between(CARRYING[what]), IMAGES)) == BOTH
+
+
+@pytest.mark.parametrize("what", KERNELS)
+def test_kernels_that_are_no_layers_own_are_followed(what):
+    function, layers, expected = KERNELS[what]
+    assert groups(trace_network(between(function, **layers), jnp.ones(IMAGES))) == expected
 
 
 @pytest.mark.parametrize("what", OVER_CHANNELS)

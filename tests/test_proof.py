@@ -40,7 +40,6 @@ counted_gradient.defvjp(lambda x: (x, None), lambda _, g: (g / g.shape[-1],))
 
 # Each runs in every smaller network, has the shapes that one expects of it, or is what one computes with.
 SILENT = {
-    "one channel that gates all": lambda x: x * nnx.sigmoid(x[..., :1]),
     "a count in an array": lambda x: x / np.array([x.shape[-1]], dtype=np.float32)[None, None, None],
     "a count in a power": lambda x: x ** x.shape[-1],
     "a count in a clip": lambda x: jnp.clip(x, 0, x.shape[-1] / 16),
@@ -60,7 +59,11 @@ def test_what_would_be_wrong_without_a_word_is_refused(what):
 SPLIT = {
     "halves that are computed differently": lambda x: jnp.concatenate([jnp.exp(x[..., :4]), jnp.tanh(x[..., 4:])], -1),
     "a temporal shift": lambda x: jnp.concatenate([jnp.roll(x[..., :2], 1, axis=1), x[..., 2:]], -1),
-    "an activation of some channels": lambda x: jnp.concatenate([nnx.relu(x[..., :3]), x[..., 3:]], axis=-1),
+    "halves of whatever there is": lambda x: jnp.concatenate(
+        [nnx.relu(x[..., : x.shape[-1] // 2]), jnp.tanh(x[..., x.shape[-1] // 2 :])], axis=-1
+    ),
+    "the first channel, that gates all": lambda x: x * nnx.sigmoid(x[..., :1]),
+    "the last channel, that all are compared to": lambda x: x - x[..., -1:],
 }
 
 
@@ -69,6 +72,31 @@ def test_channels_that_are_split_at_a_number_are_kept_whole(what):
     network = trace(lambda: with_layer(SPLIT[what]), IMAGES)
     assert groups(network) == "second:12:conv"
     assert re.search(r"layer 'odd'.* where their number is written down", str(network.kept_whole[0]))
+
+
+PARTS = {
+    "part of a normalisation": (
+        lambda net, x: jnp.concatenate([net.one(x[..., :4]), net.other(x[..., 4:])], axis=-1),
+        lambda: dict(one=nnx.InstanceNorm(4, rngs=nnx.Rngs(0)), other=nnx.BatchNorm(4, rngs=nnx.Rngs(0))),
+        "first:4:conv second:12:conv",
+    ),
+    "part of a convolution": (
+        lambda net, x: jnp.concatenate([net.part(x[..., :2]), x[..., 2:]], axis=-1),
+        lambda: dict(part=conv(2, 2)),
+        "first:6:conv part:2:conv second:12:conv",
+    ),
+    "a shortcut padded on both sides": (
+        lambda net, x: net.back(net.wide(x) + jnp.pad(x, ((0, 0), (0, 0), (0, 0), (2, 2)))),
+        lambda: dict(wide=conv(8, 12), back=conv(12, 8)),
+        "first:8:conv back:8:conv second:12:conv",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", PARTS)
+def test_channels_that_go_another_way_are_kept_and_the_others_are_not(what):
+    function, layers, expected = PARTS[what]
+    assert groups(trace(lambda: between(function, **layers()), IMAGES)) == expected
 
 
 def test_masked_gradients_are_numbers_where_a_root_or_a_logarithm_of_zero_has_none():

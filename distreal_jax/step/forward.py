@@ -83,7 +83,8 @@ def _with_keys(others: Any, key: jax.Array) -> Any:
 
     def renewed(variable: Any) -> Any:
         if isinstance(variable, nnx.RngKey):
-            return variable.replace(jax.random.fold_in(key, next(streams)))
+            own = jax.random.fold_in(key, next(streams))
+            return variable.replace(jax.random.split(own, variable.shape) if variable.shape else own)  # of stacked layers
         return variable
 
     return jax.tree.map(renewed, others, is_leaf=lambda node: isinstance(node, nnx.Variable))

@@ -283,6 +283,7 @@ _ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "shift_left": np.left_shift,
     "shift_right_arithmetic": np.right_shift,
     "shift_right_logical": np.right_shift,
+    "stop_gradient": np.array,
     "sub": np.subtract,
     "xor": np.bitwise_xor,
 }

@@ -7,17 +7,17 @@ their names and set in both modes.
 
 import inspect
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 from flax import nnx
 
 from distreal_jax.errors import InputError
-from distreal_jax.tracing.interception import Around, Call, follow_cells, intercept_calls
+from distreal_jax.tracing.interception import Around, Call, as_they_were, follow_cells, intercept_calls
 
-_TRAINS = ("train", "training", "is_training")
-_EVALUATES = ("deterministic", "use_running_average", "inference")
+_TRAINS = ("train", "training", "is_training", "is_train", "train_mode")
+_EVALUATES = tuple("deterministic use_running_average inference eval is_eval eval_mode evaluate test testing".split())
 _KEYS = ("key", "rng", "rng_key", "prng_key", "dropout_key", "dropout_rng")
 _SEVERAL = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -54,7 +54,7 @@ def run_network(
     model = nnx.merge(graphdef, *states)
     known = {path for path, _ in nnx.to_flat_state(nnx.state(model, nnx.Not(nnx.Param)))}
     outputs = call_network(model, inputs, *arounds, train=train, key=key)
-    return outputs, nnx.state(model, nnx.All(nnx.Not(nnx.Param), lambda path, _: path in known))
+    return outputs, as_they_were(nnx.state(model, nnx.All(nnx.Not(nnx.Param), lambda path, _: path in known)))
 
 
 def call_network(model: nnx.Module, inputs: Any, *arounds: Around, train: bool, key: jax.Array | None = None) -> Any:
@@ -75,8 +75,9 @@ def call_network(model: nnx.Module, inputs: Any, *arounds: Around, train: bool, 
         with jax.ensure_compile_time_eval():
             key = jax.random.key(0)
     positional, named = _arguments(model, inputs, train, key)
-    _set_mode(model, train)
-    follow_cells(model)
+    modules = [module for _, module in nnx.iter_modules(model)]
+    _set_mode(model, modules, train)
+    follow_cells(modules)
     return intercept_calls(model, _with_rngs(key), *arounds)(*positional, **named)
 
 
@@ -97,6 +98,8 @@ def _arguments(model: nnx.Module, inputs: Any, train: bool, key: Any) -> tuple[t
         name, required = parameter.name, parameter.default is inspect.Parameter.empty
         if parameter.kind in _SEVERAL or name in named:
             continue
+        if parameter.kind is inspect.Parameter.POSITIONAL_ONLY and not required:
+            named[name] = parameter.default  # those after it are counted from the first
         if name in (*_TRAINS, *_EVALUATES) and (
             required or parameter.default is None or isinstance(parameter.default, bool)
         ):
@@ -112,19 +115,21 @@ def _arguments(model: nnx.Module, inputs: Any, train: bool, key: Any) -> tuple[t
                 "here, such as train, deterministic, rngs and key; give it a default, give several inputs as a tuple or a "
                 f"dict, or wrap the network in an nnx.Module whose __call__(self, x) returns self.network(x, {name}=...)"
             )
+    by_place = [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.POSITIONAL_ONLY]
+    positional = (*positional, *(named.pop(name) for name in by_place if name in named))
     return positional, named
 
 
-def _set_mode(model: nnx.Module, train: bool) -> None:
+def _set_mode(model: nnx.Module, modules: Iterable[nnx.Module], train: bool) -> None:
     """Sets the mode of all modules, those that keep it under another name than Flax's own as well."""
     if train:
         model.train()
     else:
         model.eval()
-    for _, module in nnx.iter_modules(model):
-        for name in _TRAINS:
+    for module in modules:
+        for name in (*_TRAINS, "inference", "is_eval", "eval_mode"):
             if isinstance(vars(module).get(name), bool):
-                setattr(module, name, train)
+                setattr(module, name, train == (name in _TRAINS))
 
 
 def _with_rngs(key: Any) -> Around:

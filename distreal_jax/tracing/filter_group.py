@@ -47,7 +47,7 @@ class KeptWhole:
 
     def __str__(self) -> str:
         """In words."""
-        return f"kept whole: {self.layer or 'a parameter'}, {self.filters} filters, by {self.reason}"
+        return f"kept whole: {self.layer}, {self.filters} filters, by {self.reason}"
 
 
 def dropped_groups(groups: Sequence[FilterGroup], *, dense: bool = False) -> npt.NDArray[np.bool_]:

@@ -12,7 +12,7 @@ from distreal_jax.tracing.filter_group import FilterGroup, KeptWhole
 from distreal_jax.tracing.inner import Place
 from distreal_jax.tracing.interception import path_name
 from distreal_jax.tracing.labels import PINNED, AxisLabels
-from distreal_jax.tracing.layout import AxisLayout, LengthOfAxis
+from distreal_jax.tracing.layout import AxisLayout, LengthOfAxis, MisorderedError
 from distreal_jax.tracing.masking import Action, Axes, Excluded
 from distreal_jax.tracing.network import Path
 from distreal_jax.tracing.site import Creation, Value
@@ -100,30 +100,13 @@ def _with_unique_names(groups: Sequence[FilterGroup]) -> tuple[FilterGroup, ...]
     return tuple(unique)
 
 
-class MisorderedError(Exception):
-    """Filters come in another order along an axis than the layer that creates them has.
-
-    Attributes:
-      groups: Of these groups.
-    """
-
-    def __init__(self, groups: frozenset[int]) -> None:
-        """Notes the groups."""
-        super().__init__()
-        self.groups = groups
-
-
 def layout_of(walk: Walk, labels: AxisLabels, members: Members, groups: Sequence[FilterGroup]) -> AxisLayout:
     """Where the groups lie along an axis.
 
     Raises:
-      MisorderedError: Their filters come in another order there.
+      MisorderedError: The filters of a group don't all lie there in their order.
     """
-    along = walk.members_along(labels, members)
-    layout = AxisLayout.of_elements(along, [group.filters for group in groups])
-    if layout is None:
-        raise MisorderedError(frozenset(member[0] for member in along if member is not None))
-    return layout
+    return AxisLayout.of_elements(walk.members_along(labels, members), [group.filters for group in groups])
 
 
 def layouts_of(
@@ -150,15 +133,18 @@ def consumed_axes(walk: Walk, parameters: Mapping[Path, Value]) -> frozenset[tup
     return frozenset(owners[int(labels[0])] for labels in walk.seen.contracted if int(labels[0]) in owners)
 
 
-def layers_kept_whole(walk: Walk, members: Members) -> tuple[KeptWhole, ...]:
+def layers_kept_whole(walk: Walk, parameters: Mapping[Path, Value], members: Members) -> tuple[KeptWhole, ...]:
     """Layers none of whose filters can be dropped, and why; those that put out the network's outputs are not told."""
-    found: dict[str, KeptWhole] = {}
+    found: dict[str, KeptWhole | None] = {}
+    owners = _owners(parameters)
     for creation in walk.seen.creations:
-        along = walk.members_along(creation.labels, members)
-        reason = _why_whole(walk, creation)
-        if len(along) > 1 and not any(along) and reason and reason != OUTPUT:
-            found.setdefault(creation.layer, KeptWhole(creation.layer, len(along), reason))
-    return tuple(found.values())
+        name = creation.layer or path_name(owners.get(int(creation.labels[0]), ((), 0))[0])
+        along, reason = walk.members_along(creation.labels, members), _why_whole(walk, creation)
+        if any(along):
+            found[name] = None  # such as a layer whose heads can be dropped, and not the channels of each
+        elif len(along) > 1 and reason and reason != OUTPUT:
+            found.setdefault(name, KeptWhole(name, len(along), reason))
+    return tuple(whole for name, whole in found.items() if name and whole)
 
 
 def _why_whole(walk: Walk, creation: Creation) -> str:
@@ -203,15 +189,40 @@ def draws_of(walk: Walk, members: Members, groups: Sequence[FilterGroup]) -> dic
     return draws
 
 
-def where_misordered(
-    walk: Walk, trails: Iterable[Trail], members: Members, groups: Sequence[FilterGroup], group: int
+def misordered_groups(
+    walk: Walk, parameters: Mapping[Path, Value], members: Members, groups: Sequence[FilterGroup]
+) -> set[int]:
+    """Groups whose filters don't lie in their order along an axis of a variable."""
+    found = set()
+    for value in parameters.values():
+        for labels in value.labels:
+            try:
+                layout_of(walk, labels, members, groups)
+            except MisorderedError as error:
+                found.add(error.group)
+    return found
+
+
+def why_misordered(
+    walk: Walk,
+    trails: Iterable[Trail],
+    members: Members,
+    groups: Sequence[FilterGroup],
+    group: int,
+    creation: Creation,
 ) -> str:
-    """After which operation a group's filters come in another order, for a message."""
+    """After which operation a group's filters don't lie in their order, for a message; `creation` is that of the group."""
+    among = [int(label) for label in creation.labels if walk.ties.root(int(label)) == PINNED]
+    if among and (why := walk.ties.why_pinned(among[0])) not in ("", OUTPUT):
+        return why  # a channel among them alone is kept
     for step, axes in itertools.chain(*trails):
         for labels in axes:
             try:
                 layout_of(walk, labels, members, groups)
             except MisorderedError as error:
-                if group in error.groups:
-                    return f"{step}, after which channels come in another order"
+                if error.group != group:
+                    continue
+                there = {member for member in walk.members_along(labels, members) if member and member[0] == group}
+                some = len(there) < groups[group].filters
+                return f"{step}, after which channels {'go different ways' if some else 'come in another order'}"
     return "a variable in which they come in another order"

@@ -19,6 +19,8 @@ REMEDY = (
     "or keep the layer before it whole (keep_whole, see docs/extending.md)"
 )
 
+Chosen = Sequence[npt.NDArray[np.int64]]  # for each group [width], the filters that are kept
+
 
 class HardCodedError(InputError):
     """A smaller network does not run, or has other shapes, as a layer writes down a number of channels.
@@ -26,15 +28,15 @@ class HardCodedError(InputError):
     Attributes:
       layer: Path of the innermost layer in which that was seen, "" outside all.
       where: The layer and what it does, for a message.
+      tried: In training or in evaluation, and the filters that the smaller network keeps.
     """
+
+    tried: "tuple[bool, Chosen] | None" = None
 
     def __init__(self, message: str, layer: str, where: str) -> None:
         """Notes the layer."""
         super().__init__(message)
         self.layer, self.where = layer, where
-
-
-Chosen = Sequence[npt.NDArray[np.int64]]  # for each group [width], the filters that are kept
 
 
 def sub_network_jaxpr(
@@ -135,8 +137,12 @@ def numbers_that_differ(small: NetworkJaxpr, trail: Trail, placement: Placement,
     singles = any(len(chosen) == 1 for chosen in kept)
     steps = list(steps_in(small.closed.jaxpr))
     for (step, labels), actual in zip(trail, steps, strict=False):
-        if singles and step.primitive != actual.primitive:
-            break  # a product of a single matrix is written in other steps than one of several: numbers will tell
+        if (singles and step.primitive != actual.primitive) or (
+            step.primitive == "dot_general" and step.form != actual.form
+        ):
+            # A product of a single matrix is written in other steps than one of several, and one of three arrays begins with
+            # the two that are cheapest: numbers will tell.
+            break
         # The length of a broadcast is whatever the layer asked for; where it meets filters, that is checked.
         expected = tuple(
             length if np.any(axis == ANY) else int(placement.kept_along(axis, mask).sum())

@@ -12,6 +12,19 @@ import numpy.typing as npt
 Member = tuple[int, int] | None  # (group, filter) of an element, None for one that is never dropped
 
 
+class MisorderedError(Exception):
+    """Filters of a group don't all lie along an axis in the order that the layer which creates them has.
+
+    Attributes:
+      group: Their group.
+    """
+
+    def __init__(self, group: int) -> None:
+        """Notes the group."""
+        super().__init__()
+        self.group = group
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """A stretch of an axis: `outer` copies of all filters of a group, each filter `inner` elements long.
@@ -101,12 +114,15 @@ class AxisLayout:
         return AxisLayout(outer * run.filters * run.inner, (dataclasses.replace(run, outer=outer),))
 
     @classmethod
-    def of_elements(cls, members: Sequence[Member], filters: Sequence[int]) -> "AxisLayout | None":
-        """The runs of an axis, or None if the filters of a group are not in their order of creation.
+    def of_elements(cls, members: Sequence[Member], filters: Sequence[int]) -> "AxisLayout":
+        """The runs of an axis.
 
         Args:
           members: [length] (group, filter) of each element, None where it is never dropped.
           filters: [groups] filters in each group.
+
+        Raises:
+          MisorderedError: The filters of a group are not all there in their order of creation.
         """
         runs: list[Run] = []
         start = 0
@@ -125,7 +141,7 @@ class AxisLayout:
                     inner = 1
                 outer, rest = divmod(len(order), inner * filters[group])
                 if rest or not np.array_equal(order, np.tile(np.repeat(np.arange(filters[group]), inner), outer)):
-                    return None
+                    raise MisorderedError(group)
                 runs.append(Run(start, group, filters[group], outer, inner))
             start = end
         return cls(len(members), tuple(runs))

@@ -51,27 +51,40 @@ class Subject(NamedTuple):
     members: Members
 
 
-def fails_at(subject: Subject, groups: Collection[int]) -> HardCodedError | None:
-    """What goes wrong where these groups alone have fewer filters: the network does not run, or has other shapes."""
-    draw = np.random.default_rng(16)
-    full = subject.network.full_widths
-    widths = [max(1, count // 2) if index in groups else count for index, count in enumerate(full)]
-    kept = [np.sort(draw.permutation(count)[:width]) for count, width in zip(full, widths, strict=True)]
+def fails_at(subject: Subject, groups: Collection[int], tried: tuple[bool, Chosen] | None) -> HardCodedError | None:
+    """What goes wrong where these groups alone have fewer filters: the network does not run, or has other shapes.
+
+    Args:
+      subject: The trace.
+      groups: Of filters.
+      tried: In training or in evaluation, and the filters that were kept when something went wrong; None: others.
+    """
+    train, kept = tried or kept_sets(subject.network.full_widths)[0]
+    everything = map(np.arange, subject.network.full_widths)
+    alone = [chosen if index in groups else all_ for index, (chosen, all_) in enumerate(zip(kept, everything, strict=True))]
     try:
-        run_smaller(subject, [(True, kept)])
+        run_smaller(subject, [(train, alone)])
     except HardCodedError as error:
         return error
     return None
 
 
 def run_smaller(subject: Subject, sets: Sequence[tuple[bool, Chosen]]) -> tuple[list[Probe], list[list[Difference]]]:
-    """The smaller networks, and for each the numbers that are others than in the whole network."""
+    """The smaller networks, and for each the numbers that are others than in the whole network.
+
+    Raises:
+      HardCodedError: One does not run, or a shape is another.
+    """
     placement = Placement(subject.walk, subject.members, subject.network.full_widths)
     probes, differences = [], []
     for train, kept in sets:
         widths = [len(chosen) for chosen in kept]
-        small = sub_network_jaxpr(subject.network, widths, subject.state, subject.example, train=train)
-        differences.append(numbers_that_differ(small, subject.trails[train], placement, kept))
+        try:
+            small = sub_network_jaxpr(subject.network, widths, subject.state, subject.example, train=train)
+            differences.append(numbers_that_differ(small, subject.trails[train], placement, kept))
+        except HardCodedError as error:
+            error.tried = (train, kept)
+            raise
         probes.append(Probe(train, small, kept))
     return probes, differences
 
@@ -112,27 +125,30 @@ def with_counts(subject: Subject) -> TracedNetwork:
 def kept_sets(filters: Sequence[int], *, times: int = 1) -> list[tuple[bool, Chosen]]:
     """In training or not, and filters that are kept: few, many others, and in every other group alone.
 
+    The few are of the first half of a group and the many have all of the second, so that a cut in halves, or at any other
+    place, shows. Numbers of filters are odd and even, and neighbouring groups of one size keep different numbers.
     Several times: other draws as well, in both modes.
     """
     draw = np.random.default_rng(16)
     sets: list[tuple[bool, Chosen]] = []
     for time in range(times):
-        orders = [draw.permutation(count) for count in filters]
-        # A normalisation over a single channel leaves nothing to compare.
-        least = [min(2, max(1, count - 1)) for count in filters]
-        few = [int(draw.integers(low, max(low, count // 3) + 1)) for low, count in zip(least, filters, strict=True)]
-        # What the few are is dropped here, so that each filter is dropped somewhere.
-        most = [max(1, count - width) for count, width in zip(filters, few, strict=True)]
-        many = [
-            int(draw.integers(min(-(-count // 2), width), width + 1)) for count, width in zip(filters, most, strict=True)
-        ]
-        nearly = [max(1, count - 1 - index % max(1, count - 2)) for index, count in enumerate(filters)]
-        pairs = enumerate(zip(nearly, filters, strict=True))
-        every_other = [width if index % 2 else count for index, (width, count) in pairs]
+        few, many, every_other = [], [], []
+        for index, count in enumerate(filters):
+            half = -(-count // 2)
+            order = np.concatenate([1 + draw.permutation(half - 1), [0], half + draw.permutation(count - half)])
+            # A normalisation over a single channel leaves nothing to compare.
+            least = min(2, max(1, count - 1))
+            width = int(draw.integers(least, max(least, count // 3) + 1))
+            few.append(order[:width])
+            # What the few are is dropped here, so that each filter is dropped somewhere.
+            most = max(1, count - width - (index + count + 1) % 2)
+            many.append(order[::-1][: most - 2 * int(draw.integers(0, max(0, most - half) // 2 + 1))])
+            nearly = max(1, count - 2 + (count + width) % 2)
+            every_other.append(draw.permutation(count)[: nearly if index % 2 else count])
         modes = (True, False, True) if time == 0 else (False, True, False)
         sets += [
-            (train, [np.sort(order[::step][:width]) for order, width in zip(orders, widths, strict=True)])
-            for train, step, widths in zip(modes, (1, -1, -1), (few, many, every_other), strict=True)
-            if tuple(widths) != tuple(filters)
+            (train, [np.sort(chosen) for chosen in kept])
+            for train, kept in zip(modes, (few, many, every_other), strict=True)
+            if [*map(len, kept)] != [*filters]
         ]
     return sets

@@ -133,6 +133,8 @@ class _Numbers:
     def _masked_jaxpr(self, train: bool, *, noting: bool = False) -> core.ClosedJaxpr:
         """Of variables, input and masks; with the results of all steps instead of the network's, if these are noted."""
         closed, full = self._wholes[train].closed, self._network.full_widths
+        if not noting and not self._network.actions[train]:
+            return closed
 
         def masked(arguments: Sequence[Any], masks: Sequence[jax.Array]) -> Any:
             noted: list[Any] = []
@@ -156,12 +158,16 @@ class _Numbers:
 
         return jax.make_jaxpr(compact)(_shapes_of(probe.small.closed))
 
-    def _masks(self, kept: Chosen) -> list[Array]:
-        return [np.isin(np.arange(count), chosen) for count, chosen in zip(self._network.full_widths, kept, strict=True)]
+    def _masks_for(self, closed: core.ClosedJaxpr, probe: Probe) -> list[Array]:
+        """Those that a masked jaxpr takes, if it takes any."""
+        if closed is self._wholes[probe.train].closed:
+            return []
+        pairs = zip(self._network.full_widths, probe.kept, strict=True)
+        return [np.isin(np.arange(count), chosen) for count, chosen in pairs]
 
     def _masked(self, probe: Probe, values: Sequence[Array], *, noting: bool = False) -> list[Array]:
-        arguments = [*self._zeroed(probe.kept, values), *self._inputs, *self._masks(probe.kept)]
-        return compute(self._masked_jaxpr(probe.train, noting=noting), arguments)
+        closed = self._masked_jaxpr(probe.train, noting=noting)
+        return compute(closed, [*self._zeroed(probe.kept, values), *self._inputs, *self._masks_for(closed, probe)])
 
     def _compact(self, probe: Probe, values: Sequence[Array], *, noting: bool = False) -> list[Array]:
         return compute(self._compact_jaxpr(probe, noting=noting), [*self._taken(probe.kept, values), *self._inputs])
@@ -178,12 +184,13 @@ class _Numbers:
             self._compare(probe, f"the new value of {path_name(path)!r}", taken, small)
 
     def _check_gradients(self, probe: Probe) -> None:
+        closed = self._masked_jaxpr(probe.train)
         try:
-            of_masked = self._gradients(self._masked_jaxpr(probe.train), probe.small)
+            of_masked = self._gradients(closed, probe.small)
         except Exception as error:  # such as of a loop that runs as often as the data say
             raise InputError(f"the network has no gradient that JAX can compute ({in_one_line(error)})") from error
         values = self._zeroed(probe.kept, self._values)
-        masked = compute(of_masked, [*values, *self._inputs, *self._masks(probe.kept), *self._weights])
+        masked = compute(of_masked, [*values, *self._inputs, *self._masks_for(closed, probe), *self._weights])
         taken = self._taken_parameters(probe.kept, masked)
         direction = self._taken_parameters(probe.kept, self._select(self._direction))
         along = sum(float(np.sum(gradient * step)) for gradient, step in zip(taken, direction, strict=True))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from distreal_jax.tracing.carrying_rules import CARRYING_RULES
-from distreal_jax.tracing.labels import PINNED, ValueLabels, pinned
+from distreal_jax.tracing.labels import ANY, PINNED, ValueLabels, pinned
 from distreal_jax.tracing.masking import REDUCTIONS, RISKY
 from distreal_jax.tracing.shape_rules import SHAPE_RULES
 from distreal_jax.tracing.site import Product, Site, create
@@ -137,14 +137,17 @@ def _convolution(site: Site) -> ValueLabels:
         site.ties.pin(kernel.labels[axis])
     for axis in numbers.lhs_spec[2:]:
         site.ties.pin(image.labels[axis])
-    if groups == 1:
+    inputs, outputs = channels.reshape(groups, -1), creates.reshape(groups, -1)
+    if groups == 1 or (not kernel.weight and np.all(inputs == inputs[:1]) and np.all(outputs == outputs[:1])):
+        # With one kernel for each example, the groups are examples.
         site.seen.contracted.append(consumes)
-        site.ties.tie_axes([channels, consumes])
+        site.ties.tie_axes([inputs[0], consumes])
     else:
         # A grouped convolution loses whole groups: what flows into one and what comes out of it are one unit.
         site.ties.pin(consumes)
-        for inputs, outputs in zip(np.split(channels, groups), np.split(creates, groups), strict=True):
-            site.ties.tie_all(np.concatenate([inputs, outputs]))
+        units = [site.ties.tie_all(np.concatenate(unit)) for unit in zip(inputs, outputs, strict=True)]
+        # Kernels that are alike for all channels, such as one that blurs, have none of their own.
+        creates = np.where(outputs == ANY, np.array(units)[:, None], outputs).reshape(-1)
     (shape,) = site.out_shapes
     out = [pinned(length) for length in shape]
     out[numbers.out_spec[0]] = image.labels[numbers.lhs_spec[0]]

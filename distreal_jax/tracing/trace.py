@@ -20,26 +20,28 @@ from distreal_jax.tracing.cost import Cost
 from distreal_jax.tracing.factorings import decide
 from distreal_jax.tracing.groups import (
     OUTPUT,
-    MisorderedError,
     actions_of,
     consumed_axes,
     draws_of,
     find_groups,
     layers_kept_whole,
     layout_of,
+    misordered_groups,
     products_of,
-    where_misordered,
+    why_misordered,
 )
+from distreal_jax.tracing.hard_coded import Chosen
 from distreal_jax.tracing.interception import path_name
 from distreal_jax.tracing.jaxprs import Wholes, batch_size, whole_network
 from distreal_jax.tracing.labels import pinned
+from distreal_jax.tracing.layout import MisorderedError
 from distreal_jax.tracing.network import Path, TracedNetwork
 from distreal_jax.tracing.order import layer_order
 from distreal_jax.tracing.probing import Subject, fails_at
 from distreal_jax.tracing.proof import NotANumberError, prove
 from distreal_jax.tracing.rules import known_rules
 from distreal_jax.tracing.site import Kind, Value
-from distreal_jax.tracing.walk import NetworkJaxpr, Trail, Walk, shape_of
+from distreal_jax.tracing.walk import Members, NetworkJaxpr, Trail, Walk, shape_of
 
 
 def trace_network(
@@ -114,7 +116,7 @@ def _proved_trace(
                 raise
             kept = kept._replace(guarded=True)
         except InputError as error:
-            if not _keeps_more_back(traced, model, kept):
+            if not _keeps_more_back(traced, model, kept, getattr(error, "tried", None)):
                 raise
             refusal = refusal or error
 
@@ -123,7 +125,7 @@ class _KeptBack(NamedTuple):
     """What is not dropped although nothing that is done to it forbids it."""
 
     passed_over: Counter[Kind]  # factors of split axes whose lengths are written down, by kind
-    creations: dict[int, str]  # creations of channels that smaller networks fail by, and why
+    channels: dict[tuple[int, tuple[int, ...]], str]  # of creations, those that smaller networks fail by, and why
     layers: tuple[str, ...]  # patterns of paths of layers that are to be kept whole
     guarded: bool = False  # whether functions that may give no number are kept from what dropped channels hold
 
@@ -134,6 +136,10 @@ class _Traced(NamedTuple):
     subject: Subject
     carriers: dict[Kind, frozenset[int]]  # groups along the factors of split axes, by kind
     origins: tuple[int, ...]  # for each group, the creation of its channels
+
+    def channels_of(self, group: int) -> tuple[int, tuple[int, ...]]:
+        """The creation of a group's channels, and which channels of it these are."""
+        return _channels_of(self.subject.walk, self.subject.members, self.origins, group)
 
 
 def _traced(model: nnx.Module, graphdef: Any, state: Any, wholes: Wholes, kept: _KeptBack) -> _Traced:
@@ -158,11 +164,12 @@ def _traced(model: nnx.Module, graphdef: Any, state: Any, wholes: Wholes, kept: 
             actions=actions_of(walk, members, groups, guarded=kept.guarded),
             draws=draws_of(walk, members, groups),
             lookups=frozenset(place for train, place in walk.seen.lookups if not train),
-            kept_whole=layers_kept_whole(walk, members),
+            kept_whole=layers_kept_whole(walk, parameters, members),
         )
     except MisorderedError as misordered:
-        for group in misordered.groups:
-            kept.creations[origins[group]] = where_misordered(walk, trails.values(), members, groups, group)
+        for group in {misordered.group, *misordered_groups(walk, parameters, members, groups)}:
+            why = why_misordered(walk, trails.values(), members, groups, group, walk.seen.creations[origins[group]])
+            kept.channels[_channels_of(walk, members, origins, group)] = why
         return _traced(model, graphdef, state, wholes, kept)
     carriers: dict[Kind, frozenset[int]] = {}
     for factoring in walk.seen.factorings:
@@ -172,14 +179,25 @@ def _traced(model: nnx.Module, graphdef: Any, state: Any, wholes: Wholes, kept: 
     return _Traced(subject, carriers, origins)
 
 
-def _keeps_more_back(traced: _Traced, model: nnx.Module, kept: _KeptBack) -> bool:
+def _channels_of(walk: Walk, members: Members, origins: Sequence[int], group: int) -> tuple[int, tuple[int, ...]]:
+    along = walk.members_along(walk.seen.creations[origins[group]].labels, members)
+    return origins[group], tuple(index for index, member in enumerate(along) if member and member[0] == group)
+
+
+def _keeps_more_back(traced: _Traced, model: nnx.Module, kept: _KeptBack, tried: tuple[bool, Chosen] | None) -> bool:
     """Finds what smaller networks fail by, and keeps it back from now on.
 
     That are channels that are reshaped to lengths that are written down, such as a number of heads, or whose number these
     lengths are computed from, or whose number is written down elsewhere.
+
+    Args:
+      traced: The trace.
+      model: The network.
+      kept: What was kept back before; is added to.
+      tried: The filters that the smaller network keeps which failed.
     """
     for kind, groups in traced.carriers.items():
-        if groups and fails_at(traced.subject, groups):
+        if groups and fails_at(traced.subject, groups, tried):
             kept.passed_over[kind] += 1
             return True
     modules = {path_name(path): module for path, module in nnx.iter_modules(model)}
@@ -187,7 +205,7 @@ def _keeps_more_back(traced: _Traced, model: nnx.Module, kept: _KeptBack) -> boo
     written_down = {factoring.layer: factoring for factoring in seen.factorings if factoring.kind in kept.passed_over}
     found = False
     for group, creation in enumerate(traced.origins):
-        error = fails_at(traced.subject, [group])
+        error = fails_at(traced.subject, [group], tried)
         if error is None:
             continue
         module = modules.get(error.layer)
@@ -198,7 +216,7 @@ def _keeps_more_back(traced: _Traced, model: nnx.Module, kept: _KeptBack) -> boo
             reason = f"layer {error.layer!r}, a {type(module).__name__} of Flax, which needs all"
         else:
             reason = f"{error.where}, where their number is written down"
-        kept.creations[creation] = reason
+        kept.channels[traced.channels_of(group)] = reason
         found = True
     return found
 
@@ -238,14 +256,13 @@ def _walked(
         trails[True] = run(wholes.jaxprs[True], wholes.example, train=True)
     trails[False] = run(wholes.jaxprs[False], wholes.example, train=False)
     walk.seen.products, walk.seen.meetings = products, meetings
-    for index, creation in enumerate(walk.seen.creations):
-        if index in kept.creations:
-            walk.ties.because = kept.creations[index]
-        elif any(fnmatch.fnmatchcase(creation.layer, pattern) for pattern in kept.layers):
+    for (index, places), why in kept.channels.items():
+        walk.ties.because = why
+        walk.ties.pin(walk.seen.creations[index].labels[list(places)])
+    for creation in walk.seen.creations:
+        if any(fnmatch.fnmatchcase(creation.layer, pattern) for pattern in kept.layers):
             walk.ties.because = "keep_whole"
-        else:
-            continue
-        walk.ties.pin(creation.labels)
+            walk.ties.pin(creation.labels)
     for pattern in kept.layers:
         if not any(fnmatch.fnmatchcase(creation.layer, pattern) for creation in walk.seen.creations):
             raise InputError(

@@ -69,6 +69,7 @@ class Step(NamedTuple):
     numbers: tuple[Any, ...]  # that the equation computes with: its literals, None for other operands
     sources: tuple[Any, ...]
     in_loop: bool = False
+    form: Any = None  # of a product: which axes are multiplied
 
     @property
     def layer(self) -> str:
@@ -215,7 +216,8 @@ def shape_of(atom: Any) -> tuple[int, ...]:
 def _steps_of(equation: core.JaxprEqn, place: Place, calls: tuple[Any, ...] = ()) -> Iterator[Step]:
     numbers = tuple(atom.val if isinstance(atom, core.Literal) else None for atom in equation.invars)
     for variable in equation.outvars:
-        yield Step(place, shape_of(variable), numbers, (*calls, equation.source_info))
+        sources, form = (*calls, equation.source_info), equation.params.get("dimension_numbers")
+        yield Step(place, shape_of(variable), numbers, sources, form=form)
 
 
 def steps_in(jaxpr: core.Jaxpr) -> Iterator[Step]:
