@@ -13,7 +13,8 @@ from distreal_jax.errors import InputError
 from distreal_jax.search import SearchSpace
 from distreal_jax.table import DropoutTable
 from distreal_jax.tracing import FilterGroup, dropped_groups, elementwise_rule, proof, register_rule, rules, trace_network
-from distreal_jax.tracing.arithmetic import compute, exact
+from distreal_jax.tracing.arithmetic import compute
+from distreal_jax.tracing.operations import exact
 from tests.test_idioms import BOTH, IMAGES, Net, between, conv, dense, groups, trace
 
 

@@ -13,9 +13,10 @@ from distreal_jax.tracing.filters import (
     sample_filters,
 )
 from distreal_jax.tracing.interception import intercept_calls, with_counts_of_sub_network
-from distreal_jax.tracing.network import Kept, TracedNetwork
+from distreal_jax.tracing.network import TracedNetwork
 from distreal_jax.tracing.rules import elementwise_rule, register_rule
 from distreal_jax.tracing.site import Site
+from distreal_jax.tracing.sub_networks import Kept
 from distreal_jax.tracing.trace import trace_network
 
 __all__ = [

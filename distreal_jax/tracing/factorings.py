@@ -12,6 +12,8 @@ import numpy as np
 from distreal_jax.tracing.labels import PINNED, AxisLabels, Ties
 from distreal_jax.tracing.site import Factoring, Kind
 
+REMEDY = "take them from the array's shape, or as -1, to drop some"
+
 
 def decide(factorings: Sequence[Factoring], ties: Ties, passed_over: Mapping[Kind, int]) -> set[Kind]:
     """Ties the filters of split axes to one factor each and pins the other factors.
@@ -35,7 +37,7 @@ def decide(factorings: Sequence[Factoring], ties: Ties, passed_over: Mapping[Kin
         one = certain or waiting[0]
         waiting = [other for other in waiting if other is not one]
         candidates = _candidates(one, ties)[passed_over.get(one.kind, 0) :]
-        ties.because = one.where
+        ties.because = f"{one.where}, whose lengths are written down ({REMEDY})" if one.kind in passed_over else one.where
         lengths = [len(labels) for labels in one.factors]
         # What is done to the flat axis may have said it already.
         table = ties.roots(one.flat).reshape(lengths)

@@ -6,7 +6,8 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from distreal_jax.tracing.network import TracedNetwork, leaf_path
+from distreal_jax.tracing.network import TracedNetwork
+from distreal_jax.tracing.sub_networks import leaf_path
 
 FilterRule = Literal["random", "first", "rolling", "ensemble", "partition", "norm"]
 

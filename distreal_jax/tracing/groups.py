@@ -14,8 +14,8 @@ from distreal_jax.tracing.interception import path_name
 from distreal_jax.tracing.labels import PINNED, AxisLabels
 from distreal_jax.tracing.layout import AxisLayout, LengthOfAxis, MisorderedError
 from distreal_jax.tracing.masking import Action, Axes, Excluded
-from distreal_jax.tracing.network import Path
 from distreal_jax.tracing.site import Creation, Value
+from distreal_jax.tracing.sub_networks import Path
 from distreal_jax.tracing.walk import Members, Trail, Walk
 
 # Layers whose output has a scale of its own; others are known by the statistics that they keep.

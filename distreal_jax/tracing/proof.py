@@ -18,12 +18,14 @@ import numpy.typing as npt
 from jax.extend import core
 
 from distreal_jax.errors import InputError
-from distreal_jax.tracing.arithmetic import Array, compute, exact
+from distreal_jax.tracing.arithmetic import compute
 from distreal_jax.tracing.exchange import run_exchanged
 from distreal_jax.tracing.hard_coded import Chosen, Placement, in_one_line
 from distreal_jax.tracing.interception import path_name
-from distreal_jax.tracing.network import Path, TracedNetwork
+from distreal_jax.tracing.network import TracedNetwork
+from distreal_jax.tracing.operations import Array, exact
 from distreal_jax.tracing.probing import Probe, Subject, kept_sets, run_smaller, with_counts
+from distreal_jax.tracing.sub_networks import Path
 from distreal_jax.tracing.walk import NetworkJaxpr
 
 _TOLERANCE = 1e-4  # of the largest number; in double precision what is equal is so to 1e-12, in single to 1e-5

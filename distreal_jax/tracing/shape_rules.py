@@ -121,7 +121,7 @@ def _merge(site: Site, axes: Sequence[AxisLabels]) -> AxisLabels:
             for index in droppable[1:]:
                 site.keep_whole(axes[index], "which flattens two axes of channels into one")
         flat = site.ties.new(math.prod(lengths), tentative=True)
-        site.seen.factorings.append(Factoring(flat, tuple(axes), site.layer))
+        site.seen.factorings.append(Factoring(flat, tuple(axes), site.layer, site.sources))
         return flat
     if not droppable:
         varies = any(np.any(labels != ANY) for labels in axes)
@@ -146,7 +146,7 @@ def _unmerge(site: Site, labels: AxisLabels, lengths: Sequence[int]) -> list[Axi
         if np.array_equal(one.flat, labels) and [*map(len, one.factors)] == [*lengths]:
             return list(one.factors)
     factors = tuple(site.ties.new(length, tentative=True) for length in lengths)
-    site.seen.factorings.append(Factoring(labels, factors, site.layer))
+    site.seen.factorings.append(Factoring(labels, factors, site.layer, site.sources))
     return list(factors)
 
 

@@ -76,12 +76,13 @@ class Factoring:
     flat: AxisLabels
     factors: tuple[AxisLabels, ...]
     layer: str
+    sources: tuple[Any, ...] = ()
 
     @property
     def where(self) -> str:
         """Layer and operation, for a message."""
         layer = f"layer {self.layer!r}" if self.layer else "the network's own __call__"
-        return f"{layer} (primitive 'reshape', to {' x '.join(map(str, self.kind))})"
+        return f"{layer} (primitive 'reshape', to {' x '.join(map(str, self.kind))}{line_of(self.sources)})"
 
     @property
     def kind(self) -> "Kind":

@@ -35,12 +35,13 @@ from distreal_jax.tracing.interception import path_name
 from distreal_jax.tracing.jaxprs import Wholes, batch_size, whole_network
 from distreal_jax.tracing.labels import pinned
 from distreal_jax.tracing.layout import MisorderedError
-from distreal_jax.tracing.network import Path, TracedNetwork
+from distreal_jax.tracing.network import TracedNetwork
 from distreal_jax.tracing.order import layer_order
 from distreal_jax.tracing.probing import Subject, fails_at
 from distreal_jax.tracing.proof import NotANumberError, prove
 from distreal_jax.tracing.rules import known_rules
 from distreal_jax.tracing.site import Kind, Value
+from distreal_jax.tracing.sub_networks import Path
 from distreal_jax.tracing.walk import Members, NetworkJaxpr, Trail, Walk, shape_of
 
 
@@ -215,7 +216,7 @@ def _keeps_more_back(traced: _Traced, model: nnx.Module, kept: _KeptBack, tried:
         elif is_inside and type(module).__module__.startswith("flax.nnx"):
             reason = f"layer {error.layer!r}, a {type(module).__name__} of Flax, which needs all"
         else:
-            reason = f"{error.where}, where their number is written down"
+            reason = f"{error.where}, where their number is written down (take it from the array's shape to drop some)"
         kept.channels[traced.channels_of(group)] = reason
         found = True
     return found

@@ -16,9 +16,9 @@ from distreal_jax.tracing.inner import Occasion, Place, Places, bodies, inner_ja
 from distreal_jax.tracing.interception import Around, normalises_channels, with_counts_of_sub_network, with_names
 from distreal_jax.tracing.labels import AxisLabels, Ties, ValueLabels, anything, pinned
 from distreal_jax.tracing.loops import walk_cond, walk_scan, walk_while
-from distreal_jax.tracing.network import Path, leaf_path
 from distreal_jax.tracing.rules import apply_rule
 from distreal_jax.tracing.site import Meeting, Observations, Site, Value, through_all
+from distreal_jax.tracing.sub_networks import Path, leaf_path
 
 Members = Mapping[int, tuple[int, int]]  # root label -> (group, filter)
 
