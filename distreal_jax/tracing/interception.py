@@ -49,7 +49,7 @@ def _set_at_once(original: Any) -> Any:
     """The class of a variable whose new value is not asked where it lies.
 
     Flax compares that with where the old value lies. While a network is traced neither can say it, and takes the time to
-    tell where it came from: a fifth of a trace of ResNet-20, and more of deeper networks.
+    tell where it came from: a tenth of a trace of ResNet-20 under a profiler.
     """
 
     def set_item(self: Any, key: Any, value: Any) -> None:
