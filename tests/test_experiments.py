@@ -321,6 +321,8 @@ BAD_INPUT = {
         "at least 1e-09",
     ),
     "a benchmark of no rounds": ("benchmark", "--rounds 0", "rounds is 0; give a whole number"),
+    "a piece that the suite hasn't": ("benchmark", "--suite --pieces widths-C", "the suite has no piece 'widths-C'; choose"),
+    "a topology that isn't there": ("benchmark", "--ahead-of-time moon:2x2", "can't compile for 'moon:2x2'"),
     "an account of no timings": ("account", "--repeats 0", "repeats is 0; give a whole number"),
     "a population that trains nothing": ("population", "--rounds 0", "rounds is 0; give a whole number"),
     "a home that nobody knows": ("train", "--method partial_work --data-dir ~nobody-of-this-name/x", "without ~"),

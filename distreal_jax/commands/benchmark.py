@@ -3,12 +3,14 @@
     python experiments/benchmark.py --workload A --keep 0.5
     python experiments/benchmark.py --workload B --plan --execution masked
     python experiments/benchmark.py --workload A --keep 0.5 --compare-pytorch
+    python experiments/benchmark.py --suite
+    python experiments/benchmark.py --workload A --ahead-of-time v5e:2x2
 
-A is the CIFAR-10 protocol of the pfl-research benchmarks (conv3x3x32 - conv3x3x64 - maxpool - dense128, 50 clients x 5 steps
-of batch 10), B the LEAF CNN (10 clients x 5 steps of batch 20), resnet20 and densenet40 the CIFAR networks (10 clients x 2
-steps of batch 20). --compare-full, --compare-masked and --compare-pytorch (a plain loop over clients, one model copied for
-each, in PyTorch's own layout and with channels last; torch is no requirement of the project) time something else by turns in
-the same run: machines are noisy, so quote ratios from one run.
+--compare-full, --compare-masked and --compare-pytorch (a plain loop over clients, one model copied for each, in PyTorch's
+own layout and with channels last; torch is no requirement of the project) time something else by turns in the same run:
+machines are noisy, so quote ratios from one run. --suite runs all that docs/benchmarks.md shows, piece by piece, and writes
+its tables; pieces that are on the disk are not run again. --ahead-of-time compiles a round's training program for a TPU that
+is not at hand.
 """
 
 import dataclasses
@@ -16,188 +18,59 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from flax import nnx
 
-from distreal_jax.availability import make_availability
-from distreal_jax.data.datasets import synthetic_dataset
+from distreal_jax.commands.ahead_of_time import compile_ahead
+from distreal_jax.commands.suite import run_suite
+from distreal_jax.commands.workloads import WORKLOADS, OurRounds, RoundChoice, pytorch_loops
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import DryRun
 from distreal_jax.experiment.dry_run import WROTE_NOTHING
-from distreal_jax.experiment.speed import Time, speed_of_steps
 from distreal_jax.experiment.surroundings import peak_memory_mib
-from distreal_jax.fleet import ClientWork, Execution, Grouping, Round, client_work, default_grouping
-from distreal_jax.fleet.client_steps import compact_programs
-from distreal_jax.methods import METHODS
-from distreal_jax.networks import make_network
-from distreal_jax.plan import plan_round
 from distreal_jax.record import provenance
-from distreal_jax.settings import STEPS, Within
-from distreal_jax.step import ConvolutionForm, LocalStep, split_variables
-from distreal_jax.table import DropoutTable
-from distreal_jax.tracing import TracedNetwork, trace_network
-
-MANY = Within(0, 10**6)  # chosen by us
+from distreal_jax.settings import STEPS
 
 
 @dataclasses.dataclass(frozen=True)
-class Workload:
-    """What is trained in a round."""
-
-    image_shape: tuple[int, int, int]
-    num_classes: int
-    clients: int
-    steps: int
-    batch_size: int
-
-
-WORKLOADS = {
-    "A": Workload((32, 32, 3), 10, clients=50, steps=5, batch_size=10),
-    "B": Workload((28, 28, 1), 62, clients=10, steps=5, batch_size=20),
-    "resnet20": Workload((32, 32, 3), 10, clients=10, steps=2, batch_size=20),
-    "densenet40": Workload((32, 32, 3), 10, clients=10, steps=2, batch_size=20),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
+class Options(RoundChoice):
     """Time rounds on this machine."""
 
-    workload: Literal["A", "B", "resnet20", "densenet40"] = "A"
-    """What is trained."""
-    keep: Annotated[float, Within(0, 1, above=True)] = 1.0
-    """Fraction of each group's filters, dense units included, that all clients train."""
-    examples: Annotated[int, Within(0, 10**5)] = 0
-    """Examples of each mini-batch that clients train, a divisor of its size; 0: all."""
-    plan: bool = False
-    """A DISTREAL round under load instead: 12 entries, availability uniform in [0.05, 1], redrawn 3 times a round."""
-    execution: Execution = "compact"
-    """compact: what is dropped is not computed; masked: full shapes."""
-    convolution: ConvolutionForm = "platform"
-    """folded: XLA's in the layout that is fast in loops on a CPU; patches: patches times matrix; library: XLA's own."""
-    clients: Annotated[int, MANY] = 0
-    """Clients of a round; 0: the workload's."""
-    block: Annotated[int, MANY] = 0
-    """Clients whose weights are held at once; 0: the platform's default."""
-    chunk: Annotated[int, MANY] = 0
-    """Clients that are vmapped; 0: the platform's default."""
-    rounds: Annotated[int, STEPS] = 7
-    """Rounds that are timed, after one that compiles and one that warms up."""
     compare_full: bool = False
     """Time the full network as well, by turns with what is asked for."""
     compare_masked: bool = False
     """Time the masked execution of the same work as well, by turns."""
     compare_pytorch: bool = False
     """Time a PyTorch loop as well, full and physically built at the width, round about with ours."""
+    suite: bool = False
+    """Run the pieces of docs/benchmarks.md instead that are not on the disk, and write its tables."""
+    pieces: tuple[str, ...] = ()
+    """Of the suite, those to run, such as widths-resnet20 or plan-B; none given: all."""
+    turns: Annotated[int, STEPS] = 9
+    """Of each piece of the suite."""
+    results: Path = Path("runs/benchmark")
+    """Folder of the suite's results, a file for each piece."""
+    report: Path = Path("docs/benchmarks.md")
+    """Gets the suite's tables between its marks."""
+    ahead_of_time: str = ""
+    """A topology of TPUs, such as v5e:2x2: say what a round's training program needs there, by form, chunk and block."""
     dry_run: DryRun = False
 
 
-class WorkloadA(nnx.Module):
-    """The CNN of the pfl-research CIFAR-10 benchmark."""
-
-    def __init__(self, num_classes: int, *, rngs: nnx.Rngs) -> None:
-        self.conv1 = nnx.Conv(3, 32, (3, 3), padding="VALID", rngs=rngs)
-        self.conv2 = nnx.Conv(32, 64, (3, 3), padding="VALID", rngs=rngs)
-        self.hidden = nnx.Linear(14 * 14 * 64, 128, rngs=rngs)
-        self.classifier = nnx.Linear(128, num_classes, rngs=rngs)
-
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """[batch, 32, 32, 3] to [batch, classes]."""
-        x = nnx.relu(self.conv2(nnx.relu(self.conv1(images))))
-        x = nnx.max_pool(x, (2, 2), (2, 2))
-        return self.classifier(nnx.relu(self.hidden(x.reshape(x.shape[0], -1))))
-
-
-def network_of(name: str, workload: Workload) -> tuple[nnx.Module, TracedNetwork]:
-    """The workload's network, traced."""
-    if name == "A":
-        model: nnx.Module = WorkloadA(workload.num_classes, rngs=nnx.Rngs(0))
-    else:
-        known = {"B": "leaf_cnn"}.get(name, name)
-        model = make_network(known, image_shape=workload.image_shape, num_classes=workload.num_classes, seed=0)
-    return model, trace_network(model, jax.ShapeDtypeStruct((1, *workload.image_shape), jnp.float32))
-
-
-def table_of(options: Options, network: TracedNetwork, keep: float) -> DropoutTable:
-    """One entry at the width asked for, or the 12 of a DISTREAL round."""
-    if options.plan:
-        return DropoutTable.uniform(network, [1 - level / 12 for level in range(1, 13)])
-    return DropoutTable.from_widths(network, [[max(1, round(count * keep)) for count in network.full_widths]])
-
-
-def work_of(options: Options, workload: Workload, table: DropoutTable, round_index: int) -> ClientWork:
-    """What the clients do in a round: every step at the one width, or what the load allows."""
-    clients = options.clients or workload.clients
-    numbers = np.arange(clients)
-    load = make_availability("redrawn:0.05,1,3" if options.plan else "constant:1", seed=0, num_devices=clients)
-    costs = table.costs() if options.plan else [1.0]
-    plan = plan_round(METHODS["distreal"], costs, load, numbers, round_index=round_index, steps=workload.steps, seed=0)
-    generator = np.random.default_rng(round_index)
-    shape = (clients, workload.steps, workload.batch_size)
-    return client_work(plan, generator.integers(0, 1000, shape, dtype=np.int32), np.ones(clients), by_steps=False)
-
-
-class OurRounds:
-    """The workload's rounds as this project runs them, at some widths and in some execution."""
-
-    def __init__(self, options: Options, keep: float, execution: Execution) -> None:
-        self.workload = workload = WORKLOADS[options.workload]
-        clients = options.clients or workload.clients
-        model, self.network = network_of(options.workload, workload)
-        params, others = split_variables(model)
-        self.table = table_of(options, self.network, keep)
-        data = synthetic_dataset(
-            num_examples=1000, image_shape=workload.image_shape, num_classes=workload.num_classes, seed=0
-        )
-        grouping = default_grouping(execution, jax.default_backend(), clients, len(jax.devices()))
-        if options.block or options.chunk:
-            block = options.block or options.chunk
-            by_entry = execution == "compact"
-            grouping = Grouping(block, (options.chunk or block) if by_entry else block, by_entry, len(jax.devices()))
-        step = LocalStep(self.network, optax.sgd(0.1), others, convolution=options.convolution)
-        self.widths = np.array([entry.widths for entry in self.table.entries])
-        self.examples = options.examples or workload.batch_size
-        examples = np.full(len(self.widths), self.examples) if options.examples else None
-        self.program = Round(
-            step, METHODS["distreal"], self.table.configurations, optax.sgd(1.0), execution, grouping, 0, examples
-        )
-        self.images = self.program.placed(jax.tree.map(jnp.asarray, data.train))
-        self.server = self.program.start(jax.tree.map(jnp.array, params))
-        self.works = [work_of(options, workload, self.table, index) for index in range(options.rounds + 2)]
-
-    def seconds_of(self, index: int) -> float:
-        """Seconds of a round for each client-step."""
-        begin = time.perf_counter()
-        self.server, _ = jax.block_until_ready(self.program.run(self.server, self.images, self.works[index], index))
-        return (time.perf_counter() - begin) / int((self.works[index].entries >= 0).sum())
-
-    def macs_per_step(self) -> float:
-        """Of the steps of the rounds that are timed, forward and backward, on average."""
-        used = np.concatenate([work.entries[work.entries >= 0] for work in self.works[2:]])
-        return self.examples * float(self.table.configurations.macs(self.network)[used].mean())
-
-    def estimated(self) -> Time:
-        """How long all rounds take, with compilation; nothing is compiled for it."""
-        step, entries, masked = self.program.step, self.table.entries, self.program.execution == "masked"
-        part = self.examples / self.workload.batch_size
-        cheapest = dataclasses.replace(entries[0], batch_share=part)
-        data, clients = next(iter(self.images.values())), len(self.works[0].clients)
-        speed = speed_of_steps(
-            step, self.server.params, data, self.workload.batch_size, cheapest, masked=masked, clients=clients
-        )
-        steps = np.bincount(np.concatenate([work.entries[work.entries >= 0] for work in self.works]), minlength=len(entries))
-        macs = [1.0 if masked else part * entry.macs / self.network.training_macs() for entry in entries]
-        programs = 1 if masked else len(compact_programs(self.network, self.table.configurations, self.program.examples))
-        training = float(steps @ speed.of_mini_batches(macs))
-        return Time(speed.compiling(programs, 0), training, programs=programs, origin=speed.origin)
-
-
 def main(options: Options) -> None:
+    """Times rounds and prints the JSON line; or runs the suite, or compiles ahead of time."""
+    if options.suite:
+        run_suite(options.pieces, options.turns, options.results, options.report, dry_run=options.dry_run)
+    elif options.ahead_of_time:
+        compile_ahead(options, options.ahead_of_time)
+    else:
+        time_rounds(options)
+
+
+def time_rounds(options: Options) -> None:
     """Times rounds and prints the JSON line."""
     if options.examples and WORKLOADS[options.workload].batch_size % options.examples:
         raise InputError(
@@ -219,7 +92,7 @@ def main(options: Options) -> None:
     for compared in others.values():
         compared(0)
     if options.compare_pytorch:
-        others |= pytorch_loops(options, ours.workload)
+        others |= pytorch_loops(options, {"full": 1.0, "at_width": options.keep})
     seconds: dict[str, list[float]] = {name: [] for name in ("ours", *others)}
     for index in range(2, options.rounds + 2):
         seconds["ours"].append(ours.seconds_of(index))
@@ -304,21 +177,3 @@ def peak_mib() -> int | None:
     statistics_of_device = jax.devices()[0].memory_stats() or {}
     peak = statistics_of_device.get("peak_bytes_in_use")
     return int(peak / 2**20) if peak else peak_memory_mib()
-
-
-def pytorch_loops(options: Options, workload: Workload) -> dict[str, Callable[[int], float]]:
-    """Loops over clients in PyTorch, each returning seconds per client-step; the model is copied for each client."""
-    try:
-        import torch  # noqa: F401
-    except ImportError:
-        raise InputError("--compare-pytorch needs PyTorch; install torch, or leave the option out") from None
-    from distreal_jax.commands.pytorch_loop import loop_of
-
-    sizes = dataclasses.replace(workload, clients=min(options.clients or workload.clients, 10))
-    return {
-        f"pytorch_{name}{layout}": loop_of(
-            options.workload, sizes, keep, channels_last=bool(layout), threads=jax.device_count()
-        )
-        for name, keep in (("full", 1.0), ("at_width", options.keep))
-        for layout in ("", "_channels_last")
-    }

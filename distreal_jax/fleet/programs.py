@@ -117,23 +117,33 @@ class RoundPrograms:
         ]
         if not missing:
             return
-        server, _, _, work, hyperparameters = next(iter(places.values()))
-        trees = _Trees(
-            jax.tree.structure(server.params),
-            jax.tree.structure(jax.eval_shape(self._start, server.params, work, hyperparameters)),
-            jax.tree.structure(jax.eval_shape(self._nobody, server.params)),
-        )
+        trees = self._trees(next(iter(places.values())))
         self.jitted.update({name: self._jitted(name, trees) for name, _ in missing if name not in self.jitted})
 
         def compile_one(key: tuple[Name, jax.Device]) -> None:
             name, place = key
-            self.jitted[name].lower(*self._arguments(name, places[place], place, moment)).compile()
+            self.lowered(name, places[place], place, moment).compile()
 
         # Without a terminal there is no bar.
         compiling = compiling_threads().map(as_here(compile_one), missing)
         for _ in tqdm(compiling, "compile", len(missing), unit="program", leave=False, disable=None):
             pass
         self._compiled.update(missing)
+
+    def lowered(self, name: Name, here: Here, place: jax.Device, moment: Moment) -> jax.stages.Lowered:
+        """A program as it is compiled for a device, which may be one that is not at hand."""
+        if name not in self.jitted:
+            self.jitted[name] = self._jitted(name, self._trees(here))
+        lowered: jax.stages.Lowered = self.jitted[name].lower(*self._arguments(name, here, place, moment))
+        return lowered
+
+    def _trees(self, here: Here) -> _Trees:
+        server, _, _, work, hyperparameters = here
+        return _Trees(
+            jax.tree.structure(server.params),
+            jax.tree.structure(jax.eval_shape(self._start, server.params, work, hyperparameters)),
+            jax.tree.structure(jax.eval_shape(self._nobody, server.params)),
+        )
 
     def _arguments(self, name: Name, here: Here, place: jax.Device, moment: Moment) -> tuple[Any, ...]:
         """The shapes that a program is called with."""

@@ -98,7 +98,7 @@ class Round:
           work: What the clients train, axes [clients].
           round_index: The round.
         """
-        programs = self._programs_for(group_size(len(work.clients)))
+        programs = self.programs_for(group_size(len(work.clients)))
         units = units_of(work, programs.grouping, programs.of_entries)
         moment: Moment = (np.uint32(self.seed), np.uint32(round_index))
         params = self.lanes.placed(tuple(jax.tree.leaves(server.params)))
@@ -136,7 +136,8 @@ class Round:
         """Those of the devices' optimiser: data of the programs, as the seed is."""
         return jax.device_get(self.step.hyperparameters())
 
-    def _programs_for(self, group: int) -> RoundPrograms:
+    def programs_for(self, group: int) -> RoundPrograms:
+        """The programs of rounds whose sums have groups of so many clients."""
         grouping = self.grouping.within(group)
         if grouping not in self.programs:
             self.programs[grouping] = RoundPrograms(

@@ -18,8 +18,9 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from distreal_jax.step.convolution import Geometry, convolution
+from distreal_jax.step.convolution import Geometry, convolution, pointwise_convolution
 from distreal_jax.step.grouped import depthwise_convolution, grouped_convolution
+from distreal_jax.step.sums import sum_by_rows
 from distreal_jax.tracing.exchange import evaluated
 
 ConvolutionForm = Literal["platform", "folded", "patches", "library"]
@@ -38,15 +39,31 @@ def in_form(form: ConvolutionForm, function: Callable[Parameters, Result]) -> Ca
         them that measures best on the platform at hand.
       function: A function of pytrees of arrays.
     """
-    if form == "platform":
-        form = "folded" if jax.default_backend() == "cpu" else "patches"
-    if form == "library":
+    return _exchanged(function, _EXCHANGES[_of_platform(form)])
+
+
+def gradient_in_form(form: ConvolutionForm, function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """The same function, which has taken a derivative of one in that form, with its sums in that form as well.
+
+    Most sums of a normalisation's derivative are made by differentiation, so they are exchanged after it.
+    """
+    return _exchanged(function, _EXCHANGES_OF_GRADIENTS[_of_platform(form)])
+
+
+def _of_platform(form: ConvolutionForm) -> ConvolutionForm:
+    if form != "platform":
+        return form
+    return "folded" if jax.default_backend() == "cpu" else "patches"
+
+
+def _exchanged(function: Callable[Parameters, Result], exchanges: Exchanges) -> Callable[Parameters, Result]:
+    if not exchanges:
         return function
 
     @functools.wraps(function)
     def exchanged(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         closed, shape = jax.make_jaxpr(lambda args, kwargs: function(*args, **kwargs), return_shape=True)(args, kwargs)
-        outputs = _run(_EXCHANGES[form], closed.jaxpr, closed.consts, jax.tree.leaves((args, kwargs)))
+        outputs = _run(exchanges, closed.jaxpr, closed.consts, jax.tree.leaves((args, kwargs)))
         return jax.tree.unflatten(jax.tree.structure(shape), outputs)
 
     return exchanged
@@ -107,8 +124,8 @@ def folded_convolution(image: jax.Array, kernel: jax.Array, **parameters: Any) -
     ):
         return None
     if groups == 1:
-        product = image.ndim == 4 and kernel.shape[:2] == (1, 1)
-        return patches_times_matrix(image, kernel, **parameters) if product else convolution(image, kernel, geometry)
+        in_one_pixel = set(kernel.shape[:-2]) == {1}
+        return (pointwise_convolution if in_one_pixel else convolution)(image, kernel, geometry)
     if kernel.shape[-2] == 1:
         return depthwise_convolution(image, kernel, geometry)
     return grouped_convolution(image, kernel, geometry, groups) if groups <= _MOST_GROUPS else None
@@ -220,7 +237,13 @@ def _maximum_backward(window: tuple[int, int], saved: tuple[jax.Array, jax.Array
 
 _maximum.defvjp(_maximum_forward, _maximum_backward)
 
-_EXCHANGES: dict[str, Exchanges] = {
+_EXCHANGES: dict[ConvolutionForm, Exchanges] = {
     "folded": {"conv_general_dilated": folded_convolution, "reduce_window_max": windows_maximum},
     "patches": {"conv_general_dilated": patches_times_matrix, "reduce_window_max": windows_maximum},
+    "library": {},
+}
+_EXCHANGES_OF_GRADIENTS: dict[ConvolutionForm, Exchanges] = {
+    "folded": {"reduce_sum": sum_by_rows},
+    "patches": {},
+    "library": {},
 }

@@ -16,7 +16,7 @@ import optax
 
 from distreal_jax.errors import InputError
 from distreal_jax.step.examples import Batch
-from distreal_jax.step.forms import ConvolutionForm
+from distreal_jax.step.forms import ConvolutionForm, gradient_in_form
 from distreal_jax.step.forward import forward, in_full_precision
 from distreal_jax.step.task import CLASSIFICATION, Task
 from distreal_jax.tracing import Kept, TracedNetwork
@@ -242,7 +242,8 @@ class LocalStep:
             )
             return in_full_precision(self.task.losses(outputs, batch)).mean()
 
-        loss, gradients = self._gradients(loss_of, learner.params, knobs)
+        of_params = gradient_in_form(self.convolution, lambda params: self._gradients(loss_of, params, knobs))
+        loss, gradients = of_params(learner.params)
         params, gradients = in_full_precision((learner.params, gradients))
         if self.proximal:
             gradients = jax.tree.map(

@@ -1,0 +1,140 @@
+"""The benchmark's suite: every figure of the tables in docs/benchmarks.md, in pieces that can be run one by one.
+
+    python experiments/benchmark.py --suite
+    python experiments/benchmark.py --suite --pieces widths-resnet20 plan-B
+
+A piece is timed by turns: in each turn everything that is compared runs once, in every other turn in reverse order, and
+ratios are of two times in the same turn. A machine that changes its speed from minute to minute moves both alike. A piece
+whose result is on the disk is not run again.
+"""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from distreal_jax.commands.account import Options as AccountOptions
+from distreal_jax.commands.account import account
+from distreal_jax.commands.suite_tables import tables
+from distreal_jax.commands.workloads import OurRounds, RoundChoice, WorkloadName, pytorch_loops
+from distreal_jax.errors import InputError
+from distreal_jax.experiment.dry_run import WROTE_NOTHING
+from distreal_jax.record import provenance, write_atomically
+
+WIDTHS = (1.0, 0.5, 0.25)
+MARKS = ("<!-- suite: begin -->", "<!-- suite: end -->")
+_DEEP: tuple[WorkloadName, ...] = ("resnet20", "densenet40")
+_CLIENTS = {"A": 10, "B": 10, "resnet20": 4, "densenet40": 4}  # of a round that is timed: it takes some seconds at most
+
+
+def by_turns(timed: Mapping[str, Callable[[int], float]], turns: int) -> dict[str, list[float]]:
+    """Seconds of each in every turn, [turns]: once in order, once in reverse order, and so on."""
+    seconds: dict[str, list[float]] = {name: [] for name in timed}
+    for turn in range(turns):
+        for name in timed if turn % 2 == 0 else reversed(list(timed)):
+            seconds[name].append(timed[name](turn))
+    return seconds
+
+
+def faster_layouts(loops: Mapping[str, Callable[[int], float]]) -> tuple[dict[str, Callable[[int], float]], list[str]]:
+    """Of each loop in PyTorch the layout that is faster in two turns, and what these are called."""
+    seconds = by_turns(loops, 2)
+    plain = [name for name in loops if not name.endswith("_channels_last")]
+    chosen = [min((name, f"{name}_channels_last"), key=lambda layout: min(seconds[layout])) for name in plain]
+    return {name: loops[layout] for name, layout in zip(plain, chosen, strict=True)}, chosen
+
+
+def widths_piece(workload: WorkloadName, turns: int) -> dict[str, Any]:
+    """Our network, all of it, half and a quarter of its filters, and PyTorch's networks of these widths."""
+    clients = _CLIENTS[workload]
+    ours = {
+        keep: OurRounds(RoundChoice(workload=workload, keep=keep, clients=clients, rounds=turns), keep, "compact")
+        for keep in WIDTHS
+    }
+    for each in ours.values():
+        each.warm_up()
+    loops = pytorch_loops(RoundChoice(workload=workload, clients=clients), {str(keep): keep for keep in WIDTHS})
+    faster, layouts = faster_layouts(loops)
+    timed: dict[str, Callable[[int], float]] = {}
+    for keep, each in ours.items():  # those that are compared run one after the other
+        timed |= {f"ours_{keep}": each.seconds_of, f"pytorch_{keep}": faster[f"pytorch_{keep}"]}
+    macs = {str(keep): each.macs_per_step() / ours[1.0].macs_per_step() for keep, each in ours.items()}
+    return {"seconds": by_turns(timed, turns), "macs": macs, "layouts": layouts}
+
+
+def plan_piece(workload: WorkloadName, turns: int) -> dict[str, Any]:
+    """A DISTREAL plan of 12 entries at half of the MACs, and our own full network."""
+    choice = RoundChoice(workload=workload, clients=10, rounds=turns)
+    plan, full = (OurRounds(dataclasses.replace(choice, plan=given), 1.0, "compact") for given in (True, False))
+    for each in (plan, full):
+        each.warm_up()
+    seconds = by_turns({"plan": plan.seconds_of, "full": full.seconds_of}, turns)
+    return {"seconds": seconds, "macs": {"plan": plan.macs_per_step() / full.macs_per_step()}}
+
+
+def compile_piece(workload: WorkloadName, turns: int) -> dict[str, Any]:
+    """The first round of a plan of 12 entries in a process that begins with nothing compiled, and in one after it."""
+    command = [sys.executable, "-m", "distreal_jax", "benchmark", "--workload", workload, "--plan", "--clients", "10"]
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": folder}
+        lines = [
+            subprocess.run([*command, "--rounds", "1"], env=environment, capture_output=True, text=True, check=True).stdout
+            for _ in ("first", "from disk")
+        ]
+    first, again = (json.loads(line.splitlines()[-1]) for line in lines)
+    return {"first": first["compile_seconds"], "from_disk": again["compile_seconds"], "programs": first["compilations"]}
+
+
+def account_piece(workload: WorkloadName, turns: int) -> dict[str, Any]:
+    """Where the milliseconds of a step go, at each width."""
+    return {"widths": {str(keep): account(AccountOptions(workload, keep, repeats=turns)) for keep in WIDTHS}}
+
+
+KINDS: dict[str, tuple[Callable[[WorkloadName, int], dict[str, Any]], tuple[WorkloadName, ...]]] = {
+    "widths": (widths_piece, get_args(WorkloadName)),
+    "plan": (plan_piece, get_args(WorkloadName)),
+    "compile": (compile_piece, get_args(WorkloadName)),
+    "account": (account_piece, _DEEP),
+}
+PIECES = {f"{kind}-{workload}": (run, workload) for kind, (run, workloads) in KINDS.items() for workload in workloads}
+
+
+def run_suite(names: Sequence[str], turns: int, results: Path, report: Path, *, dry_run: bool) -> None:
+    """Runs pieces and writes the tables of all that are there.
+
+    Args:
+      names: Of pieces; none: all.
+      turns: Of each.
+      results: Folder with a file for each piece; what is there is not run again.
+      report: Gets the tables between `MARKS`.
+      dry_run: Say which pieces would run, and run none.
+
+    Raises:
+      InputError: There is no such piece, no such report, or no mark in it.
+    """
+    unknown = sorted(set(names) - set(PIECES))
+    if unknown:
+        raise InputError(f"the suite has no piece {unknown[0]!r}; choose from: {', '.join(PIECES)}")
+    text = report.read_text() if report.is_file() else ""
+    if not all(mark in text for mark in MARKS):
+        raise InputError(f"{report} is no file with the lines {MARKS[0]} and {MARKS[1]}, between which the tables are put")
+    missing = [name for name in names or PIECES if not (results / f"{name}.json").exists()]
+    if dry_run:
+        print(f"{len(missing)} pieces to run, some minutes each: {', '.join(missing) or 'none'}.\n{WROTE_NOTHING}")
+        return
+    for name in missing:
+        run, workload = PIECES[name]
+        found = run(workload, turns) | {"turns": turns, "provenance": provenance()}
+        results.mkdir(parents=True, exist_ok=True)
+        write_atomically(results / f"{name}.json", json.dumps(found, indent=1).encode())
+        print(f"{name}: {results / name}.json", flush=True)
+    there = {name: results / f"{name}.json" for name in PIECES}
+    every = {name: json.loads(path.read_bytes()) for name, path in there.items() if path.exists()}
+    before, rest = text.split(MARKS[0], 1)
+    after = rest.split(MARKS[1], 1)[1]
+    write_atomically(report, f"{before}{MARKS[0]}\n\n{tables(every)}\n{MARKS[1]}{after}".encode())
