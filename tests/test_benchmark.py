@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from distreal_jax.commands.account import AROUND, ELEMENTWISE, SUMS, part_of
-from distreal_jax.commands.suite import MARKS, PIECES, by_turns, faster_layouts, run_suite
+from distreal_jax.commands.suite import MARKS, PIECES, by_turns, run_suite, with_faster_layouts
 from distreal_jax.commands.suite_tables import ratio, tables
 from distreal_jax.commands.workloads import RoundChoice
 from distreal_jax.errors import InputError
@@ -39,9 +39,9 @@ def test_every_other_turn_is_in_reverse_order():
 
 
 def test_of_two_layouts_the_faster_counts():
-    loops = {name: lambda _, seconds=seconds: seconds for name, seconds in {"x": 2.0, "x_channels_last": 1.0}.items()}
-    faster, chosen = faster_layouts(loops)
-    assert chosen == ["x_channels_last"] and faster["x"](0) == 1.0
+    seconds = {"x": [2.0, 2.0, 0.5], "x_channels_last": [1.0, 1.0, 1.0], "y": [1.0], "y_channels_last": [2.0], "ours": [3.0]}
+    kept, chosen = with_faster_layouts(seconds)
+    assert kept == {"x": [1.0, 1.0, 1.0], "y": [1.0], "ours": [3.0]} and chosen == ["x_channels_last"]
 
 
 def test_a_target_that_is_missed_is_said():

@@ -9,8 +9,11 @@ whose result is on the disk is not run again.
 """
 
 import dataclasses
+import importlib.metadata
 import json
+import math
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -29,7 +32,7 @@ from distreal_jax.record import provenance, write_atomically
 WIDTHS = (1.0, 0.5, 0.25)
 MARKS = ("<!-- suite: begin -->", "<!-- suite: end -->")
 _DEEP: tuple[WorkloadName, ...] = ("resnet20", "densenet40")
-_CLIENTS = {"A": 10, "B": 10, "resnet20": 4, "densenet40": 4}  # of a round that is timed: it takes some seconds at most
+_CLIENTS = 10  # of a round that is timed
 
 
 def by_turns(timed: Mapping[str, Callable[[int], float]], turns: int) -> dict[str, list[float]]:
@@ -41,35 +44,36 @@ def by_turns(timed: Mapping[str, Callable[[int], float]], turns: int) -> dict[st
     return seconds
 
 
-def faster_layouts(loops: Mapping[str, Callable[[int], float]]) -> tuple[dict[str, Callable[[int], float]], list[str]]:
-    """Of each loop in PyTorch the layout that is faster in two turns, and what these are called."""
-    seconds = by_turns(loops, 2)
-    plain = [name for name in loops if not name.endswith("_channels_last")]
-    chosen = [min((name, f"{name}_channels_last"), key=lambda layout: min(seconds[layout])) for name in plain]
-    return {name: loops[layout] for name, layout in zip(plain, chosen, strict=True)}, chosen
+def with_faster_layouts(seconds: Mapping[str, list[float]]) -> tuple[dict[str, list[float]], list[str]]:
+    """The times with those of PyTorch's faster layout alone, by the median, under the plain name; and which these are."""
+    mark = "_channels_last"
+    kept = {name: times for name, times in seconds.items() if not name.endswith(mark)}
+    median = {name: statistics.median(times) for name, times in seconds.items()}
+    faster = [name for name in kept if median.get(f"{name}{mark}", math.inf) < median[name]]
+    return kept | {name: seconds[f"{name}{mark}"] for name in faster}, [f"{name}{mark}" for name in faster]
 
 
 def widths_piece(workload: WorkloadName, turns: int) -> dict[str, Any]:
     """Our network, all of it, half and a quarter of its filters, and PyTorch's networks of these widths."""
-    clients = _CLIENTS[workload]
     ours = {
-        keep: OurRounds(RoundChoice(workload=workload, keep=keep, clients=clients, rounds=turns), keep, "compact")
+        keep: OurRounds(RoundChoice(workload=workload, keep=keep, clients=_CLIENTS, rounds=turns), keep, "compact")
         for keep in WIDTHS
     }
     for each in ours.values():
         each.warm_up()
-    loops = pytorch_loops(RoundChoice(workload=workload, clients=clients), {str(keep): keep for keep in WIDTHS})
-    faster, layouts = faster_layouts(loops)
+    loops = pytorch_loops(RoundChoice(workload=workload, clients=_CLIENTS), {str(keep): keep for keep in WIDTHS})
     timed: dict[str, Callable[[int], float]] = {}
     for keep, each in ours.items():  # those that are compared run one after the other
-        timed |= {f"ours_{keep}": each.seconds_of, f"pytorch_{keep}": faster[f"pytorch_{keep}"]}
+        timed |= {f"ours_{keep}": each.seconds_of}
+        timed |= {name: loop for name, loop in loops.items() if name.startswith(f"pytorch_{keep}")}
+    seconds, layouts = with_faster_layouts(by_turns(timed, turns))
     macs = {str(keep): each.macs_per_step() / ours[1.0].macs_per_step() for keep, each in ours.items()}
-    return {"seconds": by_turns(timed, turns), "macs": macs, "layouts": layouts}
+    return {"seconds": seconds, "macs": macs, "channels_last": layouts, "torch": importlib.metadata.version("torch")}
 
 
 def plan_piece(workload: WorkloadName, turns: int) -> dict[str, Any]:
     """A DISTREAL plan of 12 entries at half of the MACs, and our own full network."""
-    choice = RoundChoice(workload=workload, clients=10, rounds=turns)
+    choice = RoundChoice(workload=workload, clients=_CLIENTS, rounds=turns)
     plan, full = (OurRounds(dataclasses.replace(choice, plan=given), 1.0, "compact") for given in (True, False))
     for each in (plan, full):
         each.warm_up()
@@ -79,11 +83,12 @@ def plan_piece(workload: WorkloadName, turns: int) -> dict[str, Any]:
 
 def compile_piece(workload: WorkloadName, turns: int) -> dict[str, Any]:
     """The first round of a plan of 12 entries in a process that begins with nothing compiled, and in one after it."""
-    command = [sys.executable, "-m", "distreal_jax", "benchmark", "--workload", workload, "--plan", "--clients", "10"]
+    command = [sys.executable, "-m", "distreal_jax", "benchmark", "--workload", workload, "--plan"]
+    command += ["--clients", str(_CLIENTS), "--rounds", "1"]
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": folder}
         lines = [
-            subprocess.run([*command, "--rounds", "1"], env=environment, capture_output=True, text=True, check=True).stdout
+            subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
             for _ in ("first", "from disk")
         ]
     first, again = (json.loads(line.splitlines()[-1]) for line in lines)

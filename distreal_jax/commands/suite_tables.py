@@ -55,6 +55,7 @@ def _where(pieces: Pieces) -> Iterator[str]:
     places = sorted({f"{source['cpu_count']} CPUs of {source['cpu']}" for source in sources.values()})
     dates = sorted(source["date"][:10] for source in sources.values())
     versions = sorted({f"jax {source['versions']['jax']}" for source in sources.values()})
+    versions += sorted({f"PyTorch {piece['torch']}" for piece in pieces.values() if "torch" in piece})
     turns = sorted({piece["turns"] for piece in pieces.values()})
     if not places:
         return

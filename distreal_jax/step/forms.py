@@ -1,15 +1,18 @@
 """The form in which the operations of a network are computed: XLA's own, or one that is faster for many small clients.
 
-Clients train different weights side by side, and XLA turns a convolution over per-client kernels into a grouped
-convolution, which is slow on every platform. As *patches* times matrix the work is a (batched) matrix product, which an
-accelerator takes. A CPU trains one client after the other, and there XLA's own convolutions are the fastest in the one
-layout that they have fast code for: that is the *folded* form (`distreal_jax.step.convolution`). XLA's backward pass of a
-max-pooling (select-and-scatter) is slow on a CPU as well: 4.6 ms against 0.5 ms for [10, 28, 28, 64] on one core.
+A CPU trains one client after the other, and there XLA's own convolutions are the fastest in the one layout that they have
+fast code for: that is the *folded* form (`distreal_jax.step.convolution`). XLA's backward pass of a max-pooling
+(select-and-scatter) is slow on a CPU as well: 4.6 ms against 0.5 ms for [10, 28, 28, 64] on one core. Clients that train
+side by side have different weights, and XLA turns a convolution over per-client kernels into a grouped convolution, for
+which a CPU has no fast code; as *patches* times matrix it is a batched matrix product. On an accelerator patches cost
+memory: by the compiler for TPUs, a step of 16 clients of the CIFAR CNN at half of its filters takes 890 MiB of temporaries
+with them and 571 without (docs/benchmarks.md), so an accelerator takes the *library*'s convolutions as they are.
 `experiments/benchmark.py` measures the forms.
 
 The exchange is made in the jaxpr, so it does not matter how a network calls these operations.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, ParamSpec, TypeVar
@@ -35,8 +38,8 @@ def in_form(form: ConvolutionForm, function: Callable[Parameters, Result]) -> Ca
     """The same function with its convolutions and poolings in that form.
 
     Args:
-      form: `library` leaves the function as it is; `folded` and `patches` exchange what they can; `platform` is the one of
-        them that measures best on the platform at hand.
+      form: `library` leaves the function as it is; `folded` and `patches` exchange what they can; `platform` is `folded` on
+        a CPU and `library` on an accelerator.
       function: A function of pytrees of arrays.
     """
     return _exchanged(function, _EXCHANGES[_of_platform(form)])
@@ -53,7 +56,7 @@ def gradient_in_form(form: ConvolutionForm, function: Callable[Parameters, Resul
 def _of_platform(form: ConvolutionForm) -> ConvolutionForm:
     if form != "platform":
         return form
-    return "folded" if jax.default_backend() == "cpu" else "patches"
+    return "folded" if jax.default_backend() == "cpu" else "library"
 
 
 def _exchanged(function: Callable[Parameters, Result], exchanges: Exchanges) -> Callable[Parameters, Result]:
@@ -78,16 +81,18 @@ def _run(exchanges: Exchanges, jaxpr: core.Jaxpr, constants: Sequence[Any], argu
 
     for equation in jaxpr.eqns:
         operands = [value_of(atom) for atom in equation.invars]
-        primitive = equation.primitive
+        primitive, scope = equation.primitive, str(equation.source_info.name_stack)
         exchange = exchanges.get(primitive.name)
-        result = None if exchange is None else exchange(*operands, **equation.params)
-        if result is not None:
-            results = [result]
-        elif primitive.name in ("jit", "pjit"):
-            inner = equation.params["jaxpr"]
-            results = _run(exchanges, inner.jaxpr, inner.consts, operands)
-        else:
-            results = evaluated(jaxpr, equation, operands)
+        # A profile goes on calling the operation what it is called in the code.
+        with jax.named_scope(scope) if scope else contextlib.nullcontext():
+            result = None if exchange is None else exchange(*operands, **equation.params)
+            if result is not None:
+                results = [result]
+            elif primitive.name in ("jit", "pjit"):
+                inner = equation.params["jaxpr"]
+                results = _run(exchanges, inner.jaxpr, inner.consts, operands)
+            else:
+                results = evaluated(jaxpr, equation, operands)
         known.update(zip(equation.outvars, results, strict=True))
     return [value_of(atom) for atom in jaxpr.outvars]
 

@@ -76,8 +76,9 @@ class LocalStep:
     part: Kept | None = None
 
     def for_many(self) -> "LocalStep":
-        """The step in the form of the platform's that is fast under `vmap` over clients, whose weights differ."""
-        return dataclasses.replace(self, convolution="patches") if self.convolution == "platform" else self
+        """The step in the form of the platform's for `vmap` over clients, whose weights differ."""
+        patches = self.convolution == "platform" and jax.default_backend() == "cpu"
+        return dataclasses.replace(self, convolution="patches") if patches else self
 
     def hyperparameters(self) -> list[Any] | None:
         """Those of the optimiser that `optax.inject_hyperparams` keeps in its state, such as its learning rate.
