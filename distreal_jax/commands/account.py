@@ -110,6 +110,8 @@ def account(options: Options) -> dict[str, Any]:
 
         return lax.fori_loop(0, _STEPS, one, learner)
 
+    # A program that was kept has the names of the code that it was compiled from, which may be older.
+    jax.config.update("jax_compilation_cache_include_metadata_in_key", True)
     learner = step.start(params)
     compiled = jax.jit(steps).lower(learner).compile()
     jax.block_until_ready(compiled(learner))

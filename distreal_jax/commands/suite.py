@@ -132,14 +132,20 @@ def run_suite(names: Sequence[str], turns: int, results: Path, report: Path, *, 
     if dry_run:
         print(f"{len(missing)} pieces to run, some minutes each: {', '.join(missing) or 'none'}.\n{WROTE_NOTHING}")
         return
+    _write_tables(results, report)
     for name in missing:
         run, workload = PIECES[name]
         found = run(workload, turns) | {"turns": turns, "provenance": provenance()}
         results.mkdir(parents=True, exist_ok=True)
         write_atomically(results / f"{name}.json", json.dumps(found, indent=1).encode())
         print(f"{name}: {results / name}.json", flush=True)
+        _write_tables(results, report)
+
+
+def _write_tables(results: Path, report: Path) -> None:
+    """Puts the tables of all pieces that are on the disk between the report's marks."""
     there = {name: results / f"{name}.json" for name in PIECES}
     every = {name: json.loads(path.read_bytes()) for name, path in there.items() if path.exists()}
-    before, rest = text.split(MARKS[0], 1)
+    before, rest = report.read_text().split(MARKS[0], 1)
     after = rest.split(MARKS[1], 1)[1]
     write_atomically(report, f"{before}{MARKS[0]}\n\n{tables(every)}\n{MARKS[1]}{after}".encode())
