@@ -177,7 +177,7 @@ def main(options: Options) -> None:
     entries = [entry.widths for entry in table.entries]
     uniform = uniform_beside(SearchSpace(world.network, max_rate=0.999), entries)
     if options.dry_run:
-        print(planned(options, conditions, len({*entries, *uniform}), len(seeds)))
+        print(planned(options, conditions, [*{*entries, *uniform}], len(seeds)))
         return
     output = options.output
     with open_folder(output, "carry_over", options, table=entries) as folder:
@@ -191,12 +191,13 @@ def main(options: Options) -> None:
         print(f"report: {folder.path / 'report.md'}")
 
 
-def planned(options: Options, conditions: Sequence[Condition], vectors: int, seeds: int) -> str:
+def planned(options: Options, conditions: Sequence[Condition], vectors: Sequence[Widths], seeds: int) -> str:
     """The text of `--dry-run`."""
-    lines, total = [f"{vectors} vectors, measured {options.repeats} times with each of {seeds} seeds."], 0.0
+    lines, total = [f"{len(vectors)} vectors, measured {options.repeats} times with each of {seeds} seeds."], 0.0
     for condition in conditions:
+        count = len(vectors) * options.repeats * seeds
         line, seconds = measuring_dry_run(
-            condition.world, options.training, condition.progress, vectors * options.repeats * seeds, measure=options.measure
+            condition.world, options.training, condition.progress, count, vectors, measure=options.measure
         )
         lines.append(f"{condition.label}: {line}")
         total += seconds

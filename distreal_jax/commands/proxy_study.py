@@ -125,8 +125,8 @@ def main(options: Options) -> None:
     }
     if options.dry_run:
         for name, settings in proxies.items():
-            count = len(vectors) * options.repeats
-            line, _ = measuring_dry_run(world, options.training, settings, count, measure=options.measure)
+            count, widths = len(vectors) * options.repeats, [vector.widths for vector in vectors]
+            line, _ = measuring_dry_run(world, options.training, settings, count, widths, measure=options.measure)
             print(f"{name}: {line}")
         runs = [named(federation_of(vector, world, options), vector) for vector in vectors]
         print(dry_run(runs, options.record, speed_of=speed_of(measure=options.measure), seeds=len(seeds)))

@@ -90,11 +90,13 @@ def size_of_step(
     return StepSize(float(network.training_macs(filters, depth)) * examples, *_counted(jaxpr.jaxpr))
 
 
-def step_seconds(size: StepSize) -> float:
-    """Of a training step on one lane."""
+def step_seconds(size: StepSize, *, called: bool = True) -> float:
+    """Of a training step on one lane; `called`: by the host, and not inside a longer program."""
     slower = _PEAK / peak_flops()
     operations = 2 * size.macs  # a multiplication and an addition
-    return slower * (_OF_FLOPS * operations / _PEAK + _OF_BYTE * size.bytes + _OF_EQUATION * size.equations + _OF_CALL)
+    return slower * (
+        _OF_FLOPS * operations / _PEAK + _OF_BYTE * size.bytes + _OF_EQUATION * size.equations + _OF_CALL * called
+    )
 
 
 def forward_seconds(size: StepSize, batch_size: int, examples: int) -> float:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -15,16 +16,13 @@ from distreal_jax.record.report import quantity
 from distreal_jax.search import SearchSettings, SearchSpace
 from distreal_jax.search.nsga2 import first_vectors
 from distreal_jax.search.progress import ProgressSettings
+from distreal_jax.search.space import Widths
 from distreal_jax.search.training_sizes import by_size
 from distreal_jax.signs import duration
 from distreal_jax.step import LocalStep
 from distreal_jax.step.outputs import batch_shapes
 from distreal_jax.table import Configuration, Configurations, DropoutTable
 from distreal_jax.tracing import TracedNetwork
-
-_RATES = [
-    level / 20 for level in range(20)
-]  # chosen by us: the mean time of vectors of these rates stands for that of candidates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +32,7 @@ class ShortTraining:
     Attributes:
       seconds: Of a candidate, with all devices at work; the mean over candidates of many costs.
       compile_seconds: Of a program; programs are compiled one after the other.
-      programs: The most that are compiled.
+      programs: About as many are compiled.
       mini_batches: Of a candidate, from all snapshots.
       macs: Of these, at full shapes.
       input_size: Of an example, such as 8x8.
@@ -55,7 +53,12 @@ class ShortTraining:
 
 
 def short_training(
-    world: World, training: TrainingSettings, settings: ProgressSettings, *, measure: bool = False
+    world: World,
+    training: TrainingSettings,
+    settings: ProgressSettings,
+    candidates: Sequence[Widths] | None = None,
+    *,
+    measure: bool = False,
 ) -> ShortTraining:
     """Estimates what a measurement of progress takes, or measures it.
 
@@ -63,6 +66,7 @@ def short_training(
       world: Network and data.
       training: Says how devices train.
       settings: Of the short training.
+      candidates: Vectors such as are measured; None: such as a search has.
       measure: Compile the program of the full network and run it once.
 
     Raises:
@@ -71,8 +75,9 @@ def short_training(
     network = world.network
     progress = proxy_in(world, training, settings if measure else dataclasses.replace(settings, snapshots=(0,)))
     mini_batches = settings.rounds * settings.devices * settings.steps * len(set(settings.snapshots))
-    uniform = np.unique([entry.widths for entry in DropoutTable.uniform(network, _RATES).entries], axis=0)
-    sizes = by_size(network, uniform.astype(np.int32), progress.sizes)
+    if candidates is None:
+        candidates = likely_candidates(SearchSpace(network, SearchSettings().max_rate), SearchSettings())
+    sizes = by_size(network, np.array(candidates, dtype=np.int32), progress.sizes)
     at_work = network.training_macs_of_many([size for size, members in sizes.items() for _ in members])
     shares = at_work / network.training_macs()
     if measure:
@@ -90,13 +95,21 @@ def short_training(
         size = size_of_step(step, world.params, network.full_widths, batch_shapes(data, settings.batch_size), masked=True)
         size = dataclasses.replace(size, macs=size.macs / settings.shrink**2)
         evaluated = settings.held_out * len(set(settings.snapshots))
-        alone = mini_batches * step_seconds(size) + forward_seconds(size, settings.batch_size, evaluated)
+        alone = mini_batches * step_seconds(size, called=False) + forward_seconds(size, settings.batch_size, evaluated)
         # Between the work that shrinks with the MACs and that which does not.
         seconds = alone / len(jax.devices()) * float(np.sqrt(shares).mean())
         compiling = compile_seconds(size.equations)
         origin = "Estimated from the traced training step and a matrix product that was timed just now"
     macs = network.training_macs() / settings.shrink**2 * settings.batch_size * mini_batches
     return ShortTraining(seconds, max(compiling, 0.0), len(sizes), mini_batches, macs, progress.input_size, origin)
+
+
+def likely_candidates(space: SearchSpace, settings: SearchSettings) -> list[Widths]:
+    """Vectors that stand for those of a search: its first generation, random ones in the place of what it breeds."""
+    generator = np.random.default_rng(settings.seed)
+    drawn = generator.uniform(0, settings.max_rate, (settings.population, len(space.groups)))
+    first = [space.configuration(genes).widths for genes in first_vectors(space, settings)]
+    return list(dict.fromkeys([*first, *(space.widths(rates) for rates in drawn)]))
 
 
 def measurements(network: TracedNetwork, settings: SearchSettings, batch_size: int) -> tuple[int, int]:
@@ -110,10 +123,16 @@ def measurements(network: TracedNetwork, settings: SearchSettings, batch_size: i
 
 
 def measuring_dry_run(
-    world: World, training: TrainingSettings, settings: ProgressSettings, count: int, *, measure: bool = False
+    world: World,
+    training: TrainingSettings,
+    settings: ProgressSettings,
+    count: int,
+    candidates: Sequence[Widths] | None = None,
+    *,
+    measure: bool = False,
 ) -> tuple[str, float]:
     """A line on so many measurements of progress, and their seconds; arguments as for `short_training`."""
-    short = short_training(world, training, settings, measure=measure)
+    short = short_training(world, training, settings, candidates, measure=measure)
     measuring, compiling = short.total(count)
     line = (
         f"{count:,} short trainings of {short.mini_batches} mini-batches of {settings.batch_size}, {short.seconds:.2g} s "
@@ -143,7 +162,9 @@ def search_dry_run(
     Raises:
       InputError: As `Progress`.
     """
-    short = short_training(world, training, progress_settings, measure=measure)
+    space = SearchSpace(world.network, settings.max_rate, knobs=settings.knobs, batch_size=progress_settings.batch_size)
+    likely = likely_candidates(space, settings)
+    short = short_training(world, training, progress_settings, likely, measure=measure)
     selecting, afresh = measurements(world.network, settings, progress_settings.batch_size)
     programs = min(short.programs, selecting)
     measuring, compiling = short.total(selecting + afresh, programs)
