@@ -5,7 +5,7 @@
 # make lint     linter, formatter and type checker alone
 # make results  the comparisons behind README.md and docs/results.md, an hour or two on two cores; DATA_DIR= names the folder
 #               that holds the data sets, CONFIGS= those of experiments/configs/ that are to be run
-# make notebooks  run the notebooks in full from a clean kernel, some minutes, and take their outputs out
+# make notebooks  run the notebooks in full from a clean kernel, half an hour; their outputs go into docs/notebooks/
 # make clean    remove the virtual environment and all caches; results in runs/ stay
 #
 # Each starts from nothing but Python 3.11 to 3.13 with venv; PYTHON= names another interpreter than the first that fits.
@@ -46,7 +46,9 @@ results: .venv/ready-to-run
 	$(BIN)/python experiments/results.py
 
 notebooks: .venv/ready-to-test
-	$(BIN)/jupyter-execute notebooks/*.ipynb
+	$(BIN)/jupyter-execute --inplace notebooks/*.ipynb
+	rm -rf docs/notebooks/*
+	$(BIN)/jupyter-nbconvert --to markdown --output-dir docs/notebooks notebooks/*.ipynb
 	$(BIN)/nbstripout notebooks/*.ipynb
 
 # The package is installed in place: what is edited is what runs.

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -29,6 +29,7 @@ from distreal_jax.tuning import TunedSettings
 
 SHARES_OF_BEST = (0.7, 0.8, 0.9)  # of the best final accuracy: the targets where none are given, chosen by us
 
+_IN_FIRST_PICTURE = 5  # methods, if there are more than two more; chosen by us: lines that can still be told apart
 _WORLDS_AT_HAND = 4  # while runs of several seeds are held by other processes; chosen by us
 
 
@@ -201,6 +202,16 @@ def _title(folder: RunFolder) -> str:
     return f"{', '.join(named)}: availability {world['availability']}" if named else "Methods under the same load"
 
 
+def _first_methods(finals: Mapping[str, float]) -> list[str]:
+    """The methods of the first picture: all if they are few, otherwise the first one, the upper bound and the best others."""
+    if len(finals) <= _IN_FIRST_PICTURE + 2:
+        return list(finals)
+    fixed = [name for index, name in enumerate(finals) if index == 0 or name == "full_resources"]
+    others = sorted((name for name in finals if name not in fixed), key=lambda name: -finals[name])
+    chosen = {*fixed, *others[: _IN_FIRST_PICTURE - len(fixed)]}
+    return [name for name in finals if name in chosen]
+
+
 def draw(
     results: Sequence[MethodResult],
     folder: RunFolder,
@@ -226,14 +237,18 @@ def draw(
         },
     )
     shares = {s.method: s.delivered for s in summaries}
-    accuracy_picture(
-        folder.path / "accuracy.png",
-        {method: [(run.times, run.accuracies) for run in runs] for method, runs in by_method.items()},
-        title=_title(folder),
-        targets=targets,
-        score=results[0].score_name,
-        delivered=shares,
-    )
+    curves = {method: [(run.times, run.accuracies) for run in runs] for method, runs in by_method.items()}
+    first = _first_methods({s.method: s.final.mean for s in summaries})
+    for name, shown in {"accuracy.png": first, "accuracy_all.png": list(curves)}.items():
+        if name == "accuracy.png" or len(first) < len(curves):
+            accuracy_picture(
+                folder.path / name,
+                {method: curves[method] for method in shown},
+                title=_title(folder),
+                targets=targets,
+                score=results[0].score_name,
+                delivered=shares,
+            )
     costs_picture(folder.path / "costs.png", by_method, device)
     utilisation_picture(
         folder.path / "utilisation.png",
@@ -252,6 +267,8 @@ def draw(
         }
         fairness_picture(folder.path / "fairness.png", per_tier, tiers, delivered=shares)
         pictures["fairness.png"] = "Accuracy on the data of weak and strong devices"
+    if len(first) < len(curves):
+        pictures["accuracy_all.png"] = f"Test {score} over simulated time, all methods"
     tables = [comparison_table(results, columns=names, targets=targets, device=device) for names in (ACCURACY, COST)]
     diverged = [f"**{result.divergence}**\n" for result in results if result.divergence is not None]
     return Section("Methods under the same load", "\n".join([*diverged, *tables]), pictures)

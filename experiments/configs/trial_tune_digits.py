@@ -4,8 +4,8 @@
 
 Digits, ResNet-20, Dirichlet 0.3, harsh load, 16 trials of each method in 60 rounds, seeds of its own (1000 and 1001).
 
-Expected: not run yet (0 of its seeds) and not estimated: its dry run had not ended after 7 min, on 2 CPU cores that did
-other work as well.
+Expected: not run yet (0 of its seeds). By --dry-run at most 34 h, of which 45 min compiling, on 2 CPU cores of a busy
+machine, 2026-11-26.
 """
 
 from pathlib import Path

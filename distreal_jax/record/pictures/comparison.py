@@ -6,6 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+from matplotlib.colors import to_rgb
 from matplotlib.patheffects import withStroke
 
 from distreal_jax.record.device_model import DeviceModel
@@ -25,6 +26,7 @@ from distreal_jax.record.statistics import FEWEST_SEEDS, final_accuracy
 from distreal_jax.record.summary import AXES
 
 _CROWDED = 0.9  # of accuracy, chosen by us: above it a picture has an axis of the logarithm of the error
+_CAPTION = 110  # letters in a line below a picture of this width
 _TIER_MARKERS = ("v", "o", "^")  # weakest, middle, strongest
 
 
@@ -83,7 +85,7 @@ def accuracy_picture(
                 path_effects=[withStroke(linewidth=3, foreground="white")],
             )  # fmt: skip
         words += " Dotted: targets." if targets else ""
-        figure.supxlabel(words, x=0.01, ha="left", fontsize=9, color=GREY)
+        figure.supxlabel(textwrap.fill(words, _CAPTION), x=0.01, ha="left", fontsize=9, color=GREY)
         axes.grid(True, axis="y")
         label_ends(axes, ends)
 
@@ -248,15 +250,15 @@ def map_picture(
     limit = max(float(np.nanmax(np.abs(grid), initial=0.0)), 1e-9)
     with picture(path, 3.6 + 2.2 * len(x_values), 2.0 + 0.84 * len(y_values)) as figure:
         left, right = figure.subplots(1, 2)
-        left.imshow(np.zeros_like(grid), cmap="Greys", vmin=0, vmax=1, origin="lower", aspect="auto")
+        shades = [[_shade(method) for method in row] for row in winners]
+        left.imshow(np.array(shades), origin="lower", aspect="auto")
         image = right.imshow(grid, cmap="PuOr_r", vmin=-limit, vmax=limit, origin="lower", aspect="auto")
         for (row, column), margin in np.ndenumerate(grid):
             if winners[row][column]:
                 style = style_of(winners[row][column])
-                box = {"facecolor": style.colour, "alpha": 0.15, "edgecolor": "none", "pad": 4.0}
                 of = smaller_model(delivered[row][column])
                 words = textwrap.fill(style.label, 14) + f"\n{best[row][column]:.3f}\n{of}"
-                left.text(column, row, words.strip(), ha="center", va="center", fontsize=9, bbox=box)
+                left.text(column, row, words.strip(), ha="center", va="center", fontsize=9)
             if np.isfinite(margin):
                 colour = "white" if abs(margin) > 0.65 * limit else "black"
                 words = f"{margin:+.1f}".replace("-", "−")
@@ -269,6 +271,11 @@ def map_picture(
             axes.tick_params(length=0)
         left.set_ylabel("changes of availability a round")
         figure.colorbar(image, ax=right, label=margin_label)
+
+
+def _shade(method: str) -> tuple[float, ...]:
+    """A light shade of a method's colour, for a cell of the map; white for none."""
+    return to_rgb("white") if not method else tuple(1 - 0.3 * (1 - part) for part in to_rgb(style_of(method).colour))
 
 
 def _smaller(delivered: Mapping[str, float], method: str) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 
-from distreal_jax.record.pictures.look import GREY, check_lengths, in_percent, picture, style_of
+from distreal_jax.record.pictures.look import check_lengths, in_percent, picture, style_of
 from distreal_jax.record.pictures.search import Front
 
 _STYLES = (("#D55E00", "o"), ("#E69F00", "s"), ("#0072B2", "^"), ("#009E73", "D"), ("#CC79A7", "v"))
@@ -26,7 +26,7 @@ def rivals_picture(
     Args:
       path: The PNG file.
       fronts: Name of the way -> its front with one seed; at most five ways.
-      areas: The same names -> area for each seed, [seeds]; a grey line joins those of a seed.
+      areas: The same names -> area for each seed, [seeds]; the line is their mean.
       title: Of the picture.
 
     Raises:
@@ -39,7 +39,6 @@ def rivals_picture(
         left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
         places = np.arange(len(names))
         values = np.array([areas[name] for name in names], dtype=np.float64)
-        right.plot(places, values, color=GREY, linewidth=0.8, alpha=0.6, zorder=1)
         for place, name, (colour, marker) in zip(places, names, _STYLES, strict=False):
             _curve(left, fronts[name], colour, marker, name)
             right.scatter(np.full(values.shape[1], place), values[place], color=colour, marker=marker, s=28, zorder=2)
@@ -57,9 +56,9 @@ def proxy_picture(
     proxies: Mapping[str, Sequence[float]],
     outcome: Sequence[float],
     macs_fraction: Sequence[float],
-    title: str = "Does a short training tell what a long one comes to?",
+    title: str = "Does a short training predict the accuracy of a federation?",
 ) -> None:
-    """What each proxy measured of a vector, over what a federation that trained with it came to; colour is cost.
+    """Accuracy of the federation that trained with a vector, over what each proxy measured of it; colour is cost.
 
     Args:
       path: The PNG file.
