@@ -32,7 +32,7 @@ wheel: .venv/ready-to-test
 	.ci/wheel
 
 docs: .venv/ready-for-docs
-	$(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 lint: .venv/ready-to-test
 	$(BIN)/ruff check
