@@ -40,6 +40,14 @@ def test_a_notebook_in_git_has_no_outputs(notebook: nbformat.NotebookNode) -> No
     assert all(cell.metadata == {} for cell in notebook.cells)
 
 
+def test_the_page_of_a_notebook_has_its_text_and_its_code(
+    notebook: nbformat.NotebookNode, request: pytest.FixtureRequest
+) -> None:
+    page = (ROOT / "docs/notebooks" / f"{request.node.callspec.params['notebook'].stem}.md").read_text()
+    missing = [cell.source for cell in notebook.cells if cell.source.strip() not in page]
+    assert not missing, "make notebooks writes the pages"
+
+
 def test_a_notebook_tells_what_it_is_and_installs_the_package_only_where_it_is_missing(
     notebook: nbformat.NotebookNode,
 ) -> None:

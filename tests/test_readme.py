@@ -128,7 +128,7 @@ def test_every_page_of_the_docs_has_its_place_in_the_site() -> None:
         return [page for part in (entry.values() if isinstance(entry, dict) else entry) for page in pages(part)]
 
     nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
-    assert sorted(pages(nav)) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
+    assert sorted(pages(nav)) == sorted(str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md"))
 
 
 def test_a_set_of_the_hub_is_read_by_the_name_of_its_folder(place: Path) -> None:

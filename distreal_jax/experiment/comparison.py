@@ -203,7 +203,7 @@ def _title(folder: RunFolder) -> str:
 
 
 def _first_methods(finals: Mapping[str, float]) -> list[str]:
-    """The methods of the first picture: all if they are few, otherwise the first one, the upper bound and the best others."""
+    """The methods of the first picture: all if they are few; else the first one, the upper bound and the best others."""
     if len(finals) <= _IN_FIRST_PICTURE + 2:
         return list(finals)
     fixed = [name for index, name in enumerate(finals) if index == 0 or name == "full_resources"]
