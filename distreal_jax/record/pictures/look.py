@@ -74,6 +74,13 @@ _STYLES = {
     "adaptive_batch": Style("adaptive batch", "#B2182B", "*"),
     "fedprox": Style("FedProx", "#44AA99", "p"),
     "fednova": Style("FedNova", "#117733", "h"),
+    "cocofl": Style("CoCoFL", "#E7298A", "s"),
+    "timelyfl": Style("TimelyFL", "#7570B3", "^"),
+    "salf": Style("SALF", "#1B9E77", "v"),
+    "slt": Style("SLT", "#A6761D", "o"),
+    "filter_norms": Style("filters by norm", "#E41A1C", "D"),
+    "shuffled_partition": Style("shuffled partition", "#377EB8", "P"),
+    "fedgmr": Style("FedGMR", "#984EA3", "X"),
     "full_resources": Style("full resources", "#000000", "", "--"),
 }
 _OTHER_COLOURS = ("#117733", "#AA4499", "#661100", "#44AA99", "#6699CC", "#888888")
