@@ -29,8 +29,8 @@ class Method:
         stages of successive layer training (`stages`), which follow on each other.
       filters: Which filters a sub-network keeps: a `random` set, the `first` k, a window that is `rolling` by one filter
         a round, the window of one member of an `ensemble` (disjoint windows of k filters; a device draws one of them), one
-        part of a `partition` of all filters (the same windows, of which the whole network is trained), or those of the
-        largest `norm` when the round begins.
+        part of a `partition` of all filters (the same windows, of which the whole network is trained), those of the
+        largest `norm` when the round begins, or those that the last round moved the farthest relative to it (`update`).
       drawn: How often the filters are redrawn: each `step` (mini-batch) or each `round`. The first k never change.
       decided: When a device chooses its entry from its availability: before each `step`, at the start of each `round`, or
         `never` (one entry for all devices in all rounds).
@@ -68,7 +68,7 @@ class Method:
     name: str
     source: str
     rates: Literal["table", "uniform", "halving", "full", "depths", "stages"]
-    filters: Literal["random", "first", "rolling", "ensemble", "partition", "norm"] = "random"
+    filters: Literal["random", "first", "rolling", "ensemble", "partition", "norm", "update"] = "random"
     drawn: Literal["step", "round"] = "step"
     decided: Literal["step", "round", "never"] = "step"
     cap: Literal["present", "mean", "quartile"] = "present"
@@ -274,6 +274,14 @@ METHODS: dict[str, Method] = {
             name="filter_norms",
             source="the dense form of FIARSE, Wu et al., NeurIPS 2024",
             filters="norm",
+        ),
+        # Their code drops neurons whose updates stay below a threshold that grows until the wanted share is dropped; here
+        # the wanted share decides, and a filter that nobody trained keeps its score (chosen by us).
+        dataclasses.replace(
+            _ROUND_GRANULAR,
+            name="fluid",
+            source="invariant dropout of FLuID, Wang et al., NeurIPS 2023",
+            filters="update",
         ),
         dataclasses.replace(
             _ROUND_GRANULAR,

@@ -21,7 +21,7 @@ from distreal_jax.methods import METHODS, Method, method_named
 from distreal_jax.record.recorded_run import accuracy_per_tier
 from distreal_jax.step import Examples, Knobs, split_variables
 from distreal_jax.table import Configuration, DropoutTable
-from distreal_jax.tracing import trace_network
+from distreal_jax.tracing import draw_filters, trace_network
 from distreal_jax.tracing.filters import filter_norms
 
 CLASSES, DEVICES, SIDE = 3, 8, 4
@@ -408,6 +408,31 @@ def test_a_growing_method_may_use_every_entry_from_half_of_the_training_on(world
 def test_pace_by_progress_needs_a_table_whose_progress_was_measured(world: World) -> None:
     with pytest.raises(InputError, match=r"chooses by measured progress, which the table has not; search one"):
         federation_of("distreal[pace=progress]", world)
+
+
+def test_invariant_dropout_keeps_what_the_last_round_moved_and_its_scores_outlive_a_stop(world: World) -> None:
+    federation = federation_of("fluid", world)
+    network = world.network
+    server = federation.start()
+    assert all(np.all(np.asarray(scores) == 1) for scores in server.scores)
+    for index in range(3):
+        before, scores = jax.device_get((server.params, server.scores))
+        server, _ = federation.run_round(server, federation.plan(index)[1], index)
+        moved = filter_norms(network, jax.tree.map(jnp.subtract, server.params, before))
+        rows = zip(server.scores, moved, filter_norms(network, before), scores, strict=True)
+        for new, far, norm, old in rows:
+            np.testing.assert_allclose(new, np.where(far > 0, far / norm, old), rtol=1e-5)
+        if index == 0:
+            stopped = jax.device_get(server)
+    again = jax.device_put(stopped)
+    for index in (1, 2):
+        again, _ = federation.run_round(again, federation.plan(index)[1], index)
+    for one, other in zip(jax.tree.leaves(again), jax.tree.leaves(server), strict=True):
+        np.testing.assert_array_equal(one, other)
+    kept = draw_filters("update", jax.random.key(0), 0, network, [2, 3], server.scores)
+    for chosen, scores in zip(kept, server.scores, strict=True):
+        best = np.argsort(-np.asarray(scores), kind="stable")[: len(chosen)]
+        assert set(np.asarray(chosen).tolist()) == set(best.tolist())
 
 
 def test_filter_norms_are_of_all_weights_that_a_filter_makes_or_is_read_by(world: World) -> None:

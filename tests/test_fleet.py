@@ -44,6 +44,7 @@ from distreal_jax.tracing import (
     member_filters,
     trace_network,
 )
+from distreal_jax.tracing.filters import next_scores
 
 CLIENTS, STEPS, BATCH, CLASSES, SEED, ROUND = 5, 3, 4, 3, 7, 1
 EXAMPLES = 40
@@ -307,9 +308,10 @@ def test_what_nobody_trained_keeps_its_bits(fleet: Fleet, name: str, execution: 
     work = without_uploads(fleet.work(method), np.arange(CLIENTS) != client)
     work.entries[client], work.weights[client] = [0, 0, -1], 1.0  # two steps of the smallest sub-network
     smallest, masks = fleet.table(method).entries[0], []
+    scores = next_scores(method.filters, fleet.network, fleet.params)
     for step in (0, 1):
         key = RoundKeys.of(SEED, ROUND).filter_key(method, client, step)
-        kept = draw_filters(method.filters, key, ROUND, fleet.network, smallest.widths, fleet.params)
+        kept = draw_filters(method.filters, key, ROUND, fleet.network, smallest.widths, scores)
         ones = jax.tree.map(jnp.ones_like, fleet.params)
         trained = fleet.network.select_trained(smallest.depth, ones, jax.tree.map(jnp.zeros_like, ones))
         masks.append(flat(fleet.network.mask(trained, kept)))
@@ -374,7 +376,7 @@ def test_rounds_of_different_plans_are_compiled_once_and_give_their_buffers_away
     program = fleet.round(METHODS[name], execution)
     server, images = program.start(jax.tree.map(jnp.array, fleet.params)), fleet.images
     for round_index in range(5):
-        before = jax.tree.leaves(server)
+        before = jax.tree.leaves((server.params, server.opt_state))
         server, _ = program.run(server, program.placed(images), fleet.work(METHODS[name], round_index), round_index)
         assert all(leaf.is_deleted() for leaf in before)
     assert set(program.compilations().values()) == {1}

@@ -32,6 +32,7 @@ def test_every_method_of_the_comparison_is_there() -> None:
         "salf",
         "slt",
         "filter_norms",
+        "fluid",
         "shuffled_partition",
         "fedgmr",
     }

@@ -32,10 +32,18 @@ class Sums(NamedTuple):
 
 
 class Server(NamedTuple):
-    """The server's state."""
+    """The server's state.
+
+    Attributes:
+      params: The global parameters.
+      opt_state: Of the server's optimiser.
+      scores: For methods that choose filters by what the server has seen (`next_scores`), float32 [filters] for each group;
+        empty for others. Whatever a method keeps from round to round is here, so that checkpoints have it.
+    """
 
     params: Any
     opt_state: Any
+    scores: tuple[jax.Array, ...] = ()
 
 
 def no_clients(params: Any, *, covered: bool) -> Sums:
@@ -109,7 +117,7 @@ def server_step(server: Server, sums: Sums, optimizer: optax.GradientTransformat
         change = jax.tree.map(mean, sums.changes, sums.weights)
     pseudo_gradient = jax.tree.map(jnp.negative, change)
     updates, opt_state = optimizer.update(pseudo_gradient, server.opt_state, in_full_precision(server.params))
-    after = Server(optax.apply_updates(server.params, updates), opt_state)
+    after = Server(optax.apply_updates(server.params, updates), opt_state, server.scores)
     stepped: Server = jax.tree.map(lambda new, old: jnp.where(sums.clients > 0, new, old), after, server)
     return stepped
 

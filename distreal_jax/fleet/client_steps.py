@@ -50,6 +50,7 @@ class RoundData(NamedTuple):
     """What all clients of a round have in common."""
 
     params: Any  # the global parameters
+    scores: tuple[jax.Array, ...]  # of filters, for methods that choose by these
     examples: Examples
     keys: RoundKeys
     round_index: jax.Array
@@ -121,7 +122,7 @@ def masked_program(
     def masked(data: RoundData, learner: Learner, chosen: ClientStep) -> tuple[Learner, jax.Array]:
         key = data.keys.filter_key(method, chosen.client, chosen.number)
         widths = jnp.asarray(configurations.widths)[chosen.entry]
-        kept = draw_masks(method.filters, key, data.round_index, step.network, widths, data.params)
+        kept = draw_masks(method.filters, key, data.round_index, step.network, widths, data.scores)
         index = chosen.batch
         if examples is not None:  # repeated until the mini-batch is full, they have the same mean
             index = index[jnp.arange(len(index)) % jnp.asarray(examples)[chosen.entry]]
@@ -142,11 +143,11 @@ def compact_program(step: LocalStep, method: Method, configurations: Configurati
         layer_key = data.keys.layer_key(chosen.client, chosen.number)
         knobs = _knobs(configurations, chosen.entry, program.depth, program.entries)
         if np.all(widths[list(program.entries)] == program.widths):
-            kept = draw_filters(method.filters, key, data.round_index, network, program.widths, data.params)
+            kept = draw_filters(method.filters, key, data.round_index, network, program.widths, data.scores)
             return step.compact(learner, data.params, batch, layer_key, kept, knobs)
         kept_of_entry = jnp.asarray(widths)[chosen.entry]
         within, masks = draw_within(
-            method.filters, key, data.round_index, network, kept_of_entry, program.widths, data.params
+            method.filters, key, data.round_index, network, kept_of_entry, program.widths, data.scores
         )
         return step.masked_within(learner, data.params, batch, layer_key, within, masks, knobs)
 

@@ -25,6 +25,7 @@ from distreal_jax.signs import bar, say
 from distreal_jax.step import ConvolutionForm, Examples, Knobs, Learner
 from distreal_jax.table import DropoutTable
 from distreal_jax.tracing import draw_filters
+from distreal_jax.tracing.filters import next_scores
 
 UNCERTAIN = 0.05  # of an entry's relative cost, chosen by us: entries of a table are some 20 % apart
 LocalTraining = Callable[[Learner, Examples, Any, Any], tuple[Learner, jax.Array]]
@@ -174,6 +175,7 @@ def _local_training(
     """A client's steps of a round at one entry: (learner, data, client, batches [steps, batch]) to (learner, losses)."""
     step = dataclasses.replace(federation.round.step, convolution=convolution)
     network, method = federation.world.network, federation.method
+    scores = next_scores(method.filters, network, federation.world.params)
 
     def train(learner: Learner, data: Examples, client: jax.Array, batches: jax.Array) -> tuple[Learner, jax.Array]:
         keys = RoundKeys.of(federation.world.seed, 0)
@@ -181,7 +183,7 @@ def _local_training(
         def body(learner: Learner, numbered: tuple[jax.Array, jax.Array]) -> tuple[Learner, jax.Array]:
             number, index = numbered
             key = keys.filter_key(method, client, number)
-            kept = draw_filters(method.filters, key, 0, network, widths, learner.params)
+            kept = draw_filters(method.filters, key, 0, network, widths, scores)
             batch, layer_key = data.batch(index[:examples]), keys.layer_key(client, number)
             return step.compact(learner, learner.params, batch, layer_key, kept, Knobs(depth))
 

@@ -34,6 +34,7 @@ from distreal_jax.methods import Method
 from distreal_jax.step import Examples, Learner, LocalStep
 from distreal_jax.table import Configurations
 from distreal_jax.tracing import draw_masks
+from distreal_jax.tracing.filters import next_scores
 
 Execution = Literal["masked", "compact"]
 Moment = tuple[Any, Any]  # seed and round, uint32
@@ -54,7 +55,7 @@ class Here(NamedTuple):
     """What programs work on, on one device; or the shapes of it."""
 
     server: Server
-    params: Leaves  # of the server
+    params: Leaves  # of the server's parameters and scores
     data: Examples
     work: ClientWork  # of a block
     hyperparameters: list[Any] | None  # of the devices' optimiser
@@ -140,7 +141,7 @@ class RoundPrograms:
     def _trees(self, here: Here) -> _Trees:
         server, _, _, work, hyperparameters = here
         return _Trees(
-            jax.tree.structure(server.params),
+            jax.tree.structure((server.params, server.scores)),
             jax.tree.structure(jax.eval_shape(self._start, server.params, work, hyperparameters)),
             jax.tree.structure(jax.eval_shape(self._nobody, server.params)),
         )
@@ -173,13 +174,14 @@ class RoundPrograms:
         params_of, carry_of, sums_from = (functools.partial(jax.tree.unflatten, tree) for tree in trees)
 
         def start(params: Leaves, work: ClientWork, hyperparameters: list[Any] | None) -> Leaves:
-            return _leaves(self._start(params_of(params), work, hyperparameters))
+            return _leaves(self._start(params_of(params)[0], work, hyperparameters))
 
         def add_first(carry: Leaves, params: Leaves, *others: Any) -> Leaves:
-            return _leaves(self._add(self._nobody(params_of(params)), carry_of(carry), params_of(params), *others))
+            given = params_of(params)
+            return _leaves(self._add(self._nobody(given[0]), carry_of(carry), *given, *others))
 
         def add(sums: Leaves, carry: Leaves, params: Leaves, *others: Any) -> Leaves:
-            return _leaves(self._add(sums_from(sums), carry_of(carry), params_of(params), *others))
+            return _leaves(self._add(sums_from(sums), carry_of(carry), *params_of(params), *others))
 
         def add_up(one: Leaves, other: Leaves) -> Leaves:
             return _leaves(sums_from(one) + sums_from(other))
@@ -191,7 +193,7 @@ class RoundPrograms:
             program = for_chunk(self._step_program(name), self.grouping.chunk)
 
             def steps(carry: Leaves, params: Leaves, *others: Any) -> Leaves:
-                return _leaves(self._steps(program, carry_of(carry), params_of(params), *others))
+                return _leaves(self._steps(program, carry_of(carry), *params_of(params), *others))
 
             return jax.jit(steps, donate_argnums=0)
         functions: dict[Name, Callable[..., Any]] = {
@@ -220,14 +222,17 @@ class RoundPrograms:
         return no_clients(params, covered=self.method.average == "covered")
 
     def _finish(self, server: Server, sums: Sums) -> tuple[Server, RoundResult]:
-        clients = jnp.maximum(sums.clients, 1.0)
-        return server_step(server, sums, self.optimizer), RoundResult(sums.loss / clients, sums.clients, sums.left_out)
+        clients, network = jnp.maximum(sums.clients, 1.0), self.step.network
+        after = server_step(server, sums, self.optimizer)
+        scores = next_scores(self.method.filters, network, after.params, server.params, server.scores)
+        return after._replace(scores=scores), RoundResult(sums.loss / clients, sums.clients, sums.left_out)
 
     def _steps(
         self,
         program: StepProgram,
         carry: Carry,
         params: Any,
+        scores: tuple[jax.Array, ...],
         data: Examples,
         work: ClientWork,
         slots: jax.Array,
@@ -237,7 +242,7 @@ class RoundPrograms:
     ) -> Carry:
         """Some steps of some clients of a block; the clients that take none keep their bits."""
         block = self.grouping.block
-        common = RoundData(params, data, RoundKeys.of(*moment), moment[1])
+        common = RoundData(params, scores, data, RoundKeys.of(*moment), moment[1])
         active, places = slots < block, jnp.minimum(slots, block - 1)
         whole = self.grouping.chunk == block  # learners are used where they lie
         clients = jax.tree.map(lambda leaf: leaf[places], work)
@@ -272,6 +277,7 @@ class RoundPrograms:
         sums: Sums,
         carry: Carry,
         params: Any,
+        scores: tuple[jax.Array, ...],
         work: ClientWork,
         begin: jax.Array,
         end: jax.Array,
@@ -293,14 +299,16 @@ class RoundPrograms:
                 steps_done > 0,
                 client.weights,
                 alone(losses) / jnp.maximum(steps_done, 1),
-                coverage=self._coverage(params, client, keys, round_index),
+                coverage=self._coverage(params, scores, client, keys, round_index),
                 lengths=client.lengths if self.method.average == "normalised" else None,
             )
 
         added: Sums = jax.lax.fori_loop(begin, end, add, sums)
         return added
 
-    def _coverage(self, params: Any, work: ClientWork, keys: RoundKeys, round_index: jax.Array) -> Any | None:
+    def _coverage(
+        self, params: Any, scores: tuple[jax.Array, ...], work: ClientWork, keys: RoundKeys, round_index: jax.Array
+    ) -> Any | None:
         """For the covered mean, what each client trained: that of its dearest step, as all its steps train nested sets."""
         if self.method.average != "covered":
             return None
@@ -310,7 +318,7 @@ class RoundPrograms:
             dearest = jnp.maximum(entries.max(), 0)
             widths, depth = (jnp.asarray(each)[dearest] for each in (self.configurations.widths, self.configurations.depths))
             key = keys.filter_key(self.method, client, 0)
-            kept = draw_masks(self.method.filters, key, round_index, network, widths, params)
+            kept = draw_masks(self.method.filters, key, round_index, network, widths, scores)
             trained = network.mask(jax.tree.map(jnp.ones_like, params), kept)
             if np.any(self.configurations.depths):
                 trained = network.select_trained(depth, trained, jax.tree.map(jnp.zeros_like, params))

@@ -15,6 +15,7 @@ from distreal_jax.fleet.round import Round
 from distreal_jax.fleet.work import ClientWork
 from distreal_jax.step import Batch, Examples, Knobs, Learner
 from distreal_jax.tracing import Kept, draw_filters
+from distreal_jax.tracing.filters import next_scores
 
 
 def reference_round(program: Round, params: Any, data: Examples, work: ClientWork, round_index: int) -> Any:
@@ -37,6 +38,7 @@ def reference_round(program: Round, params: Any, data: Examples, work: ClientWor
     changes = jax.tree.map(lambda leaf: np.zeros(leaf.shape), params)
     weight_of_element = changes
     weight_of_round = steps_of_round = 0.0
+    scores = next_scores(method.filters, network, params)
 
     for client, number in enumerate(work.clients):
         learner, trained = step.start(params), jax.tree.map(jnp.zeros_like, params)
@@ -45,7 +47,7 @@ def reference_round(program: Round, params: Any, data: Examples, work: ClientWor
                 continue
             chosen = program.configurations
             widths, depth = [int(width) for width in chosen.widths[entry]], int(chosen.depths[entry])
-            kept = draw_filters(method.filters, keys.filter_key(method, number, index), round_index, network, widths, params)
+            kept = draw_filters(method.filters, keys.filter_key(method, number, index), round_index, network, widths, scores)
             examples = jnp.asarray(work.batches[client, index])
             if program.examples is not None:
                 examples = examples[: program.examples[entry]]

@@ -22,6 +22,7 @@ from distreal_jax.fleet.work import Block, ClientWork, Grouping, group_size, uni
 from distreal_jax.methods import Method
 from distreal_jax.step import Examples, LocalStep, in_full_precision
 from distreal_jax.table import Configurations
+from distreal_jax.tracing.filters import next_scores
 
 
 def default_grouping(execution: Execution, platform: str, clients: int, lanes: int = 1) -> Grouping:
@@ -80,7 +81,8 @@ class Round:
 
     def start(self, params: Any) -> Server:
         """The server's state before the first round, where rounds leave it as well."""
-        server = Server(params, self.optimizer.init(in_full_precision(params)))
+        scores = next_scores(self.method.filters, self.step.network, params)
+        server = Server(params, self.optimizer.init(in_full_precision(params)), scores)
         return Server(*jax.device_put(server, self._home))
 
     def placed(self, data: Examples) -> dict[jax.Device, Examples]:
@@ -101,7 +103,7 @@ class Round:
         programs = self.programs_for(group_size(len(work.clients)))
         units = units_of(work, programs.grouping, programs.of_entries)
         moment: Moment = (np.uint32(self.seed), np.uint32(round_index))
-        params = self.lanes.placed(tuple(jax.tree.leaves(server.params)))
+        params = self.lanes.placed(tuple(jax.tree.leaves((server.params, server.scores))))
         own = self.hyperparameters
         here = {place: Here(server, params[place], data[place], units[0][0].work, own) for place in params}
         programs.compile(_needed(units), here, moment)

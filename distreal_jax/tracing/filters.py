@@ -9,7 +9,10 @@ import jax.numpy as jnp
 from distreal_jax.tracing.network import TracedNetwork
 from distreal_jax.tracing.sub_networks import leaf_path
 
-FilterRule = Literal["random", "first", "rolling", "ensemble", "partition", "norm"]
+FilterRule = Literal["random", "first", "rolling", "ensemble", "partition", "norm", "update"]
+
+
+BY_SCORES = ("norm", "update")
 
 
 def sample_filters(key: jax.Array, network: TracedNetwork, widths: Sequence[int]) -> tuple[jax.Array, ...]:
@@ -35,25 +38,25 @@ def draw_filters(
     shift: jax.Array | int,
     network: TracedNetwork,
     widths: Sequence[int],
-    params: Any = None,
+    scores: Sequence[jax.Array] = (),
 ) -> tuple[jax.Array, ...]:
     """The filters that a sub-network keeps, as indices.
 
     Args:
       rule: `random`: a uniform set; `first`: 0, 1, ...; `rolling`: a window that starts at `shift` and wraps around;
         `ensemble`: the filters of one of `ensemble_members`, drawn uniformly; `partition`: a part of the filters, drawn
-        uniformly, where all parts together are all filters (the last part wraps around); `norm`: those of the largest
-        `filter_norms`.
+        uniformly, where all parts together are all filters (the last part wraps around); `norm` and `update`: those of the
+        highest scores.
       key: A PRNG key, used by `random`, `ensemble` and `partition`.
       shift: The start of the rolling window.
       network: The traced network.
       widths: Filters to keep in each group.
-      params: The full network's parameters, for `norm`.
+      scores: For `norm` and `update`, float32 [filters] for each group (`next_scores`).
 
     Returns:
-      For each group int32 [widths[g]], in increasing order (windows: in the window's order; `norm`: the largest first).
+      For each group int32 [widths[g]], in increasing order (windows: in the window's order; by scores: the highest first).
     """
-    order = _orders(rule, key, shift, network, jnp.asarray(widths), params)
+    order = _orders(rule, key, shift, network, jnp.asarray(widths), scores)
     return tuple(
         jnp.arange(width, dtype=jnp.int32)
         if width == len(first)
@@ -70,10 +73,10 @@ def draw_masks(
     shift: jax.Array | int,
     network: TracedNetwork,
     widths: jax.Array,
-    params: Any = None,
+    scores: Sequence[jax.Array] = (),
 ) -> tuple[jax.Array, ...]:
     """The same draw as `draw_filters`, as bool [filters] masks, for widths that are data (int [groups])."""
-    orders = _orders(rule, key, shift, network, widths, params)
+    orders = _orders(rule, key, shift, network, widths, scores)
     return tuple(_mask_of(first, widths[group]) for group, first in enumerate(orders))
 
 
@@ -84,7 +87,7 @@ def draw_within(
     network: TracedNetwork,
     widths: jax.Array,
     within: Sequence[int],
-    params: Any = None,
+    scores: Sequence[jax.Array] = (),
 ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
     """The same draw inside a larger sub-network whose widths are no data.
 
@@ -95,14 +98,14 @@ def draw_within(
       network: The traced network.
       widths: int [groups], filters to keep.
       within: Filters of the larger sub-network in each group, at least as many.
-      params: As for `draw_filters`.
+      scores: As for `draw_filters`.
 
     Returns:
       For each group int32 [within[g]], the larger sub-network's filters in increasing order, all that are kept among
       them; and bool [filters], those that are kept, as from `draw_masks`.
     """
     larger, masks = [], []
-    for group, first in enumerate(_orders(rule, key, shift, network, widths, params)):
+    for group, first in enumerate(_orders(rule, key, shift, network, widths, scores)):
         count = len(first)
         larger.append(jnp.arange(count, dtype=jnp.int32) if within[group] == count else jnp.sort(first[: within[group]]))
         masks.append(_mask_of(first, widths[group]))
@@ -138,12 +141,43 @@ def filter_norms(network: TracedNetwork, params: Any) -> list[jax.Array]:
     return [jnp.sqrt(each) for each in sums]
 
 
+def next_scores(
+    rule: FilterRule, network: TracedNetwork, params: Any, before: Any = None, scores: Sequence[jax.Array] = ()
+) -> tuple[jax.Array, ...]:
+    """What filters are chosen by in the next round, float32 [filters] for each group; empty for rules that need nothing.
+
+    Args:
+      rule: `norm`: the norms of the filters now. `update`: how far the last round moved them, relative to their norms
+        before; a filter that did not move, since nobody trained it, keeps its score. (Invariant dropout: Wang et al.,
+        NeurIPS 2023.)
+      network: The traced network.
+      params: The global parameters.
+      before: Those of the round before; None: there was none, and all filters score alike, so that the first ones are kept.
+      scores: Of the round before.
+    """
+    if rule not in BY_SCORES:
+        return ()
+    norms = filter_norms(network, params if before is None or rule == "norm" else before)
+    if rule == "norm":
+        return tuple(norms)
+    if before is None:
+        return tuple(jnp.ones_like(each) for each in norms)
+    moved = filter_norms(network, jax.tree.map(jnp.subtract, params, before))
+    rows = zip(moved, norms, scores, strict=True)
+    return tuple(jnp.where(far > 0, far / jnp.maximum(norm, 1e-12), old) for far, norm, old in rows)
+
+
 def _orders(
-    rule: FilterRule, key: jax.Array, shift: jax.Array | int, network: TracedNetwork, widths: jax.Array, params: Any
+    rule: FilterRule,
+    key: jax.Array,
+    shift: jax.Array | int,
+    network: TracedNetwork,
+    widths: jax.Array,
+    scores: Sequence[jax.Array],
 ) -> list[jax.Array]:
     """For each group, its filters in the order in which they are kept: int32 [filters]."""
-    if rule == "norm":
-        return [jnp.argsort(norms, descending=True).astype(jnp.int32) for norms in filter_norms(network, params)]
+    if rule in BY_SCORES:
+        return [jnp.argsort(each, descending=True).astype(jnp.int32) for each in scores]
     orders = []
     member: jax.Array | int = 0
     if rule == "ensemble":

@@ -79,6 +79,7 @@ _STYLES = {
     "salf": Style("SALF", "#1B9E77", "v"),
     "slt": Style("SLT", "#A6761D", "o"),
     "filter_norms": Style("filters by norm", "#E41A1C", "D"),
+    "fluid": Style("FLuID", "#F781BF", "h"),
     "shuffled_partition": Style("shuffled partition", "#377EB8", "P"),
     "fedgmr": Style("FedGMR", "#984EA3", "X"),
     "full_resources": Style("full resources", "#000000", "", "--"),
