@@ -397,6 +397,20 @@ def test_checkpoints_that_are_all_damaged_are_said_and_kept(
     assert {path.name for path in (tmp_path / "run/damaged_checkpoints").iterdir()} == {"round-2", "round-3"}
 
 
+@pytest.mark.parametrize("name", ["distreal[idle=train]-seed0", "a[b", "*?[!x]"])
+def test_a_folder_may_have_the_name_of_a_method_with_choices(tmp_path: Path, name: str) -> None:
+    """Orbax takes brackets for a pattern and finds nothing it has written."""
+    folder = tmp_path / name
+    folder.mkdir()
+    checkpoints = Checkpoints(folder, "these settings")
+    for rounds in (1, 2):
+        checkpoints.save(rounds, STATE, {})
+    restored = Checkpoints(folder, "these settings").latest(STATE)
+    assert restored is not None and restored.rounds == 2
+    jax.tree.map(np.testing.assert_array_equal, restored.state, STATE)
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir())[-2:] == ["round-2", "round-2.json"]
+
+
 def test_a_checkpoint_of_other_settings_is_refused_and_left_as_it_is(two_checkpoints: Path) -> None:
     before = files(two_checkpoints)
     with pytest.raises(InputError, match="other settings") as error:

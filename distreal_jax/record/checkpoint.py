@@ -12,6 +12,8 @@ import os
 import re
 import shutil
 import sys
+import tempfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -54,6 +56,7 @@ class Checkpoints:
         self._run, self._identity = Path(folder).absolute(), identity
         self._folder = self._run / "checkpoints"
         self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler())
+        self._link: Path | None = None
         with self._on_disk("checkpoints can't be written"):
             self._folder.mkdir(exist_ok=True)
             self._keep(set(self._rounds()))
@@ -71,7 +74,7 @@ class Checkpoints:
         """
         leaves = jax.device_get(jax.tree.leaves(state))
         with self._on_disk(f"the checkpoint of round {rounds} can't be written"):
-            self._orbax.save(self._state(rounds), args=ocp.args.StandardSave(_named(leaves)), force=True)
+            self._orbax.save(self._for_orbax(rounds), args=ocp.args.StandardSave(_named(leaves)), force=True)
             content = {
                 "identity": self._identity,
                 "rounds": rounds,
@@ -138,7 +141,7 @@ class Checkpoints:
         wanted = _named([ocp.utils.to_shape_dtype_struct(leaf) for leaf in leaves])
         try:
             with uninterrupted(), _quiet():
-                named = self._orbax.restore(self._state(rounds), args=ocp.args.StandardRestore(wanted))
+                named = self._orbax.restore(self._for_orbax(rounds), args=ocp.args.StandardRestore(wanted))
         except Exception as error:  # of whatever kind Orbax and its storage find fit
             raise InputError(
                 f"{self._state(rounds)} can't be read though it is undamaged ({_reason(error)}); go on with the versions"
@@ -148,6 +151,16 @@ class Checkpoints:
 
     def _state(self, rounds: int) -> Path:
         return self._folder / f"round-{rounds}"
+
+    def _for_orbax(self, rounds: int) -> Path:
+        """The state by a path without brackets: Orbax takes those of a folder like `distreal[idle=train]` for a pattern."""
+        if "[" not in str(self._folder):
+            return self._state(rounds)
+        if self._link is None:
+            self._link = Path(tempfile.mkdtemp(prefix="checkpoints-")) / "run"
+            self._link.symlink_to(self._folder, target_is_directory=True)
+            weakref.finalize(self, shutil.rmtree, self._link.parent, ignore_errors=True)
+        return self._link / self._state(rounds).name
 
     def _document(self, rounds: int) -> Path:
         return self._folder / f"round-{rounds}.json"
