@@ -6,4 +6,9 @@ class InputError(Exception):
 
     The command lines of `experiments/` print it without a traceback and exit with status 2, before any training starts. It
     is no `ValueError`: of those, the parser of the command lines makes boxes of several lines.
+
+    Attributes:
+      in_all: All processes of a job raise it, each for itself.
     """
+
+    in_all = False

@@ -11,11 +11,13 @@ check_settings(self)
 
 import dataclasses
 import functools
+import json
 import math
 import numbers
 import reprlib
 import types
 import typing
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal, Union
 
@@ -138,3 +140,30 @@ def _shown(value: Any) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return f"{value:,}" if isinstance(value, int) else f"{value:g}"
     return value if isinstance(value, str) and value.isprintable() and len(value) < 40 else reprlib.repr(value)
+
+
+def first_difference(one: Any, other: Any, but_for: Collection[str] = (), name: str = "") -> tuple[str, str, str] | None:
+    """Where two settings, JSON values, differ first.
+
+    Args:
+      one: The first.
+      other: The second.
+      but_for: Names that may differ.
+      name: Of what is compared.
+
+    Returns:
+      The name with those of what it lies in, as `training.rounds`, and both values as JSON, or "not set"; None: nowhere.
+    """
+    if name in but_for:
+        return None
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in [*one, *(key for key in other if key not in one)]:
+            where = f"{name}.{key}" if name else key
+            if key not in one or key not in other:
+                return where, "set" if key in one else "not set", "set" if key in other else "not set"
+            if difference := first_difference(one[key], other[key], but_for, where):
+                return difference
+        return None
+    # 1 == True to Python, and 1 == 1.0, but not to a reader of the settings
+    first, second = json.dumps(one), json.dumps(other)
+    return None if first == second else (name, first, second)

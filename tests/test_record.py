@@ -143,7 +143,7 @@ def test_the_commit_is_that_of_the_source_and_says_whether_it_was_changed(tmp_pa
     [
         ({"rounds": 60}, "rounds is 50 there, 60 now"),
         ({"data": {"name": "digits", "alpha": 0.1}}, "data.alpha is 0.3 there, 0.1 now"),
-        ({"seed": 1}, "seed is set only now"),
+        ({"seed": 1}, "seed is not set there, set now"),
         ({"rounds": 50.0}, "rounds is 50 there, 50.0 now"),
     ],
 )

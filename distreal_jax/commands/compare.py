@@ -13,9 +13,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from distreal_jax import processes
 from distreal_jax.experiment import (
     DryRun,
     HowExecuted,
+    JobSettings,
     ManyMethods,
     ManySeeds,
     Measure,
@@ -32,7 +34,8 @@ from distreal_jax.experiment import (
     parsed_targets,
     search_table,
     speed_of,
-    table_of,
+    table_in_all,
+    traffic_notes,
     tuned_table,
 )
 from distreal_jax.fleet.federation import UNIFORM_RATES, Federation, TrainingSettings
@@ -68,6 +71,7 @@ class Options:
     training: Plain[TrainingSettings] = TrainingSettings()
     record: PlainFlags[RecordSettings] = RecordSettings()
     output: PlainFlags[OutputSettings] = OutputSettings()
+    job: Plain[JobSettings] = JobSettings()
     share: bool = False
     """Share out the runs among all processes that are started with this command, on any machines that see the folder."""
     dry_run: DryRun = False
@@ -104,6 +108,8 @@ def main(options: Options) -> None:
 
     if options.dry_run:
         speed = speed_of(measure=options.measure)
+        for federation in planned(seeds[:1]):
+            notes += traffic_notes(federation, options.job.num_processes)
         print(dry_run(planned(seeds[:1]), options.record, notes, speed_of=speed, seeds=len(seeds)))
         return
     decided = {} if tuned is None else {"tuned": {method.name: method.point for method in tuned.methods}}
@@ -145,8 +151,9 @@ def tuned_section(tuned: TunedSettings, options: Options) -> Section:
 def searched(options: Options, world: World, folder: RunFolder) -> DropoutTable:
     """A table that is searched once and kept in the folder."""
     with folder.alone() if options.share else contextlib.nullcontext():
-        if (folder.path / "table.json").exists():
-            return table_of(str(folder.path / "table.json"), world)
+        file = folder.path / "table.json"
+        if processes.told(file.exists):
+            return table_in_all(file).checked_for(world.network)
         print(
             f"no table comes with the package for {options.world.model}: searching a short one first "
             "(`distreal search` does it at length)"

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from distreal_jax.experiment import (
     DryRun,
+    JobSettings,
     Measure,
     OutputSettings,
     Plain,
@@ -41,6 +42,7 @@ class Options:
     progress: ProgressSettings = ProgressSettings()
     search: SearchSettings = SearchSettings()
     output: PlainFlags[OutputSettings] = OutputSettings()
+    job: Plain[JobSettings] = JobSettings()
     entries: Annotated[int, STEPS] = 12
     """Most entries of the table; a device compiles one training step for each."""
     dry_run: DryRun = False

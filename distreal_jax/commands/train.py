@@ -14,6 +14,7 @@ from distreal_jax.experiment import (
     DryRun,
     GivenTable,
     HowExecuted,
+    JobSettings,
     Measure,
     OneMethod,
     OutputSettings,
@@ -24,6 +25,7 @@ from distreal_jax.experiment import (
     open_folder,
     run_method,
     speed_of,
+    traffic_notes,
 )
 from distreal_jax.experiment.comparison import table_settings
 from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
@@ -52,6 +54,7 @@ class Options:
     training: Plain[TrainingSettings] = TrainingSettings()
     record: PlainFlags[RecordSettings] = RecordSettings()
     output: PlainFlags[OutputSettings] = OutputSettings()
+    job: Plain[JobSettings] = JobSettings()
     dry_run: DryRun = False
     measure: Measure = False
 
@@ -67,7 +70,8 @@ def main(options: Options) -> None:
     table = table_for(method, world, searched, training)
     federation = Federation(world, method, table, training, options.execution)
     if options.dry_run:
-        print(dry_run([federation], options.record, speed_of=speed_of(measure=options.measure)))
+        notes = traffic_notes(federation, options.job.num_processes)
+        print(dry_run([federation], options.record, notes, speed_of=speed_of(measure=options.measure)))
         return
     with open_folder(options.output, f"train-{method.name}", options, table=table_settings(federation)) as folder:
         result = run_method(federation, options.record, options.output, folder)

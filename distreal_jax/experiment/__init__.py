@@ -11,8 +11,9 @@ from distreal_jax.experiment.command_line import (
     run_command,
 )
 from distreal_jax.experiment.comparison import Comparison, compare, federations, run_method
-from distreal_jax.experiment.dry_run import dry_run
-from distreal_jax.experiment.given_table import given_or_shipped, needed_table, table_of, the_table
+from distreal_jax.experiment.dry_run import dry_run, traffic_notes
+from distreal_jax.experiment.given_table import given_or_shipped, needed_table, table_in_all, table_of, the_table
+from distreal_jax.experiment.job import JobSettings
 from distreal_jax.experiment.options import (
     DryRun,
     GivenTable,
@@ -33,6 +34,7 @@ __all__ = [
     "DryRun",
     "GivenTable",
     "HowExecuted",
+    "JobSettings",
     "ManyMethods",
     "ManySeeds",
     "Measure",
@@ -56,9 +58,11 @@ __all__ = [
     "search_dry_run",
     "search_table",
     "speed_of",
+    "table_in_all",
     "table_of",
     "table_section",
     "the_table",
     "tracked",
+    "traffic_notes",
     "tuned_table",
 ]

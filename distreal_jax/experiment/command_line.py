@@ -11,6 +11,7 @@ import shlex
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from types import FrameType
@@ -19,9 +20,12 @@ from typing import Annotated, Any, Literal, NoReturn, TypeVar
 import tyro
 
 from distreal_jax.errors import InputError
-from distreal_jax.experiment.surroundings import keep_streams_usable, prepare_jax
+from distreal_jax.experiment.job import end_in_job, in_its_job, in_job
+from distreal_jax.experiment.last_word import give_up
+from distreal_jax.experiment.surroundings import check_platform, keep_streams_usable, prepare_jax
 from distreal_jax.files import user_path
 from distreal_jax.own import own_code
+from distreal_jax.processes import LostProcessError
 from distreal_jax.record.interruption import STOPPING
 from distreal_jax.record.json_values import settings_hash
 from distreal_jax.record.run_folder import RunFolder
@@ -42,7 +46,7 @@ PlainFlags = Annotated[Settings, tyro.conf.arg(name="")]
 PARSING = (tyro.conf.FlagCreatePairsOff,)
 """How command lines are parsed: a flag such as `--dry-run` has no opposite."""
 
-_DECIDE_NOTHING = ("output", "dry_run", "measure", "share")  # options
+_DECIDE_NOTHING = ("output", "dry_run", "measure", "share", "job")  # options
 _MOST_SEEDS = 1000  # of one range, chosen by us: more is a slip of the keyboard
 
 
@@ -67,8 +71,8 @@ def run_command(main: Callable[[Options], None], options: type[Options] | Option
     """Parses the command line into `options` and runs `main` with it.
 
     Bad input ends in one line on stderr and exit status 2. Ctrl-C, and the signal by which a cluster stops a job, end in one
-    line that says how to go on, and in status 130 and 143. Where what reads the output ends before it, as `head` does, only
-    status 141 says so.
+    line that says how to go on, and in status 130 and 143. Where another process of the job is lost, a line and status 1 say
+    so. Where what reads the output ends before it, as `head` does, only status 141 says so.
 
     Args:
       main: The experiment.
@@ -80,13 +84,17 @@ def run_command(main: Callable[[Options], None], options: type[Options] | Option
             given = parsed(options)
             prepare_jax()
             quiet = getattr(getattr(given, "output", None), "quiet", False)
-            with said_on_stderr(quiet=quiet):
+            with said_on_stderr(quiet=quiet), in_its_job(given):
+                check_platform()
                 if sys.stderr.isatty():  # elsewhere the first line says where the folder is
                     say("preparing data and network")
                 main(given)
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
+        end_in_job(2, all_end=error.in_all)
         sys.exit(2)
+    except LostProcessError:
+        give_up()
     except KeyboardInterrupt as stopped:
         sys.stderr.write(f"\nstopped; to go on from the last checkpoint: {shlex.join(sys.orig_argv)}\n")
         with contextlib.suppress(OSError):
@@ -94,6 +102,11 @@ def run_command(main: Callable[[Options], None], options: type[Options] | Option
             sys.stdout.flush()
         # Not sys.exit: taking the interpreter down waits for a round that is still being computed, or crashes under it.
         os._exit(128 + (stopped.args[0] if stopped.args else signal.SIGINT))
+    except BaseException as error:
+        if in_job() and not isinstance(error, SystemExit):
+            traceback.print_exc()
+        end_in_job(error.code if isinstance(error, SystemExit) else 1)
+        raise
 
 
 @contextlib.contextmanager

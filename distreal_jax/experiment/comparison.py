@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from distreal_jax import processes
 from distreal_jax.data.datasets import load_dataset
 from distreal_jax.errors import InputError
 from distreal_jax.experiment.command_line import OutputSettings
@@ -23,7 +24,7 @@ from distreal_jax.record.pictures import accuracy_picture, costs_picture, fairne
 from distreal_jax.record.recorded_run import TIERS, RecordSettings, recorded_run
 from distreal_jax.record.report import ACCURACY, COST, Section, comparison_table
 from distreal_jax.record.run_folder import RESULTS_KIND, RunFolder
-from distreal_jax.record.summary import summarise
+from distreal_jax.record.summary import MethodSummary, summarise
 from distreal_jax.table import DropoutTable
 from distreal_jax.tuning import TunedSettings
 
@@ -163,17 +164,18 @@ def run_method(
     name = f"{federation.method.name}-seed{federation.world.seed}"
     with tracked(output, folder, federation.method.name, name=name, group=group, alone=alone) as tracker:
         tracker.draw_over(ROUND_AXIS, OVER_ROUNDS)
-        if federation.method.rates == "table" and output.wandb != "disabled":
+        if federation.method.rates == "table" and output.wandb != "disabled" and processes.is_first():
             federation.table.save(folder.path / "table.json")
             tracker.log_artifact(folder.path / "table.json", "dropout-table", "dropout-table")
         result = recorded_run(federation, folder, record, tracker=tracker)
         tracker.summarise(summary_of(result))
-        accuracy_picture(
-            folder.path / "accuracy.png",
-            {result.method: [(result.times, result.accuracies)]},
-            score=result.score_name,
-            delivered={result.method: result.delivered},
-        )
+        if processes.is_first():
+            accuracy_picture(
+                folder.path / "accuracy.png",
+                {result.method: [(result.times, result.accuracies)]},
+                score=result.score_name,
+                delivered={result.method: result.delivered},
+            )
         tracker.log_picture(folder.path / "accuracy.png")
     return result
 
@@ -222,9 +224,6 @@ def draw(
     if targets is None:
         best = max(result.final for result in results)
         targets = sorted({round(share * best, 2) for share in SHARES_OF_BEST}) if best > 0 else []
-    by_method: dict[str, list[MethodResult]] = {}
-    for result in results:
-        by_method.setdefault(result.method, []).append(result)
     summaries = summarise(results, targets=targets, device=device)
     folder.write_part(
         "results.json",
@@ -236,6 +235,23 @@ def draw(
             "summaries": [dataclasses.asdict(s) for s in summaries],
         },
     )
+    pictures = _draw(results, summaries, folder, targets, device) if processes.is_first() else {}
+    tables = [comparison_table(results, columns=names, targets=targets, device=device) for names in (ACCURACY, COST)]
+    diverged = [f"**{result.divergence}**\n" for result in results if result.divergence is not None]
+    return Section("Methods under the same load", "\n".join([*diverged, *tables]), pictures)
+
+
+def _draw(
+    results: Sequence[MethodResult],
+    summaries: Sequence[MethodSummary],
+    folder: RunFolder,
+    targets: Sequence[float],
+    device: DeviceModel,
+) -> dict[str, str]:
+    """Draws the pictures of a comparison; file name -> what it shows."""
+    by_method: dict[str, list[MethodResult]] = {}
+    for result in results:
+        by_method.setdefault(result.method, []).append(result)
     shares = {s.method: s.delivered for s in summaries}
     curves = {method: [(run.times, run.accuracies) for run in runs] for method, runs in by_method.items()}
     first = _first_methods({s.method: s.final.mean for s in summaries})
@@ -269,6 +285,4 @@ def draw(
         pictures["fairness.png"] = "Accuracy on the data of weak and strong devices"
     if len(first) < len(curves):
         pictures["accuracy_all.png"] = f"Test {score} over simulated time, all methods"
-    tables = [comparison_table(results, columns=names, targets=targets, device=device) for names in (ACCURACY, COST)]
-    diverged = [f"**{result.divergence}**\n" for result in results if result.divergence is not None]
-    return Section("Methods under the same load", "\n".join([*diverged, *tables]), pictures)
+    return pictures

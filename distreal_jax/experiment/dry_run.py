@@ -4,14 +4,18 @@ What is done comes from the planner of the real run. Time is estimated from trac
 """
 
 import dataclasses
+import functools
 from collections.abc import Hashable, Iterable, Sequence
 
+import jax
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
 from distreal_jax.experiment.speed import Speed, SpeedOf, Time, estimated_speed
+from distreal_jax.fleet.aggregation import no_clients
 from distreal_jax.fleet.client_steps import compact_programs
+from distreal_jax.fleet.exchange import bytes_of_round
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.record.recorded_run import Counted, RecordSettings
 from distreal_jax.record.report import markdown_table, quantity
@@ -91,6 +95,16 @@ def _programs(federation: Federation) -> tuple[npt.NDArray[np.float64], tuple[Ha
         macs = network.training_macs(program.widths, program.depth)
         computed[entries] = macs / full * configurations.batch_shares[entries]
     return computed, tuple((*of_all, program.widths, program.depth, program.examples) for program in programs)
+
+
+def traffic_notes(federation: Federation, num_processes: int | None) -> list[str]:
+    """What so many processes would send in a round; nothing for one."""
+    if num_processes is None or num_processes == 1:
+        return []
+    covered = federation.method.average == "covered"
+    sums = jax.eval_shape(functools.partial(no_clients, covered=covered), federation.world.params)
+    sent = bytes_of_round(sum(leaf.size for leaf in jax.tree.leaves(sums)), num_processes)
+    return [f"Each of {num_processes} processes would send up to {quantity(sent)}B in a round of {federation.method.name}."]
 
 
 def dry_run(

@@ -1,7 +1,10 @@
 """Which dropout table an experiment uses: the one that is given, or the one that comes with the package for its network."""
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
+from distreal_jax import processes
 from distreal_jax.errors import InputError
 from distreal_jax.files import user_path
 from distreal_jax.fleet.world import World
@@ -56,3 +59,18 @@ def needed_table(source: str | None, world: World, methods: Sequence[Method]) ->
     if needs and world.network.filter_groups:
         return the_table(source, world, needs[0])
     return given_or_shipped(source, world)
+
+
+def table_in_all(file: Path) -> DropoutTable:
+    """A table that process 0 has in a file, in all processes of a job, who need not see its disk.
+
+    Raises:
+      InputError: As `DropoutTable.load`.
+    """
+    content = processes.told_bytes(file.read_bytes() if processes.is_first() else b"")
+    if processes.is_first():
+        return DropoutTable.load(file)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, file.name)
+        copy.write_bytes(content)
+        return DropoutTable.load(copy)

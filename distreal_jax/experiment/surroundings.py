@@ -18,6 +18,7 @@ from typing import Any
 import jax
 
 from distreal_jax.errors import InputError
+from distreal_jax.fleet.lanes import usable_cores
 
 _UNKNOWN_FLAG = "Unknown flag"
 _checked_flags = set[str]()
@@ -70,12 +71,12 @@ def _usable(stream: Any) -> Any:
 
 
 def prepare_jax() -> None:
-    """Makes JAX ready: every core in use, compiled programs kept, single precision, and a platform that is there.
+    """Makes JAX ready: every core in use, compiled programs kept, and single precision.
 
     It has to be called before JAX is used for the first time.
 
     Raises:
-      InputError: XLA_FLAGS or JAX_PLATFORMS ask for what is not there.
+      InputError: XLA_FLAGS ask for what is not there.
     """
     _check_flags()
     use_every_core()
@@ -84,6 +85,14 @@ def prepare_jax() -> None:
     if jax.config.read("jax_enable_x64"):
         sys.stderr.write("JAX_ENABLE_X64 is left aside: all that is trained here is of single precision\n")
         jax.config.update("jax_enable_x64", False)
+
+
+def check_platform() -> None:
+    """Refuses a platform that is not there: JAX is used for the first time.
+
+    Raises:
+      InputError: JAX_PLATFORMS ask for what is not there.
+    """
     asked = os.environ.get("JAX_PLATFORMS", "")
     try:
         jax.devices()
@@ -131,13 +140,6 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         for setting, value in ((trim_threshold, 2**31 - 1), (mmap_max, 0), (arena_max, 1)):
             mallopt(setting, value)
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1  # macOS and Windows keep no process from a core
 
 
 def keep_compiled_programs() -> None:

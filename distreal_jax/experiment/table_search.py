@@ -3,7 +3,10 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from distreal_jax import processes
+from distreal_jax.experiment.given_table import table_in_all
 from distreal_jax.experiment.proxy import proxy_in
 from distreal_jax.fleet.device_memory import DeviceMemory
 from distreal_jax.fleet.federation import UNIFORM_RATES, TrainingSettings
@@ -14,13 +17,15 @@ from distreal_jax.record.provenance import provenance
 from distreal_jax.record.report import Section, markdown_table
 from distreal_jax.record.run_folder import RunFolder
 from distreal_jax.record.tracking import Tracker
-from distreal_jax.search import SearchSettings, search
-from distreal_jax.search.evaluation import Generation, check_most_entries
+from distreal_jax.search import SearchResult, SearchSettings, search
+from distreal_jax.search.evaluation import Evaluate, Generation, check_most_entries
 from distreal_jax.search.progress import ProgressSettings, describe
+from distreal_jax.search.together import measured_together
 from distreal_jax.signs import Pace, bar, say
 from distreal_jax.step import LocalStep
 from distreal_jax.table import DropoutTable, TableEntry
 from distreal_jax.table.shown import chosen_beside_filters
+from distreal_jax.tracing import TracedNetwork
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,14 +73,55 @@ def search_table(
       InputError: As `search` and `Progress`; or `most_entries` below 2, before anything is measured.
     """
     check_most_entries(most_entries)
-    tracker = tracker or Tracker(None)
-    tracker.draw_over(SEARCH_AXIS, SEARCH_KEYS)
     uniform_rates = [entry.configuration for entry in DropoutTable.uniform(world.network, UNIFORM_RATES).entries]
     every_knob = settings.knobs != ("filters",)
     measured = proxy_in(world, training, progress_settings, seed=settings.seed, every_knob=every_knob)
+    measures = describe(progress_settings, training, world.dataset.name, world.seed)
+    processes.agreed("searches", {"settings": dataclasses.asdict(settings), "measures": measures, **world.checksums()})
+    source = {
+        **provenance(),
+        "dataset": world.dataset.name,
+        "training": dataclasses.asdict(training),
+        "progress": dataclasses.asdict(progress_settings),
+    }
     step = LocalStep(world.network, training.local_optimizer(), world.others, rescale=training.rescale, task=world.task)
     memory = DeviceMemory(step, world.params, world.train, training.batch_size)
-    limit = settings.memory_limit
+    limit, of_run = settings.memory_limit, tracker or Tracker(None)
+
+    def lead(evaluate: Evaluate) -> TableSearch:
+        found = _searched(
+            world.network,
+            evaluate,
+            settings,
+            folder,
+            of_run,
+            measures=measures,
+            also=uniform_rates,  # the curve that the front is shown beside can't be above it then
+            batch_size=progress_settings.batch_size,
+            fits=(lambda vector: memory(vector) <= limit) if limit else None,
+        )
+        table = memory.added_to(found.to_table(world.network, source, most_entries))
+        fresh = {entry.configuration: entry for entry in found.candidates}
+        uniform = tuple(fresh[vector] for vector in uniform_rates if vector in fresh)
+        table.save(folder.path / name)
+        pictures = _draw(folder.path, table, uniform, [generation.hypervolume for generation in found.history])
+        result = TableSearch(table, uniform, (found.hypervolume(), found.hypervolume(uniform)), pictures)
+        _log(of_run, result, folder.path / name)
+        return result
+
+    return _in_all(measured_together(measured, lead), folder.path / name)
+
+
+def _searched(
+    network: TracedNetwork,
+    evaluate: Evaluate,
+    settings: SearchSettings,
+    folder: RunFolder,
+    tracker: Tracker,
+    **options: Any,
+) -> SearchResult:
+    """The search, with signs of life and a checkpoint of each generation in the folder; options as of `search`."""
+    tracker.draw_over(SEARCH_AXIS, SEARCH_KEYS)
     progress_bar = bar(total=settings.generations, desc="search", unit="generation")
     pace = Pace(settings.generations)
     say(
@@ -101,31 +147,30 @@ def search_table(
     if checkpoint.exists():
         folder.say_what_changed()
     with progress_bar:
-        found = search(
-            world.network,
-            measured,
+        return search(
+            network,
+            evaluate,
             settings,
             checkpoint=checkpoint,
             on_generation=told,
-            measures=describe(progress_settings, training, world.dataset.name, world.seed),
-            also=uniform_rates,  # the curve that the front is shown beside can't be above it then
-            batch_size=progress_settings.batch_size,
-            fits=(lambda vector: memory(vector) <= limit) if limit else None,
+            **options,
         )
-    source = {
-        **provenance(),
-        "dataset": world.dataset.name,
-        "training": dataclasses.asdict(training),
-        "progress": dataclasses.asdict(progress_settings),
-    }
-    table = memory.added_to(found.to_table(world.network, source, most_entries))
-    fresh = {entry.configuration: entry for entry in found.candidates}
-    uniform = tuple(fresh[vector] for vector in uniform_rates if vector in fresh)
-    table.save(folder.path / name)
-    pictures = _draw(folder.path, table, uniform, [generation.hypervolume for generation in found.history])
-    result = TableSearch(table, uniform, (found.hypervolume(), found.hypervolume(uniform)), pictures)
-    _log(tracker, result, folder.path / name)
-    return result
+
+
+def _in_all(found: TableSearch | None, file: Path) -> TableSearch:
+    """What process 0 has found, in all processes of a job."""
+    if processes.count() == 1 and found is not None:
+        return found
+    table = table_in_all(file)
+
+    def rest() -> dict[str, Any]:
+        assert found is not None  # in process 0
+        return {"uniform": [dataclasses.asdict(entry) for entry in found.uniform], "hypervolumes": found.hypervolumes}
+
+    heard = processes.told(rest)
+    uniform = tuple(TableEntry(**{**entry, "widths": tuple(entry["widths"])}) for entry in heard["uniform"])
+    front, of_uniform = heard["hypervolumes"]
+    return found or TableSearch(table, uniform, (front, of_uniform), {})
 
 
 def _log(tracker: Tracker, found: TableSearch, file: Path) -> None:

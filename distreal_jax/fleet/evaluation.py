@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from flax import nnx
 
+from distreal_jax import processes
 from distreal_jax.fleet.lanes import Lanes
 from distreal_jax.fleet.running_statistics import keeps_statistics_of_its_own, of_this_batch_alone, statistics_of
 from distreal_jax.step import ConvolutionForm, Examples, Task, forward
@@ -85,7 +86,7 @@ class Evaluator:
         home = self._lanes.places[0]
         others, _, for_statistics = self._data[home]
         leaves, tree = jax.tree.flatten(self._models(kept, members, jax.device_put(params, home), others, for_statistics))
-        models, counts = self._lanes.placed(leaves), dict[int, Any]()
+        models, counts = self._lanes.placed(leaves), dict[int, tuple[npt.NDArray[Any], ...]]()
 
         def count_examples(call: int, place: jax.Device) -> None:
             _, test, _ = self._data[place]
@@ -93,10 +94,12 @@ class Evaluator:
             batches = np.int32(valid.any(axis=1).sum())
             counts[call] = jax.device_get(self._counts(tree, models[place], test, index, valid, batches))
 
-        self._lanes.run(count_examples, range(calls))
+        of_process = processes.shares([1.0] * calls, processes.lanes())
+        self._lanes.run(count_examples, of_process[processes.index()])
+        every = processes.pieces(counts)
         # In the order of batches, whoever has counted which.
         each = (
-            np.concatenate(part).astype(np.float64) for part in zip(*(counts[call] for call in range(calls)), strict=True)
+            np.concatenate(part).astype(np.float64) for part in zip(*(every[call] for call in range(calls)), strict=True)
         )
         points, possible, loss = (part.sum(axis=0) for part in each)
         if self.task.num_classes is None:

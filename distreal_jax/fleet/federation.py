@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import optax
 
+from distreal_jax import processes
 from distreal_jax.availability.history import expected_of_fleet
 from distreal_jax.data.sampling import batch_indices, sample_clients
 from distreal_jax.errors import InputError
@@ -226,8 +227,8 @@ class Federation:
             proximal=self._proximal,
             task=self.world.task,
         )
-        platform, lanes = jax.default_backend(), len(jax.local_devices())
-        grouping = self.grouping or default_grouping(self.execution, platform, self.training.devices_per_round, lanes)
+        clients, lanes = self.training.devices_per_round, (jax.local_device_count(), jax.device_count())
+        grouping = self.grouping or default_grouping(self.execution, jax.default_backend(), clients, *lanes)
         optimizer = self.training.global_optimizer()
         own = Round(
             step,
@@ -293,7 +294,18 @@ class Federation:
         return self.round.placed(self.world.train)
 
     def start(self) -> Server:
-        """The server before the first round; a copy, as rounds give buffers away."""
+        """The server before the first round; a copy, as rounds give buffers away.
+
+        Raises:
+          InputError: The processes of a job have different federations; in all of them.
+        """
+        if processes.count() > 1:
+            settings = {field.name: getattr(self.training, field.name) for field in dataclasses.fields(TrainingSettings)}
+            own = {"method": dataclasses.asdict(self.method), "training": settings, "seed": self.world.seed}
+            processes.agreed(
+                "federations",
+                own | {"table": [part.tolist() for part in self.table.configurations], **self.world.checksums()},
+            )
         return self.round.start(jax.tree.map(jnp.array, self.world.params))
 
     def plan(self, round_index: int) -> tuple[RoundPlan, ClientWork]:

@@ -87,5 +87,12 @@ def _threads(count: int) -> ThreadPoolExecutor:
 
 @functools.cache
 def compiling_threads() -> ThreadPoolExecutor:
-    """As many threads as there are cores: XLA compiles outside Python's lock."""
-    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="compile")
+    """As many threads as there are cores to use: XLA compiles outside Python's lock."""
+    return ThreadPoolExecutor(usable_cores(), thread_name_prefix="compile")
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS and Windows keep no process from a core

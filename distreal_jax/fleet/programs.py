@@ -146,6 +146,10 @@ class RoundPrograms:
             jax.tree.structure(jax.eval_shape(self._nobody, server.params)),
         )
 
+    def shape_of_sums(self, params: Any) -> tuple[jax.ShapeDtypeStruct, ...]:
+        """Shapes and types of the leaves of the sums over clients of these parameters."""
+        return tuple(jax.tree.leaves(jax.eval_shape(self._nobody, params)))
+
     def _arguments(self, name: Name, here: Here, place: jax.Device, moment: Moment) -> tuple[Any, ...]:
         """The shapes that a program is called with."""
         where = jax.sharding.SingleDeviceSharding(place)
@@ -155,7 +159,7 @@ class RoundPrograms:
 
         server, params, data, work, hyperparameters = like(here)
         carry = like(tuple(jax.tree.leaves(jax.eval_shape(self._start, server.params, work, hyperparameters))))
-        sums = like(tuple(jax.tree.leaves(jax.eval_shape(self._nobody, server.params))))
+        sums = like(self.shape_of_sums(server.params))
         slots, number = np.zeros(self.grouping.chunk, np.int32), np.int32(0)
         if isinstance(name, int):
             return carry, params, data, work, slots, slots, number, moment

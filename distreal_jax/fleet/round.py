@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import optax
 
+from distreal_jax import processes
 from distreal_jax.errors import InputError
 from distreal_jax.fleet.aggregation import Server
+from distreal_jax.fleet.exchange import added_in_order, check_same_work, groups_of
 from distreal_jax.fleet.lanes import Lanes
 from distreal_jax.fleet.programs import Execution, Here, Leaves, Moment, Name, RoundPrograms, RoundResult
 from distreal_jax.fleet.work import Block, ClientWork, Grouping, group_size, units_of
@@ -25,15 +27,24 @@ from distreal_jax.table import Configurations
 from distreal_jax.tracing.filters import next_scores
 
 
-def default_grouping(execution: Execution, platform: str, clients: int, lanes: int = 1) -> Grouping:
+def default_grouping(
+    execution: Execution, platform: str, clients: int, lanes: int = 1, in_all: int | None = None
+) -> Grouping:
     """The grouping that measures best; `experiments/benchmark.py` prints the figures behind it.
 
     A CPU trains one client after the other in each lane: nothing is gained by vmapping and caches overflow. An
     accelerator is filled by vmapping many.
+
+    Args:
+      execution: `compact` or `masked`.
+      platform: JAX's name of it.
+      clients: Of a round.
+      lanes: Of this process.
+      in_all: Lanes of all processes of a job together; None: this one is alone.
     """
     if platform == "cpu":
         return Grouping(1, 1, by_entry=execution == "compact", lanes=lanes)
-    share = -(-clients // lanes)
+    share = -(-clients // (in_all or lanes))
     block = min(share, 256)  # chosen by us: bounds memory
     return Grouping(block, min(block, 16) if execution == "compact" else block, execution == "compact", lanes)
 
@@ -100,22 +111,27 @@ class Round:
           work: What the clients train, axes [clients].
           round_index: The round.
         """
+        check_same_work(work, round_index)
         programs = self.programs_for(group_size(len(work.clients)))
         units = units_of(work, programs.grouping, programs.of_entries)
+        of_process = processes.shares([self._macs_of(unit) for unit in units], processes.lanes())
+        own_units = [units[number] for number in of_process[processes.index()]]
         moment: Moment = (np.uint32(self.seed), np.uint32(round_index))
         params = self.lanes.placed(tuple(jax.tree.leaves((server.params, server.scores))))
         own = self.hyperparameters
         here = {place: Here(server, params[place], data[place], units[0][0].work, own) for place in params}
-        programs.compile(_needed(units), here, moment)
+        programs.compile(_needed(own_units), here, moment)
         sums: dict[int, Leaves] = {}
 
         def train(unit: Sequence[Block], place: jax.Device) -> None:
             sums.update(self._train(programs, unit, here[place], moment, place))
 
-        self.lanes.run(train, sorted(units, key=self._macs_of, reverse=True))
-        total = jax.device_put(sums[0], self._home)
-        for group in range(1, len(sums)):
-            total = programs.jitted["add up"](total, jax.device_put(sums[group], self._home))
+        self.lanes.run(train, sorted(own_units, key=self._macs_of, reverse=True))
+        if processes.count() > 1:
+            groups = [[group for number in numbers for group in groups_of(units[number])] for numbers in of_process]
+            total = added_in_order(sums, groups, programs.shape_of_sums(server.params))
+        else:
+            total = self._added_up(programs, sums)
         after: tuple[Server, RoundResult] = programs.jitted["finish"](server, total)
         return after
 
@@ -137,6 +153,12 @@ class Round:
     def hyperparameters(self) -> list[Any] | None:
         """Those of the devices' optimiser: data of the programs, as the seed is."""
         return jax.device_get(self.step.hyperparameters())
+
+    def _added_up(self, programs: RoundPrograms, sums: dict[int, Leaves]) -> Leaves:
+        total = jax.device_put(sums[0], self._home)
+        for group in range(1, len(sums)):
+            total = programs.jitted["add up"](total, jax.device_put(sums[group], self._home))
+        return total
 
     def programs_for(self, group: int) -> RoundPrograms:
         """The programs of rounds whose sums have groups of so many clients."""
@@ -185,7 +207,11 @@ def _needed(units: Sequence[Sequence[Block]]) -> set[Name]:
     blocks = [block for unit in units for block in unit]
     groups = [segment.group for block in blocks for segment in block.segments]
     needed: set[Name] = {call.program for block in blocks for call in block.calls}
-    needed |= {"start", "add first", "finish"}
+    needed.add("finish")
+    if blocks:
+        needed |= {"start", "add first"}
     if len(groups) > len(set(groups)):  # a group in several blocks
         needed.add("add")
-    return needed | {"add up"} if max(groups) > 0 else needed
+    if len(set(groups)) > 1 and processes.count() == 1:
+        needed.add("add up")
+    return needed

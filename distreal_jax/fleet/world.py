@@ -1,6 +1,7 @@
 """The world that all methods of a seed share: data, their owners, the network's first weights, and the load."""
 
 import dataclasses
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -97,6 +98,12 @@ class World:
         """What is learnt."""
         return self.dataset.task
 
+    def checksums(self) -> dict[str, str]:
+        """Checksums of data, owners, network and first weights, by which processes know that they have the same world."""
+        parts = {"training data": self.train, "test data": self.evaluator.test, "weights": (self.params, self.others)}
+        parts |= {"owners": (self.partition.indices, self.partition.sizes)}
+        return {"network": self.network.signature()} | {name: _checksum(part) for name, part in parts.items()}
+
     @classmethod
     def make(
         cls,
@@ -142,6 +149,15 @@ class World:
         if settings.validation:  # reported at the end of a run, never chosen by
             also_on["test"] = dataclasses.replace(evaluator, test=jax.tree.map(jnp.asarray, held_back.test))
         return cls(dataset, partition, availability, network, params, others, train, evaluator, seed, settings.cost, also_on)
+
+
+def _checksum(tree: Any) -> str:
+    so_far = 0
+    for leaf in jax.tree.leaves(tree):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        so_far = zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8).data, so_far)
+    return f"{so_far:08x}"
 
 
 def _network_named(name: str, dataset: Dataset, seed: int) -> nnx.Module:

@@ -3,6 +3,8 @@
 The state is written first. Then comes the document, as a whole or not at all: whose run it is, what was counted so far, and
 a checksum of each file of the state. What a killed process leaves half-written has no document, and no byte that was
 changed since reaches Orbax.
+
+Of the processes of a job, process 0 writes and reads, and sends what it read to the others, who need not see its disk.
 """
 
 import contextlib
@@ -20,8 +22,10 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
+from distreal_jax import processes
 from distreal_jax.document import DamagedDocumentError, read_document, write_document
 from distreal_jax.errors import InputError
 from distreal_jax.record.interruption import uninterrupted
@@ -55,8 +59,15 @@ class Checkpoints:
         """
         self._run, self._identity = Path(folder).absolute(), identity
         self._folder = self._run / "checkpoints"
-        self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler())
         self._link: Path | None = None
+        # Orbax would have all processes write their part.
+        alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}, barrier_sync_key_prefix="process0")
+        options = ocp.options.MultiprocessingOptions() if processes.count() == 1 else alone
+        handler = ocp.StandardCheckpointHandler(multiprocessing_options=options)
+        self._orbax = ocp.Checkpointer(handler, multiprocessing_options=options)
+        processes.told(self._prepare)
+
+    def _prepare(self) -> None:
         with self._on_disk("checkpoints can't be written"):
             self._folder.mkdir(exist_ok=True)
             self._keep(set(self._rounds()))
@@ -73,6 +84,9 @@ class Checkpoints:
           InputError: The disk is full or can't be written; earlier checkpoints are intact.
         """
         leaves = jax.device_get(jax.tree.leaves(state))
+        processes.told(lambda: self._save(rounds, leaves, counted))
+
+    def _save(self, rounds: int, leaves: list[Any], counted: dict[str, Any]) -> None:
         with self._on_disk(f"the checkpoint of round {rounds} can't be written"):
             self._orbax.save(self._for_orbax(rounds), args=ocp.args.StandardSave(_named(leaves)), force=True)
             content = {
@@ -95,6 +109,20 @@ class Checkpoints:
         Raises:
           InputError: The newest one is of a run of other settings; nothing was changed.
         """
+        read: list[Restored] = []
+
+        def read_here() -> dict[str, Any] | None:
+            if (latest := self._latest(like)) is None:
+                return None
+            read.append(latest)
+            return {"rounds": latest.rounds, "counted": latest.counted}
+
+        known = processes.told(read_here)
+        if known is None or processes.count() == 1:
+            return read[0] if read else None
+        return Restored(known["rounds"], _told(read[0].state if read else like), known["counted"])
+
+    def _latest(self, like: Any) -> Restored | None:
         damaged = 0
         for rounds in self._rounds():
             try:
@@ -119,6 +147,9 @@ class Checkpoints:
 
     def counted(self) -> dict[str, Any] | None:
         """What the newest checkpoint of this run has counted whose document is undamaged; None where there is none."""
+        return processes.told(self._counted)
+
+    def _counted(self) -> dict[str, Any] | None:
         for rounds in self._rounds():
             with contextlib.suppress(InputError, OSError):
                 identity, counted, _ = self._read(rounds)
@@ -237,6 +268,19 @@ def _quiet() -> Iterator[None]:
         log.disabled = before
         raise
     log.disabled, sys.unraisablehook, sys.excepthook = before, unraisable, uncaught
+
+
+def _told(state: Any) -> Any:
+    """The state of process 0, in all processes."""
+    leaves, structure = jax.tree.flatten(state)
+    arrays = [np.asarray(leaf) for leaf in leaves]
+    sent = processes.told_bytes(b"".join(array.tobytes() for array in arrays))
+    ends = np.cumsum([array.nbytes for array in arrays]).tolist()
+    parts = [sent[end - array.nbytes : end] for end, array in zip(ends, arrays, strict=True)]
+    received = [np.frombuffer(part, array.dtype).reshape(array.shape) for part, array in zip(parts, arrays, strict=True)]
+    return jax.tree.unflatten(
+        structure, [jax.device_put(new, leaf.sharding) for new, leaf in zip(received, leaves, strict=True)]
+    )
 
 
 def _named(leaves: list[Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from distreal_jax import processes
 from distreal_jax.errors import InputError
 from distreal_jax.fleet.evaluation import Scores
 from distreal_jax.fleet.federation import Federation
@@ -74,7 +75,8 @@ def recorded_run(
         if counted.divergence is not None and not told:
             told = True
             tracker.summarise({"divergence": counted.divergence})
-            tqdm.write(counted.divergence, file=sys.stderr)  # above a bar that is on the screen
+            if processes.is_first():
+                tqdm.write(counted.divergence, file=sys.stderr)  # above a bar that is on the screen
     last = last or federation.evaluate(server.params, counted.widest)
     outcome = result_of(federation, server.params, counted, last)
     folder.write_part(RESULT, _RESULT_KIND, outcome.to_json())
@@ -111,7 +113,7 @@ def _restore_finished(folder: RunFolder, name: str, counted: dict[str, Any] | No
         known = [(record.get("round"), record.get("accuracy")) for record in folder.read_metrics(name)]
     except InputError:
         known = []
-    if known != list(zip(result.rounds, result.accuracies, strict=True)):
+    if processes.is_first() and known != list(zip(result.rounds, result.accuracies, strict=True)):
         sys.stderr.write(
             f"{folder.path / name}.jsonl is not what {RESULT} says, and no checkpoint is left to restore it from\n"
         )

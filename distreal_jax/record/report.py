@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from distreal_jax import processes
 from distreal_jax.errors import InputError
 from distreal_jax.files import write_atomically
 from distreal_jax.record.device_model import DeviceModel
@@ -114,11 +115,13 @@ class Section:
 
 
 def write_report(path: Path, title: str, *sections: Section) -> None:
-    """Writes a report in Markdown.
+    """Writes a report in Markdown; of the processes of a job, process 0 does.
 
     Raises:
       InputError: The file can't be written.
     """
+    if not processes.is_first():
+        return
     parts = [f"# {title}"]
     for section in sections:
         pictures = [f"![{what}]({file})" for file, what in section.pictures.items()]

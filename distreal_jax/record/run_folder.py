@@ -4,6 +4,9 @@
 and the machine, so that a number in a report can be traced. Metrics are JSON lines, each on disk before the next round.
 Everything else is replaced as a whole or not at all. A run that is killed at any moment leaves files that read well, and one
 process at a time writes them. What is read again is a document with a checksum, and says which settings it is of.
+
+The processes of a job (`distreal_jax.processes`) call the same methods in the same order: process 0 reads and writes, and
+the others, who need not see its disk, hear what it found.
 """
 
 import contextlib
@@ -14,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from distreal_jax import processes
 from distreal_jax.document import DamagedDocumentError, parsed_json, read_document, write_document
 from distreal_jax.errors import InputError
 from distreal_jax.files import UNFINISHED, set_aside, user_path, write_atomically, writing
@@ -21,6 +25,7 @@ from distreal_jax.record.json_values import json_value, settings_hash
 from distreal_jax.record.lock import LOCK, FolderLock
 from distreal_jax.record.metrics import MetricsStream, drop_unfinished_line, read_metrics
 from distreal_jax.record.provenance import differences, provenance
+from distreal_jax.settings import first_difference
 
 CONFIG = "config.json"
 _KIND, _SCHEMA = "distreal_jax run", 1
@@ -46,7 +51,7 @@ class RunFolder:
         path: Path,
         settings: Mapping[str, Any],
         resumed: bool,
-        lock: FolderLock,
+        lock: FolderLock | None,
         may_change: Collection[str] = (),
         sessions: Sequence[Mapping[str, Any]] = (),
     ) -> None:
@@ -87,6 +92,21 @@ class RunFolder:
             (which is named), holds files of something else, or can't be written. Nothing in it was changed.
         """
         path, settings = user_path(path), json_value(settings)
+        processes.agreed("settings", settings)
+        opened: list[Self] = []
+
+        def open_here() -> dict[str, Any]:
+            opened.append(cls._opened(path, settings, resume=resume, may_change=may_change, wait=wait))
+            return {"resumed": opened[0].resumed, "sessions": json_value(opened[0].sessions)}
+
+        known = processes.told(open_here)
+        return opened[0] if opened else cls(path, settings, known["resumed"], None, may_change, known["sessions"])
+
+    @classmethod
+    def _opened(
+        cls, path: Path, settings: Mapping[str, Any], *, resume: bool, may_change: Collection[str], wait: bool
+    ) -> Self:
+        """The folder, locked, with this start in its `config.json`."""
         identity = _identity(settings, may_change)
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
@@ -100,8 +120,12 @@ class RunFolder:
                 )
             if (stored is not None or known is not None) and not resume:
                 raise InputError(f"{path} already holds a run; choose another folder, or resume it with the same command")
-            if stored is not None and (difference := _first_difference(stored["settings"], settings, may_change)):
-                raise InputError(f"{path} holds a run of other settings ({difference}); use those, or choose another folder")
+            if stored is not None and (difference := first_difference(stored["settings"], settings, may_change)):
+                name, there, now = difference
+                raise InputError(
+                    f"{path} holds a run of other settings ({name} is {there} there, {now} now); use those, or choose"
+                    " another folder"
+                )
             with writing(path):
                 _mend(path)
             sessions = [*(stored["sessions"] if stored is not None else []), provenance()]
@@ -116,15 +140,15 @@ class RunFolder:
 
     def append_metrics(self, stream: str, record: Mapping[str, Any]) -> None:
         """Adds one line to `<stream>.jsonl`, as `MetricsStream.append`."""
-        self._stream(stream).append(record)
+        processes.told(lambda: self._stream(stream).append(record))
 
     def read_metrics(self, stream: str) -> list[dict[str, Any]]:
         """The lines of `<stream>.jsonl`, oldest first; empty where there is none yet. See `read_metrics`."""
-        return read_metrics(self._stream(stream).path)
+        return processes.told(lambda: read_metrics(self._stream(stream).path))
 
     def restore_metrics(self, stream: str, records: Sequence[Mapping[str, Any]]) -> None:
         """Makes `<stream>.jsonl` hold just the records that a checkpoint knows of, as `MetricsStream.restore`."""
-        self._stream(stream).restore(records)
+        processes.told(lambda: self._stream(stream).restore(records))
 
     def write_json(self, name: str, content: Any) -> None:
         """Replaces the file `name`, for people and other programs, as a whole. NaN and infinity become null.
@@ -132,7 +156,8 @@ class RunFolder:
         Raises:
           InputError: The disk is full or can't be written; the file is as it was.
         """
-        write_atomically(self.path / name, (json.dumps(json_value(content), indent=2) + "\n").encode())
+        text = json.dumps(json_value(content), indent=2) + "\n"
+        processes.told(lambda: write_atomically(self.path / name, text.encode()))
 
     def write_part(self, name: str, kind: str, content: Mapping[str, Any]) -> None:
         """Replaces the document `name`, which `read_part` believes in a run of these settings. NaN becomes null.
@@ -145,7 +170,8 @@ class RunFolder:
         Raises:
           InputError: The disk is full or can't be written; the file is as it was.
         """
-        write_document(self.path / name, kind, _PARTS, {"identity": self.identity, **json_value(content)})
+        fields = {"identity": self.identity, **json_value(content)}
+        processes.told(lambda: write_document(self.path / name, kind, _PARTS, fields))
 
     def read_part(self, name: str, kind: str) -> dict[str, Any] | None:
         """The fields of the document `name`; None where there is none, or none of this run that can be believed.
@@ -155,6 +181,9 @@ class RunFolder:
         Raises:
           InputError: It was made by a newer version, or can't be read or moved.
         """
+        return processes.told(lambda: self._read_part(name, kind))
+
+    def _read_part(self, name: str, kind: str) -> dict[str, Any] | None:
         if not (self.path / name).exists():
             return None
         try:
@@ -162,38 +191,45 @@ class RunFolder:
             if identity != self.identity:
                 raise DamagedDocumentError(f"{self.path / name} is of a run of other settings; it is not used")
         except DamagedDocumentError as error:
-            self.refuse_part(name, str(error))
+            self._refuse_part(name, str(error))
             return None
         return content
 
     def refuse_part(self, name: str, reason: str) -> None:
         """Moves a document that can't be believed out of the way and says so; what it held is made again."""
+        processes.told(lambda: self._refuse_part(name, reason))
+
+    def _refuse_part(self, name: str, reason: str) -> None:
         sys.stderr.write(f"{reason}: kept as {set_aside(self.path / name)}, and made again\n")
 
     def let_go(self) -> None:
         """Lets other processes have the folder, from now on together: each writes in it inside `alone`."""
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """Inside, no other process writes in the folder; waits for that. Of a folder that was let go."""
-        lock = FolderLock.take(self.path, self.identity, wait=True)
+        taken: list[FolderLock] = []
+        processes.told(lambda: taken.append(FolderLock.take(self.path, self.identity, wait=True)))
         try:
             yield
         finally:
-            lock.release()
+            for lock in taken:
+                lock.release()
 
     def say_what_changed(self) -> None:
         """Says in a line on stderr under what else than the last time the run goes on: platform, devices, versions."""
         *_, before, now = [{}, *self.sessions]
-        if before and (changed := differences(before, now)):
+        if processes.is_first() and before and (changed := differences(before, now)):
             sys.stderr.write(f"{self.path} goes on under {changed}: numbers may differ from there on in their last digits\n")
 
     def close(self) -> None:
         """Lets the next process have the folder."""
         for stream in self._streams.values():
             stream.close()
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -275,20 +311,3 @@ def _stored_config(path: Path, is_this_run: bool) -> dict[str, Any] | None:
         aside = set_aside(path / CONFIG)
         sys.stderr.write(f"{reason}: kept as {aside.name}, and written anew, as the folder is of these settings\n")
         return None
-
-
-def _first_difference(stored: Any, given: Any, but_for: Collection[str] = (), name: str = "") -> str | None:
-    if name in but_for:
-        return None
-    if isinstance(stored, dict) and isinstance(given, dict):
-        for key in [*stored, *(key for key in given if key not in stored)]:
-            where = f"{name}.{key}" if name else key
-            if key not in stored or key not in given:
-                return f"{where} is set only {'there' if key in stored else 'now'}"
-            if difference := _first_difference(stored[key], given[key], but_for, where):
-                return difference
-        return None
-    # 1 == True to Python, and 1 == 1.0, but not to a reader of the settings
-    return (
-        None if json.dumps(stored) == json.dumps(given) else f"{name} is {json.dumps(stored)} there, {json.dumps(given)} now"
-    )

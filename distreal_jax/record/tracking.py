@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
+from distreal_jax import processes
 from distreal_jax.errors import InputError
 from distreal_jax.files import write_atomically
 from distreal_jax.record.json_values import json_value
@@ -54,8 +55,9 @@ def open_tracker(
 ) -> "Tracker":
     """Opens the W&B run of a run folder, or continues it where the folder was resumed.
 
-    Under `wandb agent` the run is that of the sweep. W&B's environment variables (`WANDB_API_KEY`, `WANDB_BASE_URL`,
-    `WANDB_ENTITY`, ...) mean what they always do, except `WANDB_MODE` and `WANDB_DIR`, which the arguments decide.
+    Of the processes of a job, process 0 has the run. Under `wandb agent` the run is that of the sweep. W&B's environment
+    variables (`WANDB_API_KEY`, `WANDB_BASE_URL`, `WANDB_ENTITY`, ...) mean what they always do, except `WANDB_MODE` and
+    `WANDB_DIR`, which the arguments decide.
 
     Args:
       mode: `disabled` loads nothing of W&B; `offline` writes `folder/wandb`; `online` sends, or is `offline` if it can't
@@ -77,7 +79,7 @@ def open_tracker(
     """
     if mode not in get_args(Mode):
         raise InputError(f"unknown mode {mode!r} of W&B; choose from: {', '.join(get_args(Mode))}")
-    if mode == "disabled":
+    if mode == "disabled" or not processes.is_first():
         return Tracker(None)
     # W&B's reports about itself wait ten seconds for a dead service when the program ends, and write their own errors.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")

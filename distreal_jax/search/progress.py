@@ -208,14 +208,19 @@ class Progress:
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(taken[point] for point in points))
 
     @property
+    def network(self) -> TracedNetwork:
+        """The network that is searched."""
+        return self._step.network
+
+    @property
     def input_size(self) -> str:
         """Height and width of the images that candidates are trained on, such as 16x16; of other inputs the shapes."""
         return self._data.train.size
 
     @property
     def at_once(self) -> int:
-        """Candidates that are trained at the same time, on all devices together."""
-        return len(jax.devices()) * self._vmapped
+        """Candidates that are trained at the same time, on all devices of this process together."""
+        return jax.local_device_count() * self._vmapped
 
     @property
     def _vmapped(self) -> int:
@@ -243,7 +248,7 @@ class Progress:
         Args:
           sizes: Filters in each group of the network that they are trained within.
         """
-        mesh = Mesh(np.array(jax.devices()), (_CANDIDATES,))
+        mesh = Mesh(np.array(jax.local_devices()), (_CANDIDATES,))
         alone, everywhere = PartitionSpec(_CANDIDATES), PartitionSpec()
         return jax.jit(
             jax.shard_map(
