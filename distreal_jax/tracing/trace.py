@@ -56,7 +56,7 @@ def trace_network(
       example_input: An input with a leading batch axis, for example [1, 28, 28, 1], or a pytree of such for a network that
         takes several: a tuple is passed as several arguments, a dict by their names. Only shapes and types matter.
       proof: Whether to prove by numbers, on a tiny batch, that networks whose dropped filters are zero compute what the
-        smaller networks compute; it takes less than a second for ResNet-20, and once for a network.
+        smaller networks compute, once for a network.
       keep_whole: Layers none of whose filters are to be dropped, by their paths, such as "conv1" or "blocks.*.conv1";
         beside those that the network's class names in an attribute `keep_whole`.
 
