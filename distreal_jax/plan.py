@@ -118,7 +118,7 @@ def plan_round(
     done = np.zeros(len(devices))
     running, hit = np.ones(len(devices), dtype=bool), np.zeros(len(devices), dtype=bool)
     for step in range(columns):
-        entry = cap
+        entry, running = cap, running & ~hit
         if method.decided == "step" and method.unfinished != "layers":
             time, present = clock.at(done)
             share = 1.0 if method.pace == "present" else steps * (1.0 - time) / max(steps - step, 1)
@@ -134,10 +134,9 @@ def plan_round(
             cut = running & (after > clock.offered + TOLERANCE)
             fitting = _fitting(ascending, clock.offered - done)
             entry = np.where(cut & (fitting >= 0), fitting, entry)
-            after = np.where(cut & (fitting >= 0), clock.offered, after)
-            hit |= cut
+            after, hit = done + ascending[entry], hit | cut
         begun[:, step] = np.where(running & (done < clock.offered), entry, -1)
-        work[:, step] = np.where(running, np.clip(clock.offered - done, 0.0, after - done), 0.0)
+        work[:, step] = np.where(running, np.clip(clock.offered - done, 0.0, ascending[entry]), 0.0)
         running &= after <= clock.offered + TOLERANCE
         entries[:, step] = np.where(running, entry, -1)
         finish_times[:, step] = np.where(running, clock.at(after)[0], np.inf)

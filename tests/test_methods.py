@@ -170,7 +170,13 @@ def test_methods_are_named_once_whatever_they_are_called() -> None:
 
 def test_what_a_method_hands_over_is_what_its_devices_train() -> None:
     delivers = {name: method.delivers for name, method in METHODS.items()}
-    assert {name for name, model in delivers.items() if model == "largest"} == {"heterofl", "fjord", "small_network"}
+    assert {name for name, model in delivers.items() if model == "largest"} == {
+        "heterofl",
+        "fjord",
+        "small_network",
+        "slt",
+        "fedgmr",
+    }
     assert {name for name, model in delivers.items() if model == "ensemble"} == {"small_ensemble"}
     assert method_named("distreal[filters=first]").delivers == "largest"
     assert method_named("partial_work[filters=first]").delivers == "full"

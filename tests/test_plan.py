@@ -233,6 +233,14 @@ def exact_plan(
     if not method.limited:
         times, values = [Fraction(0)], [Fraction(1)]
     ends = [*times[1:], Fraction(1)]
+
+    def worked_until(now: Fraction, left: Fraction) -> tuple[Fraction, Fraction]:
+        for value, end in zip(values, ends, strict=True):
+            if end > now and left > 0:
+                worked = min(left, value * steps * (end - now))
+                now, left = now + worked / (value * steps), left - worked
+        return now, left
+
     now, done, finished = Fraction(0), [], []
     most = steps if method.idle == "wait" else steps * min(MOST_MORE, math.ceil(1 / costs[0]))
     while len(done) < most:
@@ -240,12 +248,14 @@ def exact_plan(
         share = Fraction(1) if method.pace == "present" else steps * (1 - now) / max(steps - len(done), 1)
         budget = {"step": present * share, "round": values[0], "never": min(values)}[method.decided]
         entry = max((index for index, cost in enumerate(costs) if cost <= budget), default=0)
-        left = costs[entry]
-        for value, end in zip(values, ends, strict=True):
-            if end > now and left > 0:
-                worked = min(left, value * steps * (end - now))
-                now, left = now + worked / (value * steps), left - worked
+        if method.unfinished == "layers":
+            entry = len(costs) - 1
+        begin, (now, left) = now, worked_until(now, costs[entry])
         if left > 0:
+            fitting = [index for index, cost in enumerate(costs) if cost <= costs[entry] - left]
+            if method.unfinished == "layers" and fitting:
+                done.append(fitting[-1])
+                finished.append(worked_until(begin, costs[fitting[-1]])[0])
             break
         done.append(entry)
         finished.append(now)
@@ -267,7 +277,8 @@ def test_plan_equals_the_exact_reference_and_accounts_for_all_work(
     assert planned.steps_done[0] == len(done)
     np.testing.assert_allclose(planned.finish_times[0, : len(done)], np.array(finished, dtype=np.float64), atol=1e-8)
     assert np.all(np.isinf(planned.finish_times[0, len(done) :]))
-    assert planned.deadline_hits[0] == (len(done) < steps)
+    cut = method.unfinished == "layers" and len(done) > 0 and done[-1] < len(costs) - 1
+    assert planned.deadline_hits[0] == (len(done) < steps or cut)
     assert planned.uploads[0] == (len(done) >= steps if method.unfinished == "discard" else len(done) > 0)
     counted = done if planned.uploads[0] else []
     columns = planned.entries.shape[1]
@@ -277,7 +288,7 @@ def test_plan_equals_the_exact_reference_and_accounts_for_all_work(
     assert planned.work_offered[0] == pytest.approx(float(offered))
     assert planned.work_spent[0] == pytest.approx(spent)
     assert planned.work_spent[0] + planned.work_wasted[0] + planned.work_idle[0] == pytest.approx(float(offered), rel=1e-12)
-    cut = len(done) < columns
+    cut = len(done) < columns or cut
     assert (planned.work_wasted[0] if cut else planned.work_idle[0]) == pytest.approx(float(offered) - spent)
     assert (planned.work_idle[0] if cut else planned.work_wasted[0]) == 0
     assert planned.last_finish == pytest.approx(1.0 if cut else float(finished[-1]))
@@ -335,8 +346,8 @@ def test_what_the_deadline_leaves_of_a_mini_batch_is_one_with_frozen_layers() ->
     planned = plan("salf", [0.4, 0.6, 1.0], Given((0.0,), (0.5,)), 3)
     assert planned.entries.tolist() == [[2, 0, -1]] and planned.steps_done.tolist() == [2]
     assert planned.deadline_hits.tolist() == [True] and planned.uploads.tolist() == [True]
-    assert works(planned) == [1.5, 1.5, 0.0, 0.0]  # the device computed until the deadline, all of it for what counts
-    np.testing.assert_allclose(planned.work, [[1.0, 0.5, 0.0]])
+    assert works(planned) == [1.5, 1.4, 0.1, 0.0]  # what it computed of the next layer's gradient is lost
+    np.testing.assert_allclose(planned.work, [[1.0, 0.4, 0.0]])
     # Nothing fits into a third of a mini-batch: what was begun is lost.
     assert works(plan("salf", [0.4, 0.6, 1.0], Given((0.0,), (0.44,)), 3)) == [1.32, 1.0, 0.32, 0.0]
     assert plan("salf", [0.4, 1.0], Given((0.0,), (1.0,)), 3).entries.tolist() == [[1, 1, 1]]

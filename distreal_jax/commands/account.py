@@ -25,7 +25,12 @@ from jax import lax
 
 from distreal_jax.commands.workloads import OurRounds, RoundChoice, WorkloadName
 from distreal_jax.errors import InputError
+from distreal_jax.experiment import DryRun
+from distreal_jax.experiment.dry_run import WROTE_NOTHING
+from distreal_jax.experiment.estimate import compile_seconds, size_of_step, step_seconds
 from distreal_jax.settings import STEPS, Within
+from distreal_jax.signs import duration
+from distreal_jax.step.outputs import batch_shapes
 from distreal_jax.tracing import draw_filters
 
 _STEPS = 4  # of a call that is profiled
@@ -46,6 +51,7 @@ class Options:
     """Fraction of each group's filters."""
     repeats: Annotated[int, STEPS] = 5
     """Calls that are profiled, of four steps each; the median counts."""
+    dry_run: DryRun = False
 
 
 def part_of(code: str) -> str:
@@ -131,6 +137,18 @@ def account(options: Options) -> dict[str, Any]:
     }
 
 
+def planned(options: Options) -> str:
+    """The text of `--dry-run`."""
+    ours = OurRounds(RoundChoice(workload=options.workload, keep=options.keep, rounds=1), options.keep, "compact")
+    widths, data = tuple(int(width) for width in ours.widths[0]), next(iter(ours.images.values()))
+    size = size_of_step(ours.program.step, ours.server.params, widths, batch_shapes(data, ours.workload.batch_size))
+    compiling, steps = compile_seconds(size.equations), (2 * options.repeats + 1) * _STEPS
+    return (
+        f"A program of {_STEPS} steps, to compile ({duration(compiling)}) and to run {2 * options.repeats + 1} times, "
+        f"half of them profiled: about {duration(compiling + steps * step_seconds(size))}.\n{WROTE_NOTHING}"
+    )
+
+
 def main(options: Options) -> None:
     """Profiles the step and prints the JSON line."""
-    print(json.dumps(account(options)))
+    print(planned(options) if options.dry_run else json.dumps(account(options)))

@@ -15,6 +15,7 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -241,7 +242,7 @@ class Checkpoints:
             ) from error
 
 
-_LATE = "Event loop is closed"
+_LATE, _LATE_SECONDS = "Event loop is closed", 0.5
 
 
 @contextlib.contextmanager
@@ -264,7 +265,9 @@ def _quiet() -> Iterator[None]:
     try:
         yield
     except BaseException:
-        # When one array can't be written, the others' writes end after their event loop has, and can come late.
+        # When one array can't be written, the others' writes end after their event loop has. They come late, but not after
+        # Python has begun to end, when nobody keeps their tracebacks from the person.
+        time.sleep(_LATE_SECONDS)
         log.disabled = before
         raise
     log.disabled, sys.unraisablehook, sys.excepthook = before, unraisable, uncaught

@@ -5,7 +5,7 @@
 ResNet-20 on digits, Dirichlet 0.3, three tiers for ever, as in later code of DISTREAL's group; the settings of
 trial_tune_digits, a table searched for each seed, 5 seeds.
 
-Expected: not run yet (0 of its seeds). By --dry-run 1.8 h, on 2 CPU cores of a busy machine, 2026-11-26.
+Expected: not run yet (0 of its seeds). By --dry-run 108 min, on 2 CPU cores of a busy machine, 2026-11-26.
 """
 
 import dataclasses

@@ -5,7 +5,7 @@
 CIFAR-10 at 16x16, Dirichlet 0.3, 100 devices, 10 a round, 300 rounds, availability from a twentieth to a half, redrawn
 three times a round; tuned by trial_tune_cifar, a table searched for each seed, 4 seeds.
 
-Expected: not run yet (0 of its seeds). By --dry-run 9.0 h, on 2 CPU cores of a busy machine, 2026-11-26.
+Expected: not run yet (0 of its seeds). By --dry-run 540 min, on 2 CPU cores of a busy machine, 2026-11-26.
 """
 
 from pathlib import Path

@@ -4,7 +4,7 @@
 
 As trial_cifar_harsh, but iid, with the strongest rivals of each kind, 4 seeds.
 
-Expected: not run yet (0 of its seeds). By --dry-run 5.2 h, on 2 CPU cores of a busy machine, 2026-11-26.
+Expected: not run yet (0 of its seeds). By --dry-run 312 min, on 2 CPU cores of a busy machine, 2026-11-26.
 """
 
 import dataclasses

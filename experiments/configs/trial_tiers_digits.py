@@ -5,7 +5,7 @@
 ResNet-20 on digits, Dirichlet 0.3, five tiers for ever, whose budgets are the MACs of widths 1, 1/2, 1/4, 1/8 and 1/16
 (Diao et al.); the settings of trial_tune_digits, a table searched for each seed, 5 seeds.
 
-Expected: not run yet (0 of its seeds). By --dry-run 1.5 h, on 2 CPU cores of a busy machine, 2026-11-26.
+Expected: not run yet (0 of its seeds). By --dry-run 90 min, on 2 CPU cores of a busy machine, 2026-11-26.
 """
 
 import dataclasses
