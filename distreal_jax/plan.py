@@ -69,7 +69,7 @@ class RoundPlan:
     def last_finish(self) -> float:
         """When the last client stops computing, as a fraction of the round; 1 if the deadline cut a mini-batch."""
         ended = np.where(np.isfinite(self.finish_times), self.finish_times, 0.0).max(initial=0.0)
-        return 1.0 if np.any(~np.isfinite(self.finish_times)) else float(ended)
+        return 1.0 if np.any(~np.isfinite(self.finish_times)) or np.any(self.deadline_hits) else float(ended)
 
 
 def plan_round(
