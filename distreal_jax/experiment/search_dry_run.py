@@ -19,7 +19,6 @@ from distreal_jax.search.progress import ProgressSettings
 from distreal_jax.search.space import Widths
 from distreal_jax.search.training_sizes import by_size
 from distreal_jax.signs import duration
-from distreal_jax.step import LocalStep
 from distreal_jax.step.outputs import batch_shapes
 from distreal_jax.table import Configuration, Configurations, DropoutTable
 from distreal_jax.tracing import TracedNetwork
@@ -90,9 +89,9 @@ def short_training(
         seconds, compiling = float(second) / progress.at_once * float(np.sqrt(shares).mean()), float(first - second)
         origin = "Measured just now: one short training of the full network"
     else:
-        step = LocalStep(network, training.local_optimizer(), world.others, rescale=training.rescale, task=world.task)
         data = world.train if settings.shrink == 1 else world.train.shrunk(settings.shrink)
-        size = size_of_step(step, world.params, network.full_widths, batch_shapes(data, settings.batch_size), masked=True)
+        batch = batch_shapes(data, settings.batch_size)
+        size = size_of_step(progress.step, world.params, network.full_widths, batch, masked=True)
         size = dataclasses.replace(size, macs=size.macs / settings.shrink**2)
         evaluated = settings.held_out * len(set(settings.snapshots))
         alone = mini_batches * step_seconds(size, called=False) + forward_seconds(size, settings.batch_size, evaluated)

@@ -22,7 +22,6 @@ from distreal_jax.search.evaluation import Evaluate, Generation, check_most_entr
 from distreal_jax.search.progress import ProgressSettings, describe
 from distreal_jax.search.together import measured_together
 from distreal_jax.signs import Pace, bar, say
-from distreal_jax.step import LocalStep
 from distreal_jax.table import DropoutTable, TableEntry
 from distreal_jax.table.shown import chosen_beside_filters
 from distreal_jax.tracing import TracedNetwork
@@ -84,8 +83,7 @@ def search_table(
         "training": dataclasses.asdict(training),
         "progress": dataclasses.asdict(progress_settings),
     }
-    step = LocalStep(world.network, training.local_optimizer(), world.others, rescale=training.rescale, task=world.task)
-    memory = DeviceMemory(step, world.params, world.train, training.batch_size)
+    memory = DeviceMemory(measured.step, world.params, world.train, training.batch_size)
     limit, of_run = settings.memory_limit, tracker or Tracker(None)
 
     def lead(evaluate: Evaluate) -> TableSearch:

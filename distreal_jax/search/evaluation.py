@@ -228,7 +228,9 @@ def estimated_entries(space: SearchSpace, vectors: Sequence[Configuration], know
     """Vectors as entries of a table, with their progress and its standard error as estimated from measurements of all."""
     errors = np.sqrt(np.maximum(np.diag(known.covariance), 0)).tolist()
     rows = zip(vectors, known.mean.tolist(), errors, strict=True)
-    return tuple(TableEntry.of(vector, space.network, progress=mean, progress_stderr=error) for vector, mean, error in rows)
+    return tuple(
+        TableEntry.of(vector, space.macs(vector), progress=mean, progress_stderr=error) for vector, mean, error in rows
+    )
 
 
 def measured_entry(space: SearchSpace, vector: Configuration, measured: Sequence[float]) -> TableEntry:
@@ -240,7 +242,7 @@ def measured_entry(space: SearchSpace, vector: Configuration, measured: Sequence
       measured: Its progress, [repeats]; with one repeat there is no standard error.
     """
     stderr = None if len(measured) < 2 else float(np.std(measured, ddof=1) / np.sqrt(len(measured)))
-    return TableEntry.of(vector, space.network, progress=float(np.mean(measured)), progress_stderr=stderr)
+    return TableEntry.of(vector, space.macs(vector), progress=float(np.mean(measured)), progress_stderr=stderr)
 
 
 def _pooled(places: npt.NDArray[np.float64], draws: npt.NDArray[np.intp], measured: npt.NDArray[np.float64]) -> Pooled:

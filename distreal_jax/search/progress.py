@@ -208,6 +208,11 @@ class Progress:
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(taken[point] for point in points))
 
     @property
+    def step(self) -> LocalStep:
+        """The training step of a device."""
+        return self._step
+
+    @property
     def network(self) -> TracedNetwork:
         """The network that is searched."""
         return self._step.network

@@ -79,7 +79,8 @@ def _shares(progress: Progress, candidates: Configurations) -> list[npt.NDArray[
     network, ordered, costs = progress.network, list[int](), list[float]()
     for sizes, members in by_size(network, candidates.widths, progress.sizes).items():
         ordered += members.tolist()
-        costs += (network.macs(sizes) * candidates.batch_shares[members]).tolist()
+        # Masked within its size, a candidate takes as long whatever it drops, leaves out or freezes.
+        costs += [float(network.training_macs(sizes))] * len(members)
     lanes = np.array(processes.lanes())
     ends = np.cumsum(lanes)[:-1] / lanes.sum() * sum(costs)
     middles = np.cumsum(costs) - np.array(costs) / 2

@@ -17,7 +17,7 @@ Integers = npt.NDArray[np.int64]
 LONGEST_STEP = 1e3  # chosen by us: a factor beyond it is a mistake
 
 
-@dataclasses.dataclass(frozen=True, order=True)
+@dataclasses.dataclass(frozen=True)
 class Configuration:
     """How a mini-batch is trained.
 

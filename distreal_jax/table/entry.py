@@ -70,10 +70,10 @@ class TableEntry:
     memory: float | None = None
 
     @classmethod
-    def of(cls, configuration: Configuration, network: "TracedNetwork", **measured: Any) -> Self:
-        """An entry of a configuration, costed by the network; with what was measured of it, by the names of attributes."""
+    def of(cls, configuration: Configuration, macs: int, **measured: Any) -> Self:
+        """An entry of a configuration and its `macs`, with what was measured of it, by the names of attributes."""
         fields = {field.name: getattr(configuration, field.name) for field in dataclasses.fields(configuration)}
-        return cls(macs=configuration.macs(network), **fields, **measured)
+        return cls(macs=macs, **fields, **measured)
 
     @property
     def configuration(self) -> Configuration:
@@ -109,7 +109,7 @@ def costed_entries(
     entries = {
         chosen: TableEntry.of(
             chosen,
-            network,
+            chosen.macs(network),
             progress=None if progress is None else float(progress[index]),
             progress_stderr=None if progress_stderr is None else float(progress_stderr[index]),
         )

@@ -38,8 +38,7 @@ class Cost:
         The gradient of a product by one of its operands takes as many as the product, and is needed where a layer from
         `depths` on is trained by it.
         """
-        reached = np.array(self.reached, dtype=np.int64).reshape(-1, 2)
-        passes = 1 + (reached >= np.reshape(depths, (-1, 1, 1))).sum(axis=2)  # [vectors, products]
+        passes = 1 + (self._reached >= np.reshape(depths, (-1, 1, 1))).sum(axis=2)  # [vectors, products]
         return (passes * self._of_products(widths)).sum(axis=1) // self.batch_size
 
     def _of_products(self, widths: npt.ArrayLike) -> Integers:
@@ -47,6 +46,10 @@ class Cost:
         constants, fixed, per_filter = self._polynomial
         lengths = fixed + np.einsum("ofg,vg->vof", per_filter, np.asarray(widths, dtype=np.int64))
         return np.asarray(constants * lengths.prod(axis=2), dtype=np.int64)
+
+    @functools.cached_property
+    def _reached(self) -> Integers:
+        return np.array(self.reached, dtype=np.int64).reshape(-1, 2)
 
     @functools.cached_property
     def _polynomial(self) -> tuple[Integers, Integers, Integers]:
