@@ -132,7 +132,7 @@ def plan_round(
         after = done + ascending[entry]
         if method.unfinished == "layers":  # what the deadline leaves of a mini-batch is one with frozen layers
             cut = running & (after > clock.offered + TOLERANCE)
-            fitting = _fitting(ascending, clock.offered - done)
+            fitting = _fitting(ascending, clock.offered - done + TOLERANCE)
             entry = np.where(cut & (fitting >= 0), fitting, entry)
             after, hit = done + ascending[entry], hit | cut
         begun[:, step] = np.where(running & (done < clock.offered), entry, -1)
@@ -232,13 +232,12 @@ class _Clock:
 
 def _largest_within(costs: Floats, budgets: Floats) -> Integers:
     """The last entry whose cost is within each budget; the first, which is the cheapest, if none is."""
-    within = np.searchsorted(costs, budgets * (1 + TOLERANCE), side="right") - 1
-    return np.maximum(within, 0).astype(np.int64)
+    return np.maximum(_fitting(costs, budgets * (1 + TOLERANCE)), 0)
 
 
 def _fitting(costs: Floats, budgets: Floats) -> Integers:
     """The last entry whose cost is within each budget; -1 if none is."""
-    return np.searchsorted(costs, budgets + TOLERANCE, side="right").astype(np.int64) - 1
+    return np.searchsorted(costs, budgets, side="right").astype(np.int64) - 1
 
 
 def _most_promising(costs: Floats, progress: Floats, left: Floats, steps: int) -> Integers:

@@ -9,7 +9,6 @@ docs/commands.md says how far estimates and real runs were apart. The weights ar
 import dataclasses
 import functools
 import math
-import os
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from distreal_jax.fleet.lanes import Lanes
+from distreal_jax.fleet.lanes import Lanes, usable_cores
 from distreal_jax.step import Batch, Knobs, LocalStep
 
 # Seconds on one lane of the machine of reference: two threads of one core of an AMD EPYC, 2026-11-26, jax 0.10.2.
@@ -130,7 +129,7 @@ def compiling_seconds(compiled: int, each: float, from_disk: int = 0) -> float:
       each: Seconds for one of them on one core.
       from_disk: More programs that train, which were compiled before.
     """
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     others = others_seconds() * (1.0 if compiled else FROM_DISK)
     side_by_side = (compiled * each + FROM_DISK * from_disk * each + others) / cores
     return max(side_by_side, each if compiled else 0.0)  # no faster than the slowest program
