@@ -1,14 +1,15 @@
 """Claims about the benchmark's suite: ratios are of the same turn, tables say what was missed, and nothing runs twice."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from distreal_jax.commands.account import AROUND, ELEMENTWISE, SUMS, part_of
-from distreal_jax.commands.suite import MARKS, PIECES, by_turns, run_suite, with_faster_layouts
+from distreal_jax.commands.suite import MARKS, PIECES, run_suite, with_faster_layouts
 from distreal_jax.commands.suite_tables import ratio, tables
-from distreal_jax.commands.workloads import RoundChoice
+from distreal_jax.commands.workloads import OurRounds, RoundChoice, by_turns
 from distreal_jax.errors import InputError
 
 SOURCE = {"cpu_count": 2, "cpu": "a CPU", "date": "2026-11-26T04:00:00", "versions": {"jax": "0.10.2"}}
@@ -36,6 +37,17 @@ def test_every_other_turn_is_in_reverse_order():
     timed = {name: lambda turn, name=name: order.append((turn, name)) or float(turn) for name in "ab"}
     assert by_turns(timed, 2) == {"a": [0.0, 1.0], "b": [0.0, 1.0]}
     assert order == [(0, "a"), (0, "b"), (1, "b"), (1, "a")]
+
+
+def test_the_macs_of_a_plan_are_those_of_the_rounds_that_are_timed():
+    rounds = OurRounds(RoundChoice(workload="B", plan=True, clients=2, rounds=3))
+    ran = []
+    run = lambda server, images, work, index: ran.append((work, index)) or (server, None)  # noqa: E731
+    rounds.program = SimpleNamespace(run=run)
+    by_turns({"plan": rounds.timed}, 3)
+    entries = np.concatenate([work.entries[work.entries >= 0] for work, _ in ran])
+    assert rounds.macs_per_step() == 20 * rounds.table.configurations.macs(rounds.network)[entries].mean()
+    assert [index for _, index in ran] == [2, 3, 4]
 
 
 def test_of_two_layouts_the_faster_counts():

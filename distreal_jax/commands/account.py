@@ -104,7 +104,7 @@ def account(options: Options) -> dict[str, Any]:
     """
     if jax.default_backend() != "cpu":
         raise InputError("an account is of a CPU's step; set JAX_PLATFORMS=cpu")
-    ours = OurRounds(RoundChoice(workload=options.workload, keep=options.keep, rounds=1), options.keep, "compact")
+    ours = OurRounds(RoundChoice(workload=options.workload, keep=options.keep, rounds=1))
     step, network, params = ours.program.step, ours.network, ours.server.params
     widths = tuple(int(width) for width in ours.widths[0])
     batch = ours.images[ours.program.lanes.places[0]].batch(jnp.arange(ours.workload.batch_size))
@@ -139,7 +139,7 @@ def account(options: Options) -> dict[str, Any]:
 
 def planned(options: Options) -> str:
     """The text of `--dry-run`."""
-    ours = OurRounds(RoundChoice(workload=options.workload, keep=options.keep, rounds=1), options.keep, "compact")
+    ours = OurRounds(RoundChoice(workload=options.workload, keep=options.keep, rounds=1))
     widths, data = tuple(int(width) for width in ours.widths[0]), next(iter(ours.images.values()))
     size = size_of_step(ours.program.step, ours.server.params, widths, batch_shapes(data, ours.workload.batch_size))
     compiling, steps = compile_seconds(size.equations), (2 * options.repeats + 1) * _STEPS

@@ -60,7 +60,7 @@ def needs(choice: RoundChoice, device: Any) -> dict[str, Any]:
       choice: The round, with its form, chunk and block.
       device: That it is compiled for.
     """
-    ours = OurRounds(choice, choice.keep, choice.execution)
+    ours = OurRounds(choice)
     work = ours.works[0]
     programs = ours.program.programs_for(group_size(len(work.clients)))
     block = units_of(work, programs.grouping, programs.of_entries)[0][0].work

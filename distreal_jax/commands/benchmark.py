@@ -17,7 +17,6 @@ import dataclasses
 import json
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +25,7 @@ import numpy as np
 
 from distreal_jax.commands.ahead_of_time import compile_ahead
 from distreal_jax.commands.suite import run_suite
-from distreal_jax.commands.workloads import WORKLOADS, OurRounds, RoundChoice, pytorch_loops
+from distreal_jax.commands.workloads import WORKLOADS, OurRounds, RoundChoice, by_turns, pytorch_loops
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import DryRun
 from distreal_jax.experiment.dry_run import WROTE_NOTHING
@@ -76,7 +75,7 @@ def time_rounds(options: Options) -> None:
         raise InputError(
             f"examples is {options.examples}; give a divisor of the mini-batch's {WORKLOADS[options.workload].batch_size}"
         )
-    ours = OurRounds(options, options.keep, options.execution)
+    ours = OurRounds(options)
     if options.dry_run:
         print(planned(options, ours))
         return
@@ -84,20 +83,13 @@ def time_rounds(options: Options) -> None:
     ours.seconds_of(0)
     compile_seconds = time.perf_counter() - begin
     ours.seconds_of(1)
-    others: dict[str, Callable[[int], float]] = {}
-    if options.compare_full:
-        others["full"] = OurRounds(dataclasses.replace(options, plan=False, examples=0), 1.0, "compact").seconds_of
-    if options.compare_masked:
-        others["masked"] = OurRounds(options, options.keep, "masked").seconds_of
-    for compared in others.values():
-        compared(0)
+    others = compared(options)
+    for other in others.values():
+        other.seconds_of(0)
+    timed = {name: rounds.timed for name, rounds in {"ours": ours, **others}.items()}
     if options.compare_pytorch:
-        others |= pytorch_loops(options, {"full": 1.0, "at_width": options.keep})
-    seconds: dict[str, list[float]] = {name: [] for name in ("ours", *others)}
-    for index in range(2, options.rounds + 2):
-        seconds["ours"].append(ours.seconds_of(index))
-        for name, compared in others.items():
-            seconds[name].append(compared(index))
+        timed |= pytorch_loops(options, {"full": 1.0, "at_width": options.keep})
+    seconds, beside = by_turns(timed, options.rounds), [name for name in timed if name != "ours"]
     grouping, macs_of_step = ours.program.grouping, ours.macs_per_step()
     rates = {name: [1 / value for value in values] for name, values in seconds.items()}
     peak, achieved = matmul_peak(grouping.lanes), 2e-9 * macs_of_step * statistics.median(rates["ours"])
@@ -123,10 +115,10 @@ def time_rounds(options: Options) -> None:
                 "compile_seconds": round(compile_seconds, 2),
                 "compilations": sum(ours.program.compilations().values()),
                 "peak_memory_mib": peak_mib(),
-                **{f"{name}_steps_per_second": spread(rates[name]) for name in others},
+                **{f"{name}_steps_per_second": spread(rates[name]) for name in beside},
                 **{
                     f"over_{name}": spread([o / t for o, t in zip(rates["ours"], rates[name], strict=True)])
-                    for name in others
+                    for name in beside
                 },
                 "device": f"{len(jax.devices())} x {jax.devices()[0].device_kind}",
                 "versions": provenance()["versions"],
@@ -135,13 +127,21 @@ def time_rounds(options: Options) -> None:
     )
 
 
+def compared(options: Options) -> dict[str, OurRounds]:
+    """Our own rounds that are timed beside what is asked for."""
+    choices: dict[str, RoundChoice] = {}
+    if options.compare_full:
+        choices["full"] = dataclasses.replace(options, plan=False, examples=0, keep=1.0, execution="compact")
+    if options.compare_masked:
+        choices["masked"] = dataclasses.replace(options, execution="masked")
+    return {name: OurRounds(choice) for name, choice in choices.items()}
+
+
 def planned(options: Options, ours: OurRounds) -> str:
     """The text of `--dry-run`."""
     total = ours.estimated()
-    if options.compare_full:
-        total += OurRounds(dataclasses.replace(options, plan=False, examples=0), 1.0, "compact").estimated()
-    if options.compare_masked:
-        total += OurRounds(options, options.keep, "masked").estimated()
+    for other in compared(options).values():
+        total += other.estimated()
     steps, clients = ours.workload.steps, len(ours.works[0].clients)
     note = " PyTorch's loops come on top of that." if options.compare_pytorch else ""
     return (

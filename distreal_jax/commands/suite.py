@@ -24,7 +24,7 @@ from typing import Any, get_args
 from distreal_jax.commands.account import Options as AccountOptions
 from distreal_jax.commands.account import account
 from distreal_jax.commands.suite_tables import tables
-from distreal_jax.commands.workloads import OurRounds, RoundChoice, WorkloadName, pytorch_loops
+from distreal_jax.commands.workloads import OurRounds, RoundChoice, WorkloadName, by_turns, pytorch_loops
 from distreal_jax.errors import InputError
 from distreal_jax.experiment.dry_run import WROTE_NOTHING
 from distreal_jax.record import provenance, write_atomically
@@ -33,15 +33,6 @@ WIDTHS = (1.0, 0.5, 0.25)
 MARKS = ("<!-- suite: begin -->", "<!-- suite: end -->")
 _DEEP: tuple[WorkloadName, ...] = ("resnet20", "densenet40")
 _CLIENTS = 10  # of a round that is timed
-
-
-def by_turns(timed: Mapping[str, Callable[[int], float]], turns: int) -> dict[str, list[float]]:
-    """Seconds of each in every turn, [turns]: once in order, once in reverse order, and so on."""
-    seconds: dict[str, list[float]] = {name: [] for name in timed}
-    for turn in range(turns):
-        for name in timed if turn % 2 == 0 else reversed(list(timed)):
-            seconds[name].append(timed[name](turn))
-    return seconds
 
 
 def with_faster_layouts(seconds: Mapping[str, list[float]]) -> tuple[dict[str, list[float]], list[str]]:
@@ -55,16 +46,13 @@ def with_faster_layouts(seconds: Mapping[str, list[float]]) -> tuple[dict[str, l
 
 def widths_piece(workload: WorkloadName, turns: int) -> dict[str, Any]:
     """Our network, all of it, half and a quarter of its filters, and PyTorch's networks of these widths."""
-    ours = {
-        keep: OurRounds(RoundChoice(workload=workload, keep=keep, clients=_CLIENTS, rounds=turns), keep, "compact")
-        for keep in WIDTHS
-    }
+    ours = {keep: OurRounds(RoundChoice(workload=workload, keep=keep, clients=_CLIENTS, rounds=turns)) for keep in WIDTHS}
     for each in ours.values():
         each.warm_up()
     loops = pytorch_loops(RoundChoice(workload=workload, clients=_CLIENTS), {str(keep): keep for keep in WIDTHS})
     timed: dict[str, Callable[[int], float]] = {}
     for keep, each in ours.items():  # those that are compared run one after the other
-        timed |= {f"ours_{keep}": each.seconds_of}
+        timed |= {f"ours_{keep}": each.timed}
         timed |= {name: loop for name, loop in loops.items() if name.startswith(f"pytorch_{keep}")}
     seconds, layouts = with_faster_layouts(by_turns(timed, turns))
     macs = {str(keep): each.macs_per_step() / ours[1.0].macs_per_step() for keep, each in ours.items()}
@@ -74,10 +62,10 @@ def widths_piece(workload: WorkloadName, turns: int) -> dict[str, Any]:
 def plan_piece(workload: WorkloadName, turns: int) -> dict[str, Any]:
     """A DISTREAL plan of 12 entries at half of the MACs, and our own full network."""
     choice = RoundChoice(workload=workload, clients=_CLIENTS, rounds=turns)
-    plan, full = (OurRounds(dataclasses.replace(choice, plan=given), 1.0, "compact") for given in (True, False))
+    plan, full = (OurRounds(dataclasses.replace(choice, plan=given)) for given in (True, False))
     for each in (plan, full):
         each.warm_up()
-    seconds = by_turns({"plan": plan.seconds_of, "full": full.seconds_of}, turns)
+    seconds = by_turns({"plan": plan.timed, "full": full.timed}, turns)
     return {"seconds": seconds, "macs": {"plan": plan.macs_per_step() / full.macs_per_step()}}
 
 

@@ -7,7 +7,7 @@ steps of batch 20).
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Literal
 
 import jax
@@ -32,6 +32,7 @@ from distreal_jax.tracing import TracedNetwork, trace_network
 
 MANY = Within(0, 10**6)  # chosen by us
 WorkloadName = Literal["A", "B", "resnet20", "densenet40"]
+_BEFORE = 2  # rounds that are not timed: one that compiles and one that warms up
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,11 +106,11 @@ def network_of(name: str, workload: Workload) -> tuple[nnx.Module, TracedNetwork
     return model, trace_network(model, jax.ShapeDtypeStruct((1, *workload.image_shape), jnp.float32))
 
 
-def table_of(options: RoundChoice, network: TracedNetwork, keep: float) -> DropoutTable:
+def table_of(options: RoundChoice, network: TracedNetwork) -> DropoutTable:
     """One entry at the width asked for, or the 12 of a DISTREAL round."""
     if options.plan:
         return DropoutTable.uniform(network, [1 - level / 12 for level in range(1, 13)])
-    return DropoutTable.from_widths(network, [[max(1, round(count * keep)) for count in network.full_widths]])
+    return DropoutTable.from_widths(network, [[max(1, round(count * options.keep)) for count in network.full_widths]])
 
 
 def work_of(options: RoundChoice, workload: Workload, table: DropoutTable, round_index: int) -> ClientWork:
@@ -125,14 +126,15 @@ def work_of(options: RoundChoice, workload: Workload, table: DropoutTable, round
 
 
 class OurRounds:
-    """The workload's rounds as this project runs them, at some widths and in some execution."""
+    """The rounds of a choice as this project runs them."""
 
-    def __init__(self, options: RoundChoice, keep: float, execution: Execution) -> None:
+    def __init__(self, options: RoundChoice) -> None:
+        execution = options.execution
         self.workload = workload = WORKLOADS[options.workload]
         clients = options.clients or workload.clients
         model, self.network = network_of(options.workload, workload)
         params, others = split_variables(model)
-        self.table = table_of(options, self.network, keep)
+        self.table = table_of(options, self.network)
         data = synthetic_dataset(
             num_examples=1000, image_shape=workload.image_shape, num_classes=workload.num_classes, seed=0
         )
@@ -150,7 +152,7 @@ class OurRounds:
         )
         self.images = self.program.placed(jax.tree.map(jnp.asarray, data.train))
         self.server = self.program.start(jax.tree.map(jnp.array, params))
-        self.works = [work_of(options, workload, self.table, index) for index in range(options.rounds + 2)]
+        self.works = [work_of(options, workload, self.table, index) for index in range(_BEFORE + options.rounds)]
 
     def warm_up(self) -> None:
         """A round that trains every entry of the table, so that every program is compiled."""
@@ -158,15 +160,19 @@ class OurRounds:
         entries = np.resize(np.arange(len(self.table.entries), dtype=np.int32), work.entries.shape)
         self.server, _ = jax.block_until_ready(self.program.run(self.server, self.images, work._replace(entries=entries), 0))
 
+    def timed(self, turn: int) -> float:
+        """Seconds of a round for each client-step, in the turn-th round that is timed."""
+        return self.seconds_of(_BEFORE + turn)
+
     def seconds_of(self, index: int) -> float:
-        """Seconds of a round for each client-step."""
+        """Seconds of a round for each client-step, the rounds that are not timed among them."""
         begin = time.perf_counter()
         self.server, _ = jax.block_until_ready(self.program.run(self.server, self.images, self.works[index], index))
         return (time.perf_counter() - begin) / int((self.works[index].entries >= 0).sum())
 
     def macs_per_step(self) -> float:
         """Of the steps of the rounds that are timed, forward and backward, on average."""
-        used = np.concatenate([work.entries[work.entries >= 0] for work in self.works[2:]])
+        used = np.concatenate([work.entries[work.entries >= 0] for work in self.works[_BEFORE:]])
         return self.examples * float(self.table.configurations.macs(self.network)[used].mean())
 
     def estimated(self) -> Time:
@@ -183,6 +189,15 @@ class OurRounds:
         programs = 1 if masked else len(compact_programs(self.network, self.table.configurations, self.program.examples))
         training = float(steps @ speed.of_mini_batches(macs))
         return Time(speed.compiling(programs, 0), training, programs=programs, origin=speed.origin)
+
+
+def by_turns(timed: Mapping[str, Callable[[int], float]], turns: int) -> dict[str, list[float]]:
+    """Seconds of each in every turn, [turns]: once in order, once in reverse order, and so on."""
+    seconds: dict[str, list[float]] = {name: [] for name in timed}
+    for turn in range(turns):
+        for name in timed if turn % 2 == 0 else reversed(list(timed)):
+            seconds[name].append(timed[name](turn))
+    return seconds
 
 
 def pytorch_loops(options: RoundChoice, widths: dict[str, float]) -> dict[str, Callable[[int], float]]:
