@@ -18,7 +18,8 @@ from pathlib import Path
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import DryRun
 from distreal_jax.experiment.dry_run import WROTE_NOTHING
-from distreal_jax.record import DeviceModel, MethodResult, comparison_table, write_atomically
+from distreal_jax.files import parts_around, write_atomically
+from distreal_jax.record import DeviceModel, MethodResult, comparison_table
 from distreal_jax.record.report import ACCURACY, COST
 from distreal_jax.record.run_folder import RESULTS_KIND, read_config, read_part
 
@@ -124,18 +125,16 @@ def main(options: Options) -> None:
         print(f"Not finished in {options.runs}: {missing}.")
         print(WROTE_NOTHING)
         return
+    around = parts_around(options.readme, MARKS) if options.main in done else None
     pictures = options.report.parent / "results"
     pictures.mkdir(parents=True, exist_ok=True)
     sections = sections_of(options.report, names)
     sections |= {name: section(name, options.runs / name, pictures) for name in done}
     head = f"# Results\n\nMade by `python experiments/results.py`; {SAID}"
     write_atomically(options.report, ("\n\n".join((head, *(sections[name] for name in sorted(sections)))) + "\n").encode())
-    if options.main in done:
+    if around:
         folder = options.runs / options.main
-        content = options.readme.read_text(encoding="utf-8")
-        between = re.compile(f"({re.escape(MARKS[0])}\n).*?({re.escape(MARKS[1])})", re.DOTALL)
-        if not between.search(content):
-            raise InputError(f"{options.readme} has no lines {MARKS[0]} and {MARKS[1]} to put the table between; add them")
+        before, after = around
         shown = f"{table(folder).strip()}\n\n(`python -m experiments.configs.{options.main}`, {machine(folder)})\n"
-        write_atomically(options.readme, between.sub(lambda found: found[1] + shown + found[2], content).encode())
+        write_atomically(options.readme, (before + shown + after).encode())
     print(f"{options.report}: {', '.join(done)}")

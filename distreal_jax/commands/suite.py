@@ -27,7 +27,8 @@ from distreal_jax.commands.suite_tables import tables
 from distreal_jax.commands.workloads import OurRounds, RoundChoice, WorkloadName, by_turns, pytorch_loops
 from distreal_jax.errors import InputError
 from distreal_jax.experiment.dry_run import WROTE_NOTHING
-from distreal_jax.record import provenance, write_atomically
+from distreal_jax.files import parts_around, write_atomically
+from distreal_jax.record import provenance
 
 WIDTHS = (1.0, 0.5, 0.25)
 MARKS = ("<!-- suite: begin -->", "<!-- suite: end -->")
@@ -113,9 +114,7 @@ def run_suite(names: Sequence[str], turns: int, results: Path, report: Path, *, 
     unknown = sorted(set(names) - set(PIECES))
     if unknown:
         raise InputError(f"the suite has no piece {unknown[0]!r}; choose from: {', '.join(PIECES)}")
-    text = report.read_text() if report.is_file() else ""
-    if not all(mark in text for mark in MARKS):
-        raise InputError(f"{report} is no file with the lines {MARKS[0]} and {MARKS[1]}, between which the tables are put")
+    parts_around(report, MARKS)
     missing = [name for name in names or PIECES if not (results / f"{name}.json").exists()]
     if dry_run:
         print(f"{len(missing)} pieces to run, some minutes each: {', '.join(missing) or 'none'}.\n{WROTE_NOTHING}")
@@ -134,6 +133,5 @@ def _write_tables(results: Path, report: Path) -> None:
     """Puts the tables of all pieces that are on the disk between the report's marks."""
     there = {name: results / f"{name}.json" for name in PIECES}
     every = {name: json.loads(path.read_bytes()) for name, path in there.items() if path.exists()}
-    before, rest = report.read_text().split(MARKS[0], 1)
-    after = rest.split(MARKS[1], 1)[1]
-    write_atomically(report, f"{before}{MARKS[0]}\n\n{tables(every)}\n{MARKS[1]}{after}".encode())
+    before, after = parts_around(report, MARKS)
+    write_atomically(report, f"{before}\n{tables(every)}\n{after}".encode())
