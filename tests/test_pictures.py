@@ -99,6 +99,7 @@ def test_a_picture_is_the_same_png_each_time_and_no_wider_than_a_screen(name: st
         lambda path: pictures.rates_heatmap(path, [[0.5]], ["conv1", "conv2"], [1.0]),
         lambda path: pictures.rates_heatmap(path, [], [], []),
         lambda path: pictures.hypervolume_picture(path, {"search": []}),
+        lambda path: pictures.hypervolume_picture(path, {name: [0.1] for name in "abcde"}),
         lambda path: pictures.map_picture(
             path, x_values=[1], y_values=[1], winners=[["a"]], best=[[0.5]], delivered=[[1.0]], margins=[[0.1], [0.2]]
         ),

@@ -609,10 +609,22 @@ PICTURES: dict[str, Callable[[Path], None]] = {
 }
 NO_PICTURES: Sequence[Callable[[Path], None]] = (
     lambda path: rivals_picture(path, {}, {}),
+    lambda path: rivals_picture(path, dict.fromkeys("abcdefghij", FRONT), {name: [1.0] for name in "abcdefghij"}),
     lambda path: rivals_picture(path, {"a": FRONT, "b": FRONT}, {"a": [1.0], "b": [1.0, 2.0]}),
     lambda path: proxy_picture(path, {"a": [0.1]}, [0.1, 0.2], [0.1, 0.2]),
     lambda path: conditions_picture(path, {"a": (FRONT, Front([0.1], [0.1, 0.2]))}),
 )
+
+
+def test_a_picture_has_room_for_all_ways_of_a_study_and_leaves_none_out(tmp_path: Path) -> None:
+    fronts = {
+        name: Front([0.1, 1.0], [0.1 + 0.1 * place, 0.9], [0.01, 0.02])
+        for place, name in enumerate(search_study.ARMS.values())
+    }
+    fewer = dict(list(fronts.items())[:-1])
+    for file, ways in (("all.png", fronts), ("fewer.png", fewer | {list(fronts)[-1]: fewer[list(fewer)[-1]]})):
+        rivals_picture(tmp_path / file, ways, {name: [1.0, 2.0] for name in ways})
+    assert (tmp_path / "all.png").read_bytes() != (tmp_path / "fewer.png").read_bytes()
 
 
 @pytest.mark.parametrize("name", PICTURES)

@@ -211,7 +211,7 @@ def outcomes_of(
     world = first if seed == first.seed else World.make(options.world, seed, first.dataset)
     network, size = world.network, options.progress.batch_size
     space = SearchSpace(network, settings.max_rate, knobs=settings.knobs, batch_size=size)
-    measured = proxy_in(world, options.training, options.progress, every_knob=settings.knobs != ("filters",))
+    measured = proxy_in(world, options.training, options.progress, every_knob=settings.beyond_filters)
     for arm in arms:
         if arm in outcomes:
             continue

@@ -73,8 +73,7 @@ def search_table(
     """
     check_most_entries(most_entries)
     uniform_rates = [entry.configuration for entry in DropoutTable.uniform(world.network, UNIFORM_RATES).entries]
-    every_knob = settings.knobs != ("filters",)
-    measured = proxy_in(world, training, progress_settings, seed=settings.seed, every_knob=every_knob)
+    measured = proxy_in(world, training, progress_settings, seed=settings.seed, every_knob=settings.beyond_filters)
     measures = describe(progress_settings, training, world.dataset.name, world.seed)
     processes.agreed("searches", {"settings": dataclasses.asdict(settings), "measures": measures, **world.checksums()})
     source = {

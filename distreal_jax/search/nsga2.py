@@ -162,7 +162,7 @@ def first_vectors(space: SearchSpace, settings: SearchSettings) -> list[list[flo
     Of filters alone, one rate for all groups and one for those inside blocks alone; with other knobs, each turned alone and
     two together.
     """
-    if space.knobs != ("filters",):
+    if settings.beyond_filters:
         return _first_of_knobs(space, settings)
     of_one_rate = space.uniform_seeds(max(2, settings.population // 4))
     inner = inner_weights(space)

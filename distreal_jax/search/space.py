@@ -66,6 +66,11 @@ class SearchSettings:
             raise InputError(f"the search's population is {self.population}, expected a multiple of 4")
         checked_knobs(self.knobs)
 
+    @property
+    def beyond_filters(self) -> bool:
+        """Whether anything else than dropout rates is searched."""
+        return self.knobs != ("filters",)
+
 
 class SearchSpace:
     """Genes and the configurations that they stand for.

@@ -190,6 +190,16 @@ def label_ends(axes: Axes, ends: Sequence[tuple[str, float, float, float, str]])
     axes.set(xlim=(left, right), ylim=limits)
 
 
+def check_room(what: str, names: Sequence[str], room: int) -> None:
+    """Refuses more things than a picture has styles for, which would be left out.
+
+    Raises:
+      InputError: There are more.
+    """
+    if len(names) > room:
+        raise InputError(f"the {what} can't be drawn: there are {len(names)} of them, a picture has room for {room}")
+
+
 def check_lengths(what: str, *lists: Sequence[object]) -> None:
     """Refuses lists that can't be drawn together.
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from distreal_jax.record.pictures.look import check_lengths, in_percent, picture, style_of
+from distreal_jax.record.pictures.look import check_lengths, check_room, in_percent, picture, style_of
+
+_STYLES = (("#D55E00", "o"), ("#0072B2", "s"), ("#009E73", "^"), ("#CC79A7", "D"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,15 +68,18 @@ def hypervolume_picture(
 
     Args:
       path: The PNG file.
-      history: Name of the search -> hypervolume after each generation, [generations].
+      history: Name of the search -> hypervolume after each generation, [generations]; at most four.
       title: Of the picture.
       x_label: What is counted.
+
+    Raises:
+      InputError: Nothing to draw, or more searches; as all pictures.
     """
     check_lengths("search", list(history))
+    check_room("searches", list(history), len(_STYLES))
     with picture(path, 7.2, 4.0) as figure:
         axes = figure.subplots()
-        styles = zip(("#D55E00", "#0072B2", "#009E73", "#CC79A7"), ("o", "s", "^", "D"), strict=True)
-        for (name, values), (colour, marker) in zip(history.items(), styles, strict=False):
+        for (name, values), (colour, marker) in zip(history.items(), _STYLES, strict=False):
             check_lengths(name, values)
             marks = {"marker": marker, "markevery": max(len(values) // 12, 1)}
             axes.plot(range(len(values)), values, color=colour, label=name, **marks)  # type: ignore[arg-type]

@@ -7,10 +7,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 
-from distreal_jax.record.pictures.look import check_lengths, in_percent, picture, style_of
+from distreal_jax.record.pictures.look import check_lengths, check_room, in_percent, picture, style_of
 from distreal_jax.record.pictures.search import Front
 
-_STYLES = (("#D55E00", "o"), ("#E69F00", "s"), ("#0072B2", "^"), ("#009E73", "D"), ("#CC79A7", "v"))
+_STYLES = (
+    ("#D55E00", "o"), ("#E69F00", "s"), ("#0072B2", "^"), ("#009E73", "D"), ("#CC79A7", "v"),
+    ("#56B4E9", "P"), ("#661100", "X"), ("#999933", "h"), ("#332288", "*"),
+)  # fmt: skip
 _TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _COST = "MACs, relative to the full network"
 
@@ -25,15 +28,16 @@ def rivals_picture(
 
     Args:
       path: The PNG file.
-      fronts: Name of the way -> its front with one seed; at most five ways.
+      fronts: Name of the way -> its front with one seed; at most nine ways.
       areas: The same names -> area for each seed, [seeds]; the line is their mean.
       title: Of the picture.
 
     Raises:
-      InputError: Nothing to draw, lists that don't match, or the file can't be written; as all pictures.
+      InputError: Nothing to draw, too many ways, lists that don't match, or the file can't be written; as all pictures.
     """
     names = list(fronts)
     check_lengths("rivals", names, list(areas))
+    check_room("rivals", names, len(_STYLES))
     check_lengths("rivals' seeds", *(areas[name] for name in names))
     with picture(path, 10.4, 4.4) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
@@ -45,7 +49,7 @@ def rivals_picture(
             right.hlines(values[place].mean(), place - 0.3, place + 0.3, color=colour, linewidth=2.5)
         left.set(title=title, xlabel=_COST, ylabel="gain of accuracy in a short training")
         _logarithmic(left)
-        left.legend(loc="upper left", fontsize=9.5)
+        left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=9.5)  # where no front is
         right.set_xticks(places, names, rotation=25, ha="right", rotation_mode="anchor", fontsize=9.5)
         right.set(ylabel="area below the front", xlim=(-0.6, len(names) - 0.4))
         right.grid(True, axis="y")
