@@ -32,6 +32,7 @@ from distreal_jax.record.recorded_run import RecordSettings, recorded_run
 from distreal_jax.search import SearchSettings
 from distreal_jax.search import search as search_vectors
 from distreal_jax.search.progress import ProgressSettings
+from distreal_jax.search.space import KNOBS, Knob
 from distreal_jax.step.outputs import batch_shapes
 from distreal_jax.table import Configurations, DropoutTable
 from distreal_jax.tracing import trace_network
@@ -183,11 +184,14 @@ def test_a_dry_run_of_a_search_tells_what_it_would_measure(
     assert "Nothing was written." in said and list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["digits_cnn", "resnet20"])
-def test_a_search_measures_at_most_what_its_dry_run_says(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "population", "knobs"),
+    [("digits_cnn", 8, ("filters",)), ("resnet20", 8, ("filters",)), ("digits_cnn", 4, KNOBS)],
+)
+def test_a_search_measures_at_most_what_its_dry_run_says(name: str, population: int, knobs: tuple[Knob, ...]) -> None:
     model = make_network(name, image_shape=(8, 8, 1), num_classes=10, seed=0)
     network = trace_network(model, jax.ShapeDtypeStruct((1, 8, 8, 1), jnp.float32))
-    small = SearchSettings(population=8, generations=3, repeats=2, final_repeats=2)
+    small = SearchSettings(population=population, generations=3, repeats=2, final_repeats=2, knobs=knobs)
     measured = []
 
     def progress(vectors: Configurations, _: int) -> np.ndarray:
@@ -195,8 +199,8 @@ def test_a_search_measures_at_most_what_its_dry_run_says(name: str) -> None:
         return np.log(vectors.macs(network)) / 100
 
     uniform = [entry.configuration for entry in DropoutTable.uniform(network, UNIFORM_RATES).entries]
-    search_vectors(network, progress, small, also=uniform)
-    selecting, afresh = measurements(network, small, batch_size=1)
+    search_vectors(network, progress, small, also=uniform, batch_size=8)
+    selecting, afresh = measurements(network, small, batch_size=8)
     assert sum(measured[:-2]) == selecting and afresh - 2 * small.population <= sum(measured[-2:]) <= afresh
 
 

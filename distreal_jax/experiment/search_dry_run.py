@@ -113,12 +113,13 @@ def likely_candidates(space: SearchSpace, settings: SearchSettings) -> list[Widt
 
 def measurements(network: TracedNetwork, settings: SearchSettings, batch_size: int) -> tuple[int, int]:
     """The most short trainings of a search: while it selects, and when front and uniform vectors are measured afresh."""
-    selecting = settings.population * settings.generations * settings.repeats
     space = SearchSpace(network, settings.max_rate, knobs=settings.knobs, batch_size=batch_size)
     given = {space.configuration(genes) for genes in first_vectors(space, settings)}
+    # Of several knobs, the first generation has all that the search begins with, which may be more than a population.
+    generations = max(settings.population, len(given)) + settings.population * (settings.generations - 1)
     given |= {entry.configuration for entry in DropoutTable.uniform(network, UNIFORM_RATES).entries}
     full = Configuration(network.full_widths)
-    return selecting, (settings.population + len({*given, full})) * settings.final_repeats
+    return generations * settings.repeats, (settings.population + len({*given, full})) * settings.final_repeats
 
 
 def measuring_dry_run(
