@@ -18,7 +18,7 @@ import jax
 from distreal_jax import processes
 from distreal_jax.errors import InputError
 from distreal_jax.experiment.last_word import have_the_last_word, quiet_below_python
-from distreal_jax.experiment.surroundings import check_platform, keep_streams_usable
+from distreal_jax.experiment.surroundings import check_platform, keep_streams_usable, wait_for_others
 from distreal_jax.record.json_values import json_value
 from distreal_jax.record.provenance import provenance
 from distreal_jax.settings import Within, check_settings
@@ -77,6 +77,7 @@ def in_its_job(options: Any) -> Iterator[None]:
         yield
         return
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
+    wait_for_others()
     if place.get("process_id", 0) == 0:
         say("waiting for the other processes of the job")
     have_the_last_word(

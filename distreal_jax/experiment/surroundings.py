@@ -21,6 +21,7 @@ from distreal_jax.errors import InputError
 from distreal_jax.fleet.lanes import usable_cores
 
 _UNKNOWN_FLAG = "Unknown flag"
+_PATIENCE_FLAG, _PATIENCE_SECONDS = "--xla_cpu_collective_timeout_seconds", 10**7  # four months, chosen by us
 _checked_flags = set[str]()
 
 
@@ -127,6 +128,17 @@ def use_every_core() -> None:
             # In a pool of one thread XLA's convolutions round otherwise than in one of two or more (up to 16 were tried,
             # jaxlib 0.10.2), so one core gets two threads, and with them the bits of any other number of cores.
             os.environ.setdefault("PJRT_NPROC", "2")
+
+
+def wait_for_others() -> None:
+    """Lets the processes of a job wait for each other as long as it takes; on a CPU, XLA gives up after half an hour.
+
+    One may compile, or train its clients, for longer than the others; who is dead is known by other means (`job`). It has to
+    be called before JAX is used for the first time.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if _PATIENCE_FLAG not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {_PATIENCE_FLAG}={_PATIENCE_SECONDS}".strip()
 
 
 def keep_freed_memory() -> None:

@@ -6,8 +6,9 @@ import platform
 import re
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from distreal_jax.errors import InputError
 from distreal_jax.files import writing
@@ -21,6 +22,8 @@ LOCK = "run.lock"
 _PAUSE = 0.2  # seconds between two looks at a lock that is held, chosen by us
 _told = False
 
+Opened = TypeVar("Opened")
+
 
 class FolderLock:
     """Held until `release`, or until the process ends, however it ends.
@@ -32,22 +35,16 @@ class FolderLock:
         self._descriptor: int | None = descriptor
 
     @classmethod
-    def take(cls, folder: Path, identity: str | None, *, wait: bool = False) -> Self:
+    def take(cls, folder: Path, identity: str | None) -> Self:
         """Locks a folder. Where the system or its disk has no locks, stderr says once that nothing guards it.
 
         Args:
           folder: The folder.
           identity: Stands for the settings of the run that is there; None: there is none.
-          wait: Until nobody else holds it.
 
         Raises:
-          InputError: Another process holds it, which is named; or the folder can't be written.
+          InputError: Another process holds it (`HeldError`), which is named; or the folder can't be written.
         """
-        while wait:
-            try:
-                return cls.take(folder, identity)
-            except HeldError:
-                time.sleep(_PAUSE)
         with writing(folder):
             descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
             lock = cls(descriptor)
@@ -101,6 +98,18 @@ class FolderLock:
 
 class HeldError(InputError):
     """The folder is held by another process."""
+
+
+def once_free(attempt: Callable[[], Opened]) -> Opened:
+    """What `attempt` returns once it no longer raises `HeldError`.
+
+    The processes of a job attempt it together again and again, so that none waits in a collective for as long as that takes.
+    """
+    while True:
+        try:
+            return attempt()
+        except HeldError:
+            time.sleep(_PAUSE)
 
 
 def _tell(folder: Path, reason: str) -> None:

@@ -22,7 +22,7 @@ from distreal_jax.document import DamagedDocumentError, parsed_json, read_docume
 from distreal_jax.errors import InputError
 from distreal_jax.files import UNFINISHED, set_aside, user_path, write_atomically, writing
 from distreal_jax.record.json_values import json_value, settings_hash
-from distreal_jax.record.lock import LOCK, FolderLock
+from distreal_jax.record.lock import LOCK, FolderLock, once_free
 from distreal_jax.record.metrics import MetricsStream, drop_unfinished_line, read_metrics
 from distreal_jax.record.provenance import differences, provenance
 from distreal_jax.settings import first_difference
@@ -96,22 +96,20 @@ class RunFolder:
         opened: list[Self] = []
 
         def open_here() -> dict[str, Any]:
-            opened.append(cls._opened(path, settings, resume=resume, may_change=may_change, wait=wait))
+            opened.append(cls._opened(path, settings, resume=resume, may_change=may_change))
             return {"resumed": opened[0].resumed, "sessions": json_value(opened[0].sessions)}
 
-        known = processes.told(open_here)
+        known = once_free(lambda: processes.told(open_here)) if wait else processes.told(open_here)
         return opened[0] if opened else cls(path, settings, known["resumed"], None, may_change, known["sessions"])
 
     @classmethod
-    def _opened(
-        cls, path: Path, settings: Mapping[str, Any], *, resume: bool, may_change: Collection[str], wait: bool
-    ) -> Self:
+    def _opened(cls, path: Path, settings: Mapping[str, Any], *, resume: bool, may_change: Collection[str]) -> Self:
         """The folder, locked, with this start in its `config.json`."""
         identity = _identity(settings, may_change)
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
             known = _identity_of(path)
-        lock = FolderLock.take(path, known, wait=wait)
+        lock = FolderLock.take(path, known)
         try:
             stored = _stored_config(path, known == identity)
             if stored is None and known not in (None, identity):
@@ -211,7 +209,7 @@ class RunFolder:
     def alone(self) -> Iterator[None]:
         """Inside, no other process writes in the folder; waits for that. Of a folder that was let go."""
         taken: list[FolderLock] = []
-        processes.told(lambda: taken.append(FolderLock.take(self.path, self.identity, wait=True)))
+        once_free(lambda: processes.told(lambda: taken.append(FolderLock.take(self.path, self.identity))))
         try:
             yield
         finally:
