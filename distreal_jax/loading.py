@@ -1,8 +1,10 @@
 """What comes before large libraries are loaded: a word where they would crash, and none where they only complain."""
 
 import logging
+import os
 import signal
 import sys
+from types import FrameType
 
 LEAST_GIB = 3.0  # of address space, measured for the smallest run on two cores: with 2 XLA's compiler aborts
 
@@ -29,9 +31,18 @@ def prepare_loading() -> None:
 def end_at_ctrl_c() -> None:
     """From now on Ctrl-C ends the process without a word, until a command takes it over.
 
-    While libraries load there is nothing to save, and a traceback through them explains nothing.
+    While libraries load there is nothing to save, and a traceback through them explains nothing. In a container, whose first
+    process gets no signal that it does not ask for, the same holds for SIGTERM.
     """
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if os.getpid() == 1:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _end)
+    else:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    os._exit(128 + number)
 
 
 def _is_no_complaint(record: logging.LogRecord) -> bool:

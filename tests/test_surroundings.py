@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -121,6 +122,24 @@ print(jax.jit(lambda x: x + 1)(jnp.ones(3)))
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "[2. 2. 2.]\n", "")
+
+
+CONTAINED = """
+import os, sys
+os.getpid = lambda: 1
+from distreal_jax.loading import end_at_ctrl_c
+end_at_ctrl_c()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_first_process_of_a_container_ends_while_it_loads_as_its_cluster_asks() -> None:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", CONTAINED], cwd=ROOT, text=True, **pipes) as process:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 143  # not by the signal, which a first process does not get
 
 
 @pytest.mark.parametrize("path", ["~nobody-of-this-name/x", "a\0b", "a\udcff"])
