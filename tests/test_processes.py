@@ -20,8 +20,6 @@ import distreal_jax as dj
 from distreal_jax import processes
 from distreal_jax.experiment import JobSettings, job, last_word
 from distreal_jax.fleet.exchange import bytes_of_round
-from distreal_jax.search import SearchSettings
-from distreal_jax.search.progress import ProgressSettings
 
 ROOT = Path(__file__).parents[1]
 COMPARE = (
@@ -29,6 +27,12 @@ COMPARE = (
     "--rounds 8 --eval-every 1 --server-optimizer momentum"
 ).split()
 RUNS = ("partial_work-seed0", "heterofl-seed0")
+SEARCH = (
+    "experiments/search.py --devices 8 --search.population 4 --search.generations 3 --search.repeats 1 "
+    "--search.final-repeats 2 --progress.rounds 1 --progress.devices 1 --progress.steps 2 --progress.held-out 100 "
+    "--progress.sizes 1"
+).split()
+LOST = "another process of the job has ended"
 PATIENCE = 900.0  # seconds for one process; CI machines are slow
 MINUTE = 60.0
 
@@ -81,18 +85,22 @@ def alone(scratch: Path) -> Path:
 
 
 def test_a_comparison_by_three_processes_then_two_each_losing_one_is_bitwise_that_of_one(alone: Path, scratch: Path) -> None:
-    """Process 1 of three is killed, then process 0 of two; the others end by themselves, and two finish what is left."""
+    """Process 1 of three is killed, then process 0 of two is stopped; the others end by themselves, and two finish."""
     out = scratch / "together"
-    for count, dead, run, lines in ((3, 1, RUNS[0], 2), (2, 0, RUNS[1], 2)):
+    for number, count, gone, run in ((signal.SIGKILL, 3, 1, RUNS[0]), (signal.SIGTERM, 2, 0, RUNS[1])):
         running = start(count, COMPARE, "--out", str(out))
-        until_lines(out / run / "metrics.jsonl", lines, running)
-        running[dead].send_signal(signal.SIGKILL)
+        until_lines(out / run / "metrics.jsonl", 2, running)
+        running[gone].send_signal(number)
         for index, (status, printed, said) in enumerate(ended(running, MINUTE)):
-            if index != dead:
-                assert status != 0 and not printed
-                errors = [line for line in said.splitlines() if "another process of the job has ended" in line]
+            assert not printed
+            if index != gone:
+                assert status not in (0, 143)
+                errors = [line for line in said.splitlines() if LOST in line]
                 assert len(errors) == 1 and "compare.py" in errors[0]
                 assert index == 0 or said.splitlines() == errors  # process 0 alone has said what it was at
+            elif number == signal.SIGTERM:
+                assert status == 143 and LOST not in said
+                assert said.splitlines()[-1].startswith("stopped; to go on from the last checkpoint: ")
     first, second = ended(start(2, COMPARE, "--out", str(out)))
     assert first[0] == second[0] == 0, first[2] + second[2]
     assert "report:" in first[1] and "2 processes with 4 devices" in first[2]
@@ -104,8 +112,22 @@ def test_a_comparison_by_three_processes_then_two_each_losing_one_is_bitwise_tha
     assert (out / "report.md").read_bytes() == (alone / "report.md").read_bytes()
 
 
-SEARCH = SearchSettings(population=4, generations=1, repeats=1, final_repeats=2)
-PROGRESS = ProgressSettings(rounds=1, devices=2, steps=1, batch_size=4, held_out=50, sizes=1)
+def test_a_search_whose_process_0_is_killed_finds_the_table_of_one_process(scratch: Path) -> None:
+    """One process goes on with what two began."""
+    for out in (scratch / "searched", scratch / "searched together"):
+        if out.name != "searched":
+            running = start(2, SEARCH, "--out", str(out))
+            until_lines(out / "search_checkpoint.json", 1, running)
+            running[0].send_signal(signal.SIGKILL)
+            _, (status, printed, said) = ended(running, MINUTE)
+            assert status != 0 and not printed and said.count("\n") == 1 and LOST in said
+            assert not (out / "table.json").exists()
+        status, _, said = run_here("search", *SEARCH[1:], "--quiet", "--out", str(out))
+        assert status == 0, said
+    one, other = (json.loads((scratch / name / "table.json").read_text()) for name in ("searched", "searched together"))
+    assert one["entries"] == other["entries"] and one["provenance"]["search"] == other["provenance"]["search"]
+
+
 SCRIPT = """
 import sys
 import jax
@@ -113,29 +135,39 @@ jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
 sys.path.insert(0, "tests")
 from test_processes import by_the_library
 by_the_library(sys.argv[3] + sys.argv[2])
+from distreal_jax.commands import benchmark
+benchmark.main(benchmark.Options(workload="B", keep=0.02, clients=2, rounds=1))
 jax.distributed.shutdown()
 """
 
 
 def by_the_library(file: str) -> None:
-    """A table that is searched and a method that is trained, by Python alone."""
+    """A method that is trained by Python alone."""
     world = dj.World.make(dj.WorldSettings(devices=6), seed=0)
-    table = dj.search_table(world, search=SEARCH, progress=PROGRESS)
     training = dj.TrainingSettings(devices_per_round=3, steps=2, batch_size=4)
     history = dj.Federation(world, "partial_work", training=training).fit(2, eval_every=1)
     arrays = [np.asarray(leaf) for leaf in jax.tree.leaves(history.params)]
-    progress = np.array([entry.progress for entry in table.entries])
-    np.savez(file, *arrays, history["test_loss"], [entry.widths for entry in table.entries], progress)
+    np.savez(file, *arrays, history["test_loss"])
 
 
-def test_a_script_that_joins_jax_s_processes_trains_and_searches_bitwise_as_alone(scratch: Path) -> None:
+def test_a_script_that_joins_jax_s_processes_trains_bitwise_as_alone_and_sends_what_is_foretold(scratch: Path) -> None:
     by_the_library(str(scratch / "library"))
     address = f"127.0.0.1:{free_port()}"
     running = [
-        subprocess.Popen([sys.executable, "-c", SCRIPT, address, str(index), str(scratch / "library")], cwd=ROOT)
+        subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, address, str(index), str(scratch / "library")],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         for index in range(2)
     ]
-    assert [process.wait(PATIENCE) for process in running] == [0, 0]
+    for process in running:
+        printed, _ = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0
+        said = json.loads(printed.splitlines()[-1])  # of benchmark; before it, Gloo says that it is connected
+        sent, foretold = said["bytes_sent_in_a_round"], said["bytes_sent_by_the_formula"]
+        assert said["processes"] == 2 and (sent is None or foretold <= sent <= 1.02 * foretold)
     expected, *others = (np.load(scratch / f"library{name}.npz") for name in ("", "0", "1"))
     for other in others:
         assert expected.files == other.files

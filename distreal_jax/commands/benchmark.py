@@ -10,7 +10,7 @@
 own layout and with channels last; torch is no requirement of the project) time something else by turns in the same run:
 machines are noisy, so quote ratios from one run. --suite runs all that docs/benchmarks.md shows, piece by piece, and writes
 its tables; pieces that are on the disk are not run again. --ahead-of-time compiles a round's training program for a TPU that
-is not at hand.
+is not at hand. In several processes (--num-processes, or srun) the line also has what a round sends.
 """
 
 import dataclasses
@@ -23,13 +23,16 @@ from typing import Annotated
 import jax
 import numpy as np
 
+from distreal_jax import processes
 from distreal_jax.commands.ahead_of_time import compile_ahead
 from distreal_jax.commands.suite import run_suite
+from distreal_jax.commands.traffic import bytes_sent, traffic
 from distreal_jax.commands.workloads import WORKLOADS, OurRounds, RoundChoice, by_turns, pytorch_loops
 from distreal_jax.errors import InputError
-from distreal_jax.experiment import DryRun
+from distreal_jax.experiment import DryRun, JobSettings, Plain
 from distreal_jax.experiment.dry_run import WROTE_NOTHING
 from distreal_jax.experiment.surroundings import peak_memory_mib
+from distreal_jax.fleet.work import group_size
 from distreal_jax.record import provenance
 from distreal_jax.settings import STEPS
 
@@ -56,11 +59,16 @@ class Options(RoundChoice):
     """Gets the suite's tables between its marks."""
     ahead_of_time: str = ""
     """A topology of TPUs, such as v5e:2x2: say what a round's training program needs there, by form, chunk and block."""
+    job: Plain[JobSettings] = JobSettings()
     dry_run: DryRun = False
 
 
 def main(options: Options) -> None:
     """Times rounds and prints the JSON line; or runs the suite, or compiles ahead of time."""
+    if processes.count() > 1 and (options.suite or options.ahead_of_time or options.compare_pytorch):
+        raise processes.in_all(
+            InputError("several processes time rounds alone; leave --suite, --ahead-of-time and --compare-pytorch out")
+        )
     if options.suite:
         run_suite(options.pieces, options.turns, options.results, options.report, dry_run=options.dry_run)
     elif options.ahead_of_time:
@@ -89,10 +97,14 @@ def time_rounds(options: Options) -> None:
     timed = {name: rounds.timed for name, rounds in {"ours": ours, **others}.items()}
     if options.compare_pytorch:
         timed |= pytorch_loops(options, {"full": 1.0, "at_width": options.keep})
+    before = bytes_sent()
     seconds, beside = by_turns(timed, options.rounds), [name for name in timed if name != "ours"]
+    after, clients = bytes_sent(), len(ours.works[0].clients)
+    sent = None if before is None or after is None else after - before
+    sums = ours.program.programs_for(group_size(clients)).shape_of_sums(ours.server.params)
     grouping, macs_of_step = ours.program.grouping, ours.macs_per_step()
     rates = {name: [1 / value for value in values] for name, values in seconds.items()}
-    peak, achieved = matmul_peak(grouping.lanes), 2e-9 * macs_of_step * statistics.median(rates["ours"])
+    peak, achieved = processes.count() * matmul_peak(grouping.lanes), 2e-9 * macs_of_step * statistics.median(rates["ours"])
     print(
         json.dumps(
             {
@@ -102,10 +114,12 @@ def time_rounds(options: Options) -> None:
                 "plan": options.plan,
                 "execution": options.execution,
                 "convolution": options.convolution,
-                "clients": len(ours.works[0].clients),
+                "clients": clients,
                 "block": grouping.block,
                 "chunk": grouping.chunk,
                 "lanes": grouping.lanes,
+                "processes": processes.count(),
+                **traffic(sums, clients, sent, options.rounds * (1 + len(beside))),
                 "client_steps_per_second": spread(rates["ours"]),
                 "macs_per_step": macs_of_step,
                 "share_of_full_macs": macs_of_step / (ours.workload.batch_size * ours.network.training_macs()),
@@ -158,7 +172,7 @@ def spread(values: list[float]) -> dict[str, float]:
 def matmul_peak(lanes: int) -> float:
     """GFLOP/s of a large float32 product on each of the devices that train, at the same time: what the hardware can do."""
     size, times = 2048, []
-    mesh = jax.sharding.Mesh(np.array(jax.devices()[:lanes]), ("devices",))
+    mesh = jax.sharding.Mesh(np.array(jax.local_devices()[:lanes]), ("devices",))
     matrices = jax.device_put(
         np.ones((lanes, size, size), np.float32), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("devices"))
     )
@@ -174,6 +188,6 @@ def matmul_peak(lanes: int) -> float:
 
 def peak_mib() -> int | None:
     """Peak memory of the accelerator, or of the process on a CPU, in MiB."""
-    statistics_of_device = jax.devices()[0].memory_stats() or {}
+    statistics_of_device = jax.local_devices()[0].memory_stats() or {}
     peak = statistics_of_device.get("peak_bytes_in_use")
     return int(peak / 2**20) if peak else peak_memory_mib()

@@ -138,11 +138,12 @@ class OurRounds:
         data = synthetic_dataset(
             num_examples=1000, image_shape=workload.image_shape, num_classes=workload.num_classes, seed=0
         )
-        grouping = default_grouping(execution, jax.default_backend(), clients, len(jax.devices()))
+        lanes = jax.local_device_count()
+        grouping = default_grouping(execution, jax.default_backend(), clients, lanes, jax.device_count())
         if options.block or options.chunk:
             block = options.block or options.chunk
             by_entry = execution == "compact"
-            grouping = Grouping(block, (options.chunk or block) if by_entry else block, by_entry, len(jax.devices()))
+            grouping = Grouping(block, (options.chunk or block) if by_entry else block, by_entry, lanes)
         step = LocalStep(self.network, optax.sgd(0.1), others, convolution=options.convolution)
         self.widths = np.array([entry.widths for entry in self.table.entries])
         self.examples = options.examples or workload.batch_size
