@@ -82,7 +82,25 @@ def commands() -> list[list[str]]:
         inline = re.findall(r"`(python -m experiments[^`]*)`", text)
         whole = [line for line in [*lines, *inline] if not re.search(r"\.\.\.|\{|configs\.NAME", line)]
         found.update((tuple(shlex.split(line, comments=True)), None) for line in whole)
+    found.update((tuple(shlex.split(line, comments=True)), None) for line in cluster_commands())
     return [list(command) for command in found]
+
+
+CLUSTERS = "docs/several_machines.md"
+
+
+def jobs() -> list[dict[str, Any]]:
+    """The objects of Kubernetes that a page shows."""
+    return [document for block in blocks_of(CLUSTERS, "yaml") for document in yaml.safe_load_all(block)]
+
+
+def cluster_commands() -> list[str]:
+    """What the files for SLURM and Kubernetes run, without what starts it."""
+    lines = re.sub(r"\\\n\s*", " ", "\n".join(blocks_of(CLUSTERS, "bash"))).splitlines()
+    specs = [job["spec"]["template"]["spec"] for job in jobs() if job["kind"] == "Job"]
+    lines += [" ".join(container["command"]) for spec in specs for container in spec["containers"]]
+    found = [re.search(r"(?:distreal [a-z_]+|python experiments/\S+) --.*?(?= && |$)", line) for line in lines]
+    return [match[0].replace('"$JOB_COMPLETION_INDEX"', "0") for match in found if match]
 
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
@@ -96,6 +114,25 @@ def test_a_command_is_one_that_its_script_takes(command: list[str]) -> None:
     kind = type(given) if given else importlib.import_module(module).Options
     parsed = tyro.cli(kind, args=options, config=PARSING, **({"default": given} if given else {}))
     assert not hasattr(parsed, "world") or parsed.world.model in NETWORKS or is_own(parsed.world.model)
+
+
+def test_the_files_for_clusters_are_read_by_those_who_read_them_and_agree_with_themselves() -> None:
+    scripts = [block for block in blocks_of(CLUSTERS, "bash") if block.startswith("#!")]
+    assert len(scripts) == 2 and len(cluster_commands()) >= 6
+    for script in scripts:
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+        (asked,) = set(re.findall(r"--cpus-per-task=(\d+)", script))  # what sbatch is asked for, srun has to be told
+        assert script.count(f"--cpus-per-task={asked}") == 2
+    service, indexed, independent = jobs()
+    spec = indexed["spec"]
+    (container,) = spec["template"]["spec"]["containers"]
+    assert indexed["kind"] == independent["kind"] == "Job" and service["kind"] == "Service"
+    assert spec["template"]["spec"]["subdomain"] == service["metadata"]["name"] and service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["selector"] == {"job-name": indexed["metadata"]["name"]}
+    first = f"{indexed['metadata']['name']}-0.{service['metadata']['name']}:"
+    assert f"--coordinator-address {first}" in container["command"][-1]
+    assert f"--num-processes {spec['completions']} " in container["command"][-1]
+    assert spec["completionMode"] == "Indexed" and spec["parallelism"] == spec["completions"]
 
 
 def test_the_pages_name_all_methods_loads_commands_and_scripts_that_there_are() -> None:
