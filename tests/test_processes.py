@@ -279,6 +279,7 @@ F1126 02:48:47.781123  2 client.h:80] Terminating process because the JAX distri
     [
         (LOG, b"I0000 00:00:01.000000  1 cuda.cc:1] one GPU\nTHE LINE\n"),
         (last_word.LOST + LOG, b"THE LINE\n"),
+        (last_word.SPOKEN + LOG, b""),
         (LOG.partition(b"F1126")[0], LOG.partition(b"F1126")[0]),
         (b"", b""),
     ],

@@ -21,7 +21,7 @@ import tyro
 
 from distreal_jax.errors import InputError
 from distreal_jax.experiment.job import end_in_job, in_its_job, in_job
-from distreal_jax.experiment.last_word import give_up
+from distreal_jax.experiment.last_word import give_up, say_no_more
 from distreal_jax.experiment.surroundings import check_platform, keep_streams_usable, prepare_jax
 from distreal_jax.files import user_path
 from distreal_jax.own import own_code
@@ -96,6 +96,7 @@ def run_command(main: Callable[[Options], None], options: type[Options] | Option
     except LostProcessError:
         give_up()
     except KeyboardInterrupt as stopped:
+        say_no_more()
         sys.stderr.write(f"\nstopped; to go on from the last checkpoint: {shlex.join(sys.orig_argv)}\n")
         with contextlib.suppress(OSError):
             sys.stderr.flush()

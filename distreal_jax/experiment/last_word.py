@@ -14,10 +14,13 @@ import sys
 from collections.abc import Iterator
 from typing import IO
 
-LOST = b"another process of the job is lost\n"  # what Python writes, to have the line said once
+# What Python writes: to have the line said once, and to have it not said.
+LOST = b"another process of the job is lost\n"
+SPOKEN = b"this process has said why it ends\n"
 _FATAL = b"Terminating process because the JAX distributed service detected fatal errors"
 _OF_THE_JOB = re.compile(rb"[EF]\d{4} [\d:.]+\s+\d+ (coordination_service|client\.h)")
 _OF_OTHERS = re.compile(rb"[IWEF]\d{4} [\d:.]+\s+\d+ ")
+_filters = list["subprocess.Popen[bytes]"]()
 
 
 def have_the_last_word(line: str) -> None:
@@ -30,12 +33,20 @@ def have_the_last_word(line: str) -> None:
     command = [sys.executable, "-I", "-S", __file__, line]
     with contextlib.suppress(OSError):
         filtering = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        _filters.append(filtering)
         assert filtering.stdin is not None
         own = os.dup(2)
         os.dup2(filtering.stdin.fileno(), 2)
         filtering.stdin.close()
         # It stays open until the process ends.
         sys.stderr = open(own, "w", encoding=sys.stderr.encoding, errors="replace", buffering=1, closefd=False)  # noqa: SIM115
+
+
+def say_no_more() -> None:
+    """From now on the line is not said, nor anything else below Python: this process has said by itself why it ends."""
+    if _filters:
+        with contextlib.suppress(OSError):
+            os.write(2, SPOKEN)
 
 
 def give_up() -> None:
@@ -63,8 +74,8 @@ def _filter(coming: IO[bytes], line: str) -> None:
     """Hands on what comes, but for JAX's log of a lost process, in whose place it says the line."""
     held, lost, of_the_job = list[bytes](), False, False
     for said in coming:
-        if said == LOST or _FATAL in said:
-            if not lost:
+        if said in (LOST, SPOKEN) or _FATAL in said:
+            if not lost and said != SPOKEN:
                 os.write(2, f"{line}\n".encode())
             held, lost = [], True
         elif _OF_OTHERS.match(said):
