@@ -24,7 +24,7 @@ _KINDS = "biufSU"  # numbers and short texts; objects would be pickles
 
 
 def read_npz(path: Path, expected: str, most: int) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of an NPZ file, by name.
+    """The arrays of an NPZ file, of any shapes, by name.
 
     Args:
       path: The file.

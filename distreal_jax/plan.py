@@ -62,6 +62,8 @@ class RoundPlan:
     def __str__(self) -> str:
         return plan_shown.as_text(self)
 
+    __repr__ = __str__
+
     def _repr_html_(self) -> str:
         return plan_shown.as_html(self)
 
@@ -145,7 +147,13 @@ def plan_round(
 
 
 def planned_steps(method: Method, costs: npt.ArrayLike, steps: int) -> int:
-    """The most mini-batches that a client can do in a round of `steps`; more than `steps` with `idle=train`."""
+    """The largest number of mini-batches that a client can do in a round; more than `steps` with `idle=train`.
+
+    Args:
+      method: Says what a device does after its last mini-batch.
+      costs: Of the entries as fractions of the full network's, [entries].
+      steps: Mini-batches of a round.
+    """
     cheapest = float(np.min(costs))
     return steps if method.idle == "wait" else steps * min(MOST_MORE, math.ceil(1 / cheapest - TOLERANCE))
 

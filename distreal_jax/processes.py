@@ -64,7 +64,7 @@ def together(program: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array
 
     Args:
       program: Compiled.
-      *arrays: As `stacked` makes them.
+      *arrays: As `stacked` makes them, [processes, ...].
 
     Raises:
       LostProcessError: It can't be run to its end.
@@ -150,7 +150,7 @@ def pieces(own: Mapping[int, tuple[npt.NDArray[Any], ...]]) -> dict[int, tuple[n
     """What all processes have done, by the number of the piece.
 
     Args:
-      own: What this one has done: as many arrays for each piece, of the same shapes and types.
+      own: What this process has done. Every piece is the same number of arrays, of the same shapes [...] and types.
     """
     if count() == 1:
         return dict(own)

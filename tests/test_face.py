@@ -1,5 +1,8 @@
 """`import distreal_jax as dj`: what a script needs, in a line each."""
 
+import importlib
+import re
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +56,31 @@ def test_every_name_is_there_and_in_the_list_that_editors_show() -> None:
     assert set(dj.__all__) <= set(dir(dj)) and all(getattr(dj, name) is not None for name in dj.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'Wrold'"):
         dj.Wrold  # noqa: B018
+
+
+def test_the_page_of_the_api_has_every_name_and_nothing_that_is_not_there() -> None:
+    page = Path(__file__).parents[1].joinpath("docs/api.md").read_text()
+    found = [path.rpartition(".") for path in re.findall(r"^::: (distreal_jax\..*)$", page, flags=re.MULTILINE)]
+    listed = {name: getattr(importlib.import_module(module), name) for module, _, name in found}
+    assert set(dj.__all__) - {"__version__"} <= set(listed) and len(listed) == len(found)
+    for module, _, name in found:
+        there = dj if name in dj.__all__ else getattr(dj, module.removeprefix("distreal_jax."))
+        assert getattr(there, name) is listed[name]
+
+
+def test_what_the_face_takes_can_be_made_from_the_face() -> None:
+    for function in (
+        dj.search_table,
+        dj.compare,
+        dj.trace_network,
+        dj.World.make,
+        dj.Federation.__init__,
+        dj.Federation.fit,
+    ):
+        hints = {name: hint for name, hint in typing.get_type_hints(function).items() if name != "return"}
+        kinds = {kind for hint in hints.values() for kind in (hint, *typing.get_args(hint)) if isinstance(kind, type)}
+        own = {kind.__name__ for kind in kinds if kind.__module__.startswith("distreal_jax.")}
+        assert own <= set(dj.__all__), function
 
 
 def test_a_fit_is_what_a_recorded_run_of_the_same_federation_records(
@@ -150,4 +178,18 @@ def test_what_is_printed_and_shown_in_notebooks_is_worth_reading(world: dj.World
     assert [line.split()[0] for line in lines[2:]] == [str(client) for client in plan.clients]
     assert plan._repr_html_().count("<svg") == len(plan.clients)
     assert plan._repr_html_().count("#D55E00") == int(np.isfinite(plan.finish_times).sum())
-    assert str(world).splitlines()[0] == "World of seed 0: bright, 32 training and 16 test examples on 4 devices"
+    lines = str(world).splitlines()
+    assert lines[0] == "World of seed 0: bright, 32 training and 16 test examples on 4 devices"
+    assert lines[2] == "availability: uniform from 0.1 to 1, redrawn 3 times a round on average; work is counted in macs"
+    assert "<td>conv</td><td>8</td>" in world._repr_html_() and world.network._repr_html_() in world._repr_html_()
+
+
+def test_a_shell_shows_what_print_prints_and_no_arrays(
+    world: dj.World, federation: dj.Federation, history: dj.History
+) -> None:
+    plan, _ = federation.plan(0)
+    seen = list[Any]()
+    federation.fit(rounds=1, callbacks=[seen.append])
+    seen += [world, world.network, world.dataset, federation, plan, history, next(iter(federation))]
+    for shown in seen:
+        assert repr(shown) == str(shown) and not re.search(r"[aA]rray\(|0x", str(shown)) and len(str(shown)) < 1500

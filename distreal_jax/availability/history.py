@@ -38,7 +38,7 @@ def expected_of_fleet(policy: Policy, availability: Availability, devices: Integ
       policy: `present`: the least that any device may ever have. `mean` or lower `quartile`: over devices, of their means
         over `HISTORY_ROUNDS` rounds, as a server knows them that has watched its fleet.
       availability: The load.
-      devices: The fleet; the first thousand are asked.
+      devices: The fleet, int64 [devices]; only the first thousand are asked.
     """
     if policy == "present":
         return availability.minimum

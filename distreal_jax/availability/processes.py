@@ -13,6 +13,8 @@ from distreal_jax.availability.draws import permuted, uniforms
 from distreal_jax.availability.segments import Floats, Integers, Segments, unchanging
 from distreal_jax.errors import InputError
 
+_LISTED = 6  # tiers that are named one by one when a load is printed, chosen by us
+
 
 @dataclasses.dataclass(frozen=True)
 class Constant:
@@ -22,8 +24,13 @@ class Constant:
     minimum: float
     maximum: float
 
+    def __str__(self) -> str:
+        if self.minimum == self.maximum:
+            return f"{self.minimum:g} for every device, always"
+        return f"constant for each device, uniform from {self.minimum:g} to {self.maximum:g} over devices"
+
     def during(self, round_index: int, devices: Integers) -> Segments:
-        """Availability of `devices` during a round; see `Availability.during`."""
+        """Availability of `devices`, int64 [devices], during a round; see `Availability.during`."""
         return unchanging(_between(self.minimum, self.maximum, uniforms(self.seed, "availability/constant", devices)))
 
 
@@ -48,8 +55,17 @@ class Tiers:
         """Availability of the weakest tier."""
         return min(self.levels)
 
+    def __str__(self) -> str:
+        if len(self.levels) <= _LISTED:
+            return f"tiers of {', '.join(f'{level:g}' for level in self.levels)}"
+        return f"{len(self.levels):,} tiers from {min(self.levels):g} to {max(self.levels):g}"
+
     def during(self, round_index: int, devices: Integers) -> Segments:
-        """Availability of `devices` during a round; see `Availability.during`."""
+        """Availability of `devices`, int64 [devices], during a round; see `Availability.during`.
+
+        Raises:
+          InputError: A device is not one of the population.
+        """
         outside = devices[(devices < 0) | (devices >= self.num_devices)]
         if len(outside):
             raise InputError(
@@ -118,8 +134,11 @@ class Redrawn:
         """When values are redrawn, with about one event or more in a span, so that looking back is short at any rate."""
         return PoissonEvents(self.seed, "availability/redrawn", self.rate, span_rounds=math.ceil(1 / min(1.0, self.rate)))
 
+    def __str__(self) -> str:
+        return f"uniform from {self.minimum:g} to {self.maximum:g}, redrawn {self.rate:g} times a round on average"
+
     def during(self, round_index: int, devices: Integers) -> Segments:
-        """Availability of `devices` during a round; see `Availability.during`."""
+        """Availability of `devices`, int64 [devices], during a round; see `Availability.during`."""
         events = self.events
         span, round_in_span = divmod(round_index, events.span_rounds)
         times = events.times(devices, span)
@@ -177,8 +196,11 @@ class Markov:
         span_rounds = max(1, math.ceil(len(self.levels) ** 2 / self.rate))
         return PoissonEvents(self.seed, "availability/markov", self.rate, span_rounds)
 
+    def __str__(self) -> str:
+        return f"levels {', '.join(f'{level:g}' for level in self.levels)}; {self.rate:g} moves a round on average"
+
     def during(self, round_index: int, devices: Integers) -> Segments:
-        """Availability of `devices` during a round; see `Availability.during`."""
+        """Availability of `devices`, int64 [devices], during a round; see `Availability.during`."""
         span, round_in_span = divmod(round_index, self.events.span_rounds)
         times = self.events.times(devices, span)
         moves = self._moves(devices, span, times)

@@ -91,8 +91,12 @@ class Recorded:
         """The smallest availability in the trace."""
         return float(np.min(self.trace.values))
 
+    def __str__(self) -> str:
+        machines = len(self.trace.first)
+        return f"recorded on {machines:,} machines; a round lasts {self.round_seconds:g} s of the recording"
+
     def during(self, round_index: int, devices: Integers) -> Segments:
-        """Availability of `devices` during a round; see `Availability.during`."""
+        """Availability of `devices`, int64 [devices], during a round; see `Availability.during`."""
         trace = self.trace
         machines = permuted(self.seed, "availability/machine", devices % len(trace.first), len(trace.first))
         lengths = trace.lengths[machines][:, np.newaxis]

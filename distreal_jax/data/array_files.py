@@ -21,7 +21,7 @@ from distreal_jax.number_files import read_npz
 
 
 def read_cache(path: Path, names: Collection[str]) -> dict[str, npt.NDArray[Any]] | None:
-    """The arrays that `write_cache` wrote; None if they are absent, damaged, or others than those named."""
+    """The arrays that `write_cache` wrote, by name, of any shape; None if absent, damaged or of other names."""
     try:
         arrays = read_npz(path, "", most=path.stat().st_size)  # not compressed: no number is smaller than a byte
     except (OSError, InputError):
@@ -47,7 +47,7 @@ def cache_file(name: str, prepared: Path) -> Path | None:
 
 
 def write_cache(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Writes the arrays whole or not at all; without a cache, the next time is only slower."""
+    """Writes arrays of any shape, whole or not at all. A failure is ignored: the next time is only slower."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as unfinished:

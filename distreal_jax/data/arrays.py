@@ -37,10 +37,15 @@ def split_arrays(name: str, arrays: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def as_array(name: str, what: str, given: Any) -> Array:
-    """An array of numbers, truths or words.
+    """An array of numbers, booleans or strings, of any shape.
+
+    Args:
+      name: The data set, for errors.
+      what: The part of it, for errors.
+      given: What a user passed.
 
     Raises:
-      InputError: It is none, such as a list of lists that differ in length.
+      InputError: It is not such an array, for example a list of lists of different lengths.
     """
     try:
         array = np.asarray(given)
@@ -55,10 +60,15 @@ def as_array(name: str, what: str, given: Any) -> Array:
 
 
 def as_numbers(name: str, what: str, given: Any) -> Array:
-    """Numbers in the type that a network takes: float32 for all floats, int32 for all integers, bool.
+    """Numbers of any shape in the type that a network takes: float32 for all floats, int32 for all integers, bool.
+
+    Args:
+      name: The data set, for errors.
+      what: The part of it, for errors.
+      given: What a user passed.
 
     Raises:
-      InputError: They are no real numbers, not finite, or too large for the type.
+      InputError: A value is not a real number, not finite, or too large for the type.
     """
     array = as_array(name, what, given)
     if array.dtype == bool or array.dtype in (np.float32, np.int32):
@@ -85,10 +95,15 @@ def as_numbers(name: str, what: str, given: Any) -> Array:
 
 
 def as_images(name: str, what: str, given: Any) -> Array:
-    """uint8 or float32 [examples, height, width, channels]; an axis of channels is added to grey images without.
+    """Images as uint8 or float32 [examples, height, width, channels]; grey images without an axis of channels get one.
+
+    Args:
+      name: The data set, for errors.
+      what: The part of it, for errors.
+      given: [examples, height, width] or [examples, height, width, channels], any numbers.
 
     Raises:
-      InputError: They are no images.
+      InputError: They are not images.
     """
     array = as_array(name, what, given)
     if np.issubdtype(array.dtype, np.integer) and array.size and 0 <= array.min() <= array.max() <= 255:
@@ -104,7 +119,16 @@ def as_images(name: str, what: str, given: Any) -> Array:
 
 
 def as_tree(name: str, what: str, given: Any) -> Any:
-    """A pytree of arrays of numbers; a list is an array, dicts and tuples are containers."""
+    """A pytree of arrays of numbers, leaves [examples, ...]. A list is an array; dicts and tuples are containers.
+
+    Args:
+      name: The data set, for errors.
+      what: The part of it, for errors.
+      given: What a user passed.
+
+    Raises:
+      InputError: As `as_numbers`.
+    """
     return jax.tree.map(lambda leaf: as_numbers(name, what, leaf), given, is_leaf=lambda node: isinstance(node, list))
 
 

@@ -44,6 +44,16 @@ class Dataset:
     test: Examples
     train_clients: npt.NDArray[np.int32] | None = None
 
+    def __str__(self) -> str:
+        learnt = f"{self.num_classes} classes" if self.num_classes else f"scored by {self.task.score_name}"
+        owners = "no natural owners" if self.train_clients is None else f"{self.train_clients.max() + 1:,} natural owners"
+        return (
+            f"{self.name}: {self.train.num_examples:,} training and {self.test.num_examples:,} test examples of "
+            f"{self.train.size}; {learnt}; {owners}"
+        )
+
+    __repr__ = __str__  # a dataclass would write out all examples
+
     @classmethod
     def from_arrays(cls, name: str, task: int | Task, arrays: Mapping[str, Any]) -> "Dataset":
         """The data set of a user's arrays.

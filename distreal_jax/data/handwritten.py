@@ -13,7 +13,10 @@ _MOST = 2**28  # numbers, chosen by us: five times those of MNIST
 
 
 def digits() -> dict[str, npt.NDArray[Any]]:
-    """Scikit-learn's 1,797 images 8x8, as the arrays of `Dataset.from_arrays`; their 17 grey levels spread over 0..255."""
+    """Scikit-learn's 1,797 images, as the arrays of `Dataset.from_arrays`: uint8 [examples, 8, 8, 1] and int [examples].
+
+    Their 17 grey levels are spread over 0 to 255.
+    """
     from sklearn.datasets import load_digits  # takes a second, and only digits needs it
 
     pixels, labels = load_digits(return_X_y=True)
@@ -31,7 +34,7 @@ def digits() -> dict[str, npt.NDArray[Any]]:
 
 
 def mnist_writers(folder: Path | None) -> dict[str, npt.NDArray[Any]]:
-    """What `mnist_writers.npz` holds, as the arrays of `Dataset.from_arrays`.
+    """What `mnist_writers.npz` holds, as the arrays of `Dataset.from_arrays`: images uint8 [examples, 28, 28, 1].
 
     Args:
       folder: Where the file is, or `mnist_writers`, `data/mnist_writers` or `../data/mnist_writers` from there.

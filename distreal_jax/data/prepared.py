@@ -67,7 +67,7 @@ class PreparedSet:
         """What is made of the set's arrays: of those that were kept, or else of decoded ones, which are kept then.
 
         Args:
-          make: Takes the arrays of `Dataset.from_arrays`, and raises `InputError` for those that can't be.
+          make: Takes the arrays of `Dataset.from_arrays`, [examples, ...], and raises `InputError` for bad ones.
 
         Raises:
           InputError: The files are damaged, of another format than array_record, or of images that differ in size; or as

@@ -49,6 +49,8 @@ class Comparison:
     def __str__(self) -> str:
         return self.section.text
 
+    __repr__ = __str__
+
 
 def compare(
     methods: Sequence[Method],
@@ -126,7 +128,11 @@ def federations(
     first: World | None = None,
     make_world: Callable[[int], World] | None = None,
 ) -> Iterator[Federation]:
-    """Every method in the world of every seed; arguments as for `compare`."""
+    """Every method in the world of every seed; arguments as for `compare`.
+
+    Raises:
+      InputError: No method or no round is given, or as `World.make` and `table_for`.
+    """
     if training.rounds < 1 or not methods:
         raise InputError("nothing to compare; give at least one method and one round")
     if make_world is None:
@@ -220,7 +226,14 @@ def draw(
     targets: Sequence[float] | None = None,
     device: DeviceModel = DeviceModel(),
 ) -> Section:
-    """Writes `results.json` and the pictures of a comparison; returns its section of a report."""
+    """Writes `results.json` and the pictures of a comparison; returns its section of a report.
+
+    Args:
+      results: Of all methods and seeds.
+      folder: Gets the files.
+      targets: Scores that methods are timed to; None: `SHARES_OF_BEST` of the best final score.
+      device: The model of energy and of links.
+    """
     if targets is None:
         best = max(result.final for result in results)
         targets = sorted({round(share * best, 2) for share in SHARES_OF_BEST}) if best > 0 else []

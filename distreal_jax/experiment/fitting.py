@@ -188,9 +188,12 @@ class History:
     def __getitem__(self, name: str) -> npt.NDArray[np.float64]:
         """A column of the records, float64 [evaluations]: `accuracy`, `round`, `train_loss`, `macs_spent`, ...
 
+        The score of another task than classification is there by its own name too, such as `R squared`.
+
         Raises:
           InputError: There is no column of numbers of that name.
         """
+        name = "accuracy" if name == self.result.score_name else name
         numbers = [key for key, value in self.records[0].items() if not isinstance(value, str)]
         if name not in numbers:
             raise InputError(f"a history has no column {name!r}; choose from: {', '.join(numbers)}")
@@ -218,6 +221,8 @@ class History:
             f"of the devices' resources {spent:.0%} spent, {wasted:.0%} wasted, {idle:.0%} left idle\n\n"
             f"{markdown_table(rows)}"
         )
+
+    __repr__ = __str__  # a dataclass would write out all weights
 
     def _repr_html_(self) -> str:
         picture = base64.b64encode(self.plot().png).decode("ascii")

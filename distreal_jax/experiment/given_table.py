@@ -37,10 +37,15 @@ def given_or_shipped(source: str | None, world: World, *, planned: bool = False)
 
 
 def the_table(source: str | None, world: World, needed_by: str) -> DropoutTable:
-    """`given_or_shipped`, for what can't do without; `needed_by` is its name.
+    """The table that is given, or else the one that comes with the package, for a method that needs one.
+
+    Args:
+      source: A file, the name of a table of the package, or None.
+      world: The world, whose network the table has to be of.
+      needed_by: The method's name, for errors.
 
     Raises:
-      InputError: There is none; the line says what else serves. Or as `table_of`.
+      InputError: There is no table; the line says which methods need none. Or as `table_of`.
     """
     table = given_or_shipped(source, world)
     if table is None:
@@ -54,7 +59,16 @@ def the_table(source: str | None, world: World, needed_by: str) -> DropoutTable:
 
 
 def needed_table(source: str | None, world: World, methods: Sequence[Method]) -> DropoutTable | None:
-    """`given_or_shipped`, refused as by `the_table` if there is none and one of these methods needs one."""
+    """`the_table` if one of the methods needs a table, else `given_or_shipped`.
+
+    Args:
+      source: A file, the name of a table of the package, or None.
+      world: The world, whose network the table has to be of.
+      methods: Those that are to be trained.
+
+    Raises:
+      InputError: As `the_table`.
+    """
     needs = [method.name for method in methods if method.rates == "table"]
     if needs and world.network.filter_groups:
         return the_table(source, world, needs[0])

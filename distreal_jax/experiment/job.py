@@ -147,7 +147,16 @@ def _leave() -> None:
 
 
 def place_of(settings: JobSettings, environment: Mapping[str, str], *, alone: bool) -> dict[str, Any] | None:
-    """Where this process belongs, as arguments of `jax.distributed.initialize`; None: it is alone."""
+    """The place of this process in its job, as arguments of `jax.distributed.initialize`; None: it is alone.
+
+    Args:
+      settings: Options of the command line.
+      environment: Environment variables, in which a launcher says where a process belongs.
+      alone: Whether the command runs in one process only, unless options say more.
+
+    Raises:
+      InputError: Options are missing or contradict each other, or the launcher's variables are incomplete.
+    """
     launcher, devices = _launched_by(environment), _devices_of_task(environment)
     place: dict[str, Any] = dataclasses.asdict(settings)
     given = {name: value for name, value in place.items() if value is not None}

@@ -52,6 +52,12 @@ def proxy_in(
 
 
 def measured_often(progress: Progress, vectors: Sequence[tuple[int, ...]], repeats: int) -> npt.NDArray[np.float64]:
-    """Progress of vectors at the first repeats, [repeats, vectors]; all vectors of a repeat share their random numbers."""
+    """Progress of vectors in each repeat, float64 [repeats, vectors].
+
+    Args:
+      progress: Measures it. All vectors of a repeat share their random numbers.
+      vectors: Filters kept, [vectors][groups].
+      repeats: How many.
+    """
     configurations = Configurations.of_widths(vectors)
     return np.array([progress(configurations, repeat) for repeat in range(repeats)])

@@ -112,7 +112,13 @@ def likely_candidates(space: SearchSpace, settings: SearchSettings) -> list[Widt
 
 
 def measurements(network: TracedNetwork, settings: SearchSettings, batch_size: int) -> tuple[int, int]:
-    """The most short trainings of a search: while it selects, and when front and uniform vectors are measured afresh."""
+    """The largest number of short trainings of a search: while it selects, and when its front is measured again at the end.
+
+    Args:
+      network: The traced network.
+      settings: Of NSGA-II.
+      batch_size: Examples of a mini-batch of a short training.
+    """
     space = SearchSpace(network, settings.max_rate, knobs=settings.knobs, batch_size=batch_size)
     given = {space.configuration(genes) for genes in first_vectors(space, settings)}
     # Of several knobs, the first generation has all that the search begins with, which may be more than a population.
@@ -131,7 +137,16 @@ def measuring_dry_run(
     *,
     measure: bool = False,
 ) -> tuple[str, float]:
-    """A line on so many measurements of progress, and their seconds; arguments as for `short_training`."""
+    """A line about a number of short trainings, and the seconds that they take with compilation.
+
+    Args:
+      world: The world.
+      training: How devices train.
+      settings: Of the short training.
+      count: How many short trainings.
+      candidates: As for `short_training`.
+      measure: As for `short_training`.
+    """
     short = short_training(world, training, settings, candidates, measure=measure)
     measuring, compiling = short.total(count)
     line = (

@@ -138,14 +138,30 @@ class Tuner:
         return knobs_of(method, self.training, measured=measured)
 
     def federation(self, method: Method, point: Point, world: World, rounds: int) -> Federation:
-        """A trial in a world."""
+        """A trial in a world.
+
+        Args:
+          method: The method, before tuning.
+          point: The settings to try, by name.
+          world: The world of a seed.
+          rounds: How many the trial trains.
+
+        Raises:
+          InputError: As `settings_of` and `table_for`.
+        """
         tuned, training = settings_of(point, method, dataclasses.replace(self.training, rounds=rounds))
         searched = self.searched(world, tuned) if tuned.rates == "table" else None
         table = table_for(tuned, world, searched, training)
         return Federation(world, tuned, table, training, self.execution).using(self.compiled)
 
     def trained(self, method: Method, point: Point, rounds: int) -> Trial:
-        """A trial, trained to so many rounds or gone on with from fewer."""
+        """A trial with every seed, trained for that many rounds; a trial of fewer rounds continues.
+
+        Args:
+          method: The method, before tuning.
+          point: The settings to try, by name.
+          rounds: How many.
+        """
         results = []
         assert self.folder is not None
         for world in self.worlds:

@@ -69,6 +69,12 @@ def tuning_dry_run(
 
 
 def planned(tuner: Tuner, method: Method, point: Point) -> tuple[Federation, Forecast]:
-    """A trial of a few rounds, and what it would do."""
+    """A trial of a few rounds, and what it would do.
+
+    Args:
+      tuner: Of the tuning.
+      method: The method, before tuning.
+      point: The settings to try, by name.
+    """
     federation = tuner.federation(method, point, tuner.worlds[0], _PLANNED)
     return federation, forecast(federation)

@@ -101,10 +101,15 @@ def sums_of(
 
 
 def server_step(server: Server, sums: Sums, optimizer: optax.GradientTransformation) -> Server:
-    """Averages and lets the server's optimiser take one step; plain FedAvg is `optax.sgd(1.0)`.
+    """Averages the clients' changes; the server's optimiser takes one step. Plain FedAvg is `optax.sgd(1.0)`.
 
-    Where no weight has come together, the change is zero (a server's momentum may still move an element). A server that
-    nobody sent anything takes no step.
+    An element without weight has a change of zero (a server's momentum may still move it). If no client sent anything, the
+    server takes no step.
+
+    Args:
+      server: Before the step.
+      sums: Weighted changes and weights of all clients, summed.
+      optimizer: The server's; gets the negative mean change.
     """
 
     def mean(change: jax.Array, weight: jax.Array) -> jax.Array:
@@ -123,7 +128,13 @@ def server_step(server: Server, sums: Sums, optimizer: optax.GradientTransformat
 
 
 def rows_of_classes(trained: Any, class_axes: Any, classes: jax.Array) -> Any:
-    """What a client trained (1 or 0 for each element) without the rows of classes that it has no examples of."""
+    """What a client trained, without the rows of classes of which it has no examples.
+
+    Args:
+      trained: 1 or 0 for each element, a pytree of the parameters' shapes.
+      class_axes: For each leaf the axis along which classes lie; -1: none.
+      classes: The classes that the client has, bool [classes].
+    """
 
     def of_classes(leaf: jax.Array, axis: int) -> jax.Array:
         return leaf if axis < 0 else leaf * classes.reshape([-1 if a == axis else 1 for a in range(leaf.ndim)])

@@ -33,16 +33,22 @@ class RoundKeys(NamedTuple):
 
     @classmethod
     def of(cls, seed: int | jax.Array, round_index: int | jax.Array) -> "RoundKeys":
-        """The keys of a round."""
+        """The keys of a round; `seed` and `round_index` are single numbers, [] if they are arrays."""
         root = jax.random.key(seed)
         return cls(*(jax.random.fold_in(jax.random.fold_in(root, role), round_index) for role in range(2)))
 
     def filter_key(self, method: Method, client: jax.Array | int, step: jax.Array | int) -> jax.Array:
-        """The key of a client's draw of filters for a step, the same for all steps if it is drawn once a round."""
+        """The key, a scalar, of a client's draw of filters for a step.
+
+        Args:
+          method: If it draws filters once a round, all steps have the same key.
+          client: Number of the device, [].
+          step: Number of the mini-batch in the round, [].
+        """
         return jax.random.fold_in(jax.random.fold_in(self.filters, client), step if method.drawn == "step" else 0)
 
     def layer_key(self, client: jax.Array | int, step: jax.Array | int) -> jax.Array:
-        """The key of the network's own random layers."""
+        """The key, a scalar, of the network's own random layers, for a client [] and a step []."""
         return jax.random.fold_in(jax.random.fold_in(self.layers, client), step)
 
 
@@ -117,7 +123,14 @@ def _knobs(configurations: Configurations, entry: jax.Array, depth: int, entries
 def masked_program(
     step: LocalStep, method: Method, configurations: Configurations, examples: npt.NDArray[np.int64] | None
 ) -> StepProgram:
-    """The step of one client at full shapes, for every entry of the table."""
+    """The step of one client at full shapes, for every entry of the table.
+
+    Args:
+      step: The training step.
+      method: Says which filters are kept.
+      configurations: Of the table's entries.
+      examples: Of a mini-batch that each entry trains, [entries]; None: all.
+    """
 
     def masked(data: RoundData, learner: Learner, chosen: ClientStep) -> tuple[Learner, jax.Array]:
         key = data.keys.filter_key(method, chosen.client, chosen.number)
@@ -134,7 +147,14 @@ def masked_program(
 
 
 def compact_program(step: LocalStep, method: Method, configurations: Configurations, program: CompactProgram) -> StepProgram:
-    """The step of one client at the widths of a program, for the entries that it serves."""
+    """The step of one client at the widths of a program, for the entries that it serves.
+
+    Args:
+      step: The training step.
+      method: Says which filters are kept.
+      configurations: Of the table's entries.
+      program: Its widths and entries.
+    """
     network, widths = step.network, configurations.widths
 
     def compact(data: RoundData, learner: Learner, chosen: ClientStep) -> tuple[Learner, jax.Array]:

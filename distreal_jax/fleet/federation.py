@@ -206,6 +206,16 @@ class Federation:
         if of_round > MOST_EXAMPLES:
             raise InputError(f"a round of {of_round:,} examples, more than {MOST_EXAMPLES:,}; give fewer steps or devices")
 
+    def __str__(self) -> str:
+        training, table, data = self.training, self.table, self.world.dataset.name
+        return (
+            f"{self.method.name} on {data}, seed {self.world.seed}: {training.rounds:,} rounds of "
+            f"{training.devices_per_round:,} of {self.world.devices:,} devices, {training.steps:,} mini-batches of "
+            f"{training.batch_size:,}; a table of {len(table.entries)} entries, {self.execution} execution"
+        )
+
+    __repr__ = __str__
+
     def using(self, compiled: dict[Hashable, dict[Grouping, RoundPrograms]]) -> Self:
         """This federation with programs that it has in common with others.
 
@@ -357,7 +367,13 @@ class Federation:
         return classes
 
     def run_round(self, server: Server, work: ClientWork, round_index: int) -> tuple[Server, RoundResult]:
-        """Trains a planned round; `server` is given away."""
+        """Trains a planned round.
+
+        Args:
+          server: Its memory is reused: only the server that is returned can be used afterwards.
+          work: From `plan`.
+          round_index: From 0.
+        """
         return self.round.run(server, self._train, work, round_index)
 
     def delivered(self, widest: int = -1) -> Delivered:
@@ -384,7 +400,13 @@ class Federation:
         return widest if self._stages is None or widest < 0 else self._stages.order.index(widest)
 
     def evaluate(self, params: Any, widest: int = -1, evaluator: Evaluator | None = None) -> Scores:
-        """Score of the delivered model; arguments as for `delivered`, and another test set than the world's."""
+        """Loss and score of the model that the method delivers.
+
+        Args:
+          params: The server's parameters.
+          widest: As for `delivered`.
+          evaluator: Of another test set; None: the world's.
+        """
         model = self.delivered(widest)
         return (evaluator or self.world.evaluator)(params, model.widths, model.members)
 

@@ -132,7 +132,14 @@ class RoundPrograms:
         self._compiled.update(missing)
 
     def lowered(self, name: Name, here: Here, place: jax.Device, moment: Moment) -> jax.stages.Lowered:
-        """A program as it is compiled for a device, which may be one that is not at hand."""
+        """A program, lowered for a device, which need not be present.
+
+        Args:
+          name: Of the program.
+          here: What it works on, or the shapes of it.
+          place: The device.
+          moment: The round.
+        """
         if name not in self.jitted:
             self.jitted[name] = self._jitted(name, self._trees(here))
         lowered: jax.stages.Lowered = self.jitted[name].lower(*self._arguments(name, here, place, moment))

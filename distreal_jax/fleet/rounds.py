@@ -25,6 +25,11 @@ class TrainedRound:
     server: Server
     result: RoundResult
 
+    def __str__(self) -> str:
+        return f"round {self.done:,}: {float(self.result.clients):g} updates averaged\n{self.plan}"
+
+    __repr__ = __str__  # a dataclass would write out all weights
+
 
 def trained_rounds(federation: Federation, begin: int = 0, server: Server | None = None) -> Iterator[TrainedRound]:
     """Trains the rounds that are left, and stops after each.

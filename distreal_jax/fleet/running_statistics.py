@@ -18,14 +18,14 @@ Update = Callable[[Any], Any]  # the network's other variables -> what a trainin
 
 
 def of_this_batch_alone(_: str, module: nnx.Module, call: Call) -> Call:
-    """Lets Flax's BatchNorm keep nothing of the statistics that it had before."""
+    """Sets the momentum of Flax's BatchNorm to 0, so that it keeps only the statistics of this mini-batch (an `Around`)."""
     if isinstance(module, nnx.BatchNorm):
         module.momentum = 0.0
     return call
 
 
 def keeps_statistics_of_its_own(network: TracedNetwork, params: Any, others: Any) -> bool:
-    """Whether another module than Flax's BatchNorm has running statistics."""
+    """Whether a module other than Flax's BatchNorm, in a network with these variables, has running statistics."""
     model = nnx.merge(network.graphdef, params, others)
     return any(
         isinstance(value, nnx.BatchStat)

@@ -1,6 +1,7 @@
 """The world that all methods of a seed share: data, their owners, the network's first weights, and the load."""
 
 import dataclasses
+import html
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -79,14 +80,23 @@ class World:
     cost: str = "macs"  # `DropoutTable.costs`: what work is counted in
     also_on: Mapping[str, Evaluator] = dataclasses.field(default_factory=dict)  # other test sets, by name
 
-    def __str__(self) -> str:
+    def _described(self) -> str:
+        """Data, devices and load, in three lines."""
         sizes, scored = self.partition.sizes, "validation" if "test" in self.also_on else "test"
         return (
             f"World of seed {self.seed}: {self.dataset.name}, {self.train.num_examples:,} training and "
             f"{self.evaluator.test.num_examples:,} {scored} examples on {self.devices:,} devices\n"
             f"examples of a device: {sizes.min():,} to {sizes.max():,}, median {np.median(sizes):,.0f}\n"
-            f"availability: {self.availability}; work is counted in {self.cost}\n{self.network}"
+            f"availability: {self.availability}; work is counted in {self.cost}"
         )
+
+    def __str__(self) -> str:
+        return f"{self._described()}\n{self.network}"
+
+    __repr__ = __str__  # a dataclass would write out all data and weights
+
+    def _repr_html_(self) -> str:
+        return f"<p>{'<br>'.join(html.escape(self._described()).splitlines())}</p>{self.network._repr_html_()}"
 
     @property
     def devices(self) -> int:
@@ -185,7 +195,16 @@ def _own_network(name: str, dataset: Dataset, seed: int) -> nnx.Module:
 
 
 def partition_of(settings: WorldSettings, dataset: Dataset, seed: int) -> Partition:
-    """Who holds which training examples; raises `InputError` for a partition that can't be read or can't be made."""
+    """Who holds which training examples.
+
+    Args:
+      settings: Has the partition as text, and the number of devices.
+      dataset: Whose training examples are shared out.
+      seed: Of the draw.
+
+    Raises:
+      InputError: The partition can't be read, or can't be made with this data set.
+    """
     kind, colon, alpha = settings.partition.partition(":")
     try:
         concentration = float(alpha) if colon else 0.1

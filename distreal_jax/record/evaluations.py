@@ -67,6 +67,16 @@ class Evaluation:
     record: dict[str, Any]
     counted: Counted
 
+    def __str__(self) -> str:
+        numbers = [
+            f"{name} {value:g}"
+            for name, value in self.record.items()
+            if isinstance(value, int | float) and value is not False
+        ]
+        return f"{self.record['method']} after {self.done:,} rounds: {', '.join(numbers)}"
+
+    __repr__ = __str__  # a dataclass would write out all weights
+
 
 def evaluations(
     federation: Federation,
@@ -182,7 +192,14 @@ def _evaluated(
 
 
 def result_of(federation: Federation, params: Any, counted: Counted, accuracy: Scores) -> MethodResult:
-    """What a federation did, from what was counted and the last evaluation."""
+    """The result of a training.
+
+    Args:
+      federation: That was trained.
+      params: The server's parameters at the end.
+      counted: What was counted over its rounds.
+      accuracy: Of the last evaluation.
+    """
     others = federation.world.also_on.items()
     return MethodResult(
         method=federation.method.name,

@@ -43,7 +43,13 @@ LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # of accuracy, that the time to is in 
 
 
 def round_row(record: Mapping[str, Any], split: str, score: str) -> dict[str, Any]:
-    """A line of metrics as W&B gets it: numbers alone, those that are known."""
+    """A line of metrics under the keys of W&B, without unknown values.
+
+    Args:
+      record: The line.
+      split: What was scored on: `test` or `validation`.
+      score: The score's name.
+    """
     names = {"split": split, "score": score.replace(" ", "_")}
     row = {key.format(**names): record[field] for field, key in ROUND_KEYS.items() if record[field] is not None}
     return {key: float(value) if isinstance(value, bool) else value for key, value in row.items()}

@@ -62,7 +62,17 @@ class RunFolder:
 
     @classmethod
     def open(cls, root: Path, name: str, settings: Mapping[str, Any], *, resume: bool = True) -> Self:
-        """Opens `root/<name>-<hash of the settings>`, so that other settings never meet in one folder; see `at`."""
+        """Opens the folder `root/<name>-<hash of the settings>`: runs of different settings never share a folder.
+
+        Args:
+          root: Folder of all runs.
+          name: How the folder's name begins.
+          settings: All settings that decide the results, as JSON values.
+          resume: As for `at`.
+
+        Raises:
+          InputError: As `at`.
+        """
         return cls.at(Path(root) / f"{name}-{settings_hash(settings)}", settings, resume=resume)
 
     @classmethod

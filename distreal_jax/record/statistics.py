@@ -65,7 +65,12 @@ def mean_interval(values: Sequence[float], *, level: float = 0.95) -> Interval:
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float], *, level: float = 0.95) -> Interval:
-    """Interval of the mean of `a - b`, paired by position: the same seed at the same place. See `mean_interval`.
+    """Interval of the mean of `a - b`, paired by seed. See `mean_interval`.
+
+    Args:
+      a: One value for each seed, [seeds].
+      b: The other method's, of the same seeds in the same order, [seeds].
+      level: Of confidence.
 
     Raises:
       InputError: The two have different lengths, or as `mean_interval`.
@@ -154,9 +159,14 @@ def restricted_times(times: Sequence[float | None], horizon: float) -> list[floa
 
 
 def area_under_curve(times: Sequence[float], values: Sequence[float], horizon: float) -> float:
-    """Mean value of a curve from time 0 to the horizon: it rewards to be early as well as to be good.
+    """Mean value of a curve from time 0 to the horizon. It rewards early learning.
 
     The curve is linear between its points and constant before the first and after the last.
+
+    Args:
+      times: Ascending, [points].
+      values: At these times, [points].
+      horizon: End of the mean, in the unit of the times.
 
     Raises:
       InputError: Times and values don't match, or the horizon is not positive.

@@ -161,7 +161,14 @@ class Tracker:
         self._attempt(log)
 
     def log_table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], step: int | None = None) -> None:
-        """Logs a table of texts and numbers, [rows, columns]."""
+        """Logs a table.
+
+        Args:
+          key: Its name.
+          columns: Their names, [columns].
+          rows: Texts and numbers, [rows, columns].
+          step: The value of W&B's own step; None: the next.
+        """
 
         def log(run: "wandb.Run") -> None:
             import wandb

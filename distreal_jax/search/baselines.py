@@ -19,7 +19,13 @@ _RANDOM_RATES = 1  # role in the random key
 
 
 def random_rates(space: SearchSpace, count: int, seed: int) -> np.ndarray:
-    """Each rate drawn for itself, uniformly from 0 to the highest: [count, searched]."""
+    """Independent rates, uniform from 0 to the highest rate: float64 [count, searched].
+
+    Args:
+      space: Has the searched groups and the highest rate.
+      count: Vectors.
+      seed: Of the draw.
+    """
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, _RANDOM_RATES])))
     rates: np.ndarray = generator.uniform(0, space.max_rate, (count, len(space.groups)))
     return rates

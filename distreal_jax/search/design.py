@@ -72,7 +72,7 @@ def designed_vectors(
 
     Args:
       space: What would be searched.
-      levels: Costs, fractions of the full network's.
+      levels: Costs, fractions of the full network's, [levels].
       shapes: At each level.
 
     Raises:
@@ -98,7 +98,7 @@ def designed_table(space: SearchSpace, levels: Sequence[float] | npt.NDArray[np.
 
     Args:
       space: What would be searched.
-      levels: Costs, fractions of the full network's.
+      levels: Costs, fractions of the full network's, [levels].
       shape: The shape.
 
     Raises:

@@ -225,7 +225,13 @@ def measured_afresh(
 
 
 def estimated_entries(space: SearchSpace, vectors: Sequence[Configuration], known: Pooled) -> tuple[TableEntry, ...]:
-    """Vectors as entries of a table, with their progress and its standard error as estimated from measurements of all."""
+    """Vectors as entries of a table, with estimated progress and standard error.
+
+    Args:
+      space: Counts the MACs.
+      vectors: [vectors].
+      known: The estimate from the measurements of all vectors.
+    """
     errors = np.sqrt(np.maximum(np.diag(known.covariance), 0)).tolist()
     rows = zip(vectors, known.mean.tolist(), errors, strict=True)
     return tuple(

@@ -101,7 +101,16 @@ def thinned(costs: np.ndarray, progress: np.ndarray, count: int) -> np.ndarray:
 
 
 def best_points(costs: Sequence[float] | np.ndarray, progress: Sequence[float] | np.ndarray, count: int) -> np.ndarray:
-    """Indices of the `count` best points: the front, then the front of the rest, and so on, the last of them thinned."""
+    """Indices of the best points: the front, then the front of the rest, and so on; the last front is thinned.
+
+    Args:
+      costs: The less the better, [points].
+      progress: The more the better, [points].
+      count: How many points.
+
+    Returns:
+      int [count], or fewer if there are fewer points.
+    """
     costs, progress = np.asarray(costs, dtype=np.float64), np.asarray(progress, dtype=np.float64)
     rest, best = np.arange(costs.size), np.zeros(0, dtype=np.intp)
     while rest.size and best.size < count:

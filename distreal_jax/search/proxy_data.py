@@ -21,7 +21,12 @@ class ProxyData(NamedTuple):
 
     @classmethod
     def split(cls, train: Examples, held_out: int, seed: int) -> "ProxyData":
-        """Holds out so many examples by chance; all others are everybody's.
+        """Holds out random examples; every device may draw from all others.
+
+        Args:
+          train: Training examples.
+          held_out: How many to hold out.
+          seed: Of the draw.
 
         Raises:
           InputError: There are not more examples than that.
@@ -53,10 +58,11 @@ class ProxyData(NamedTuple):
         """A mini-batch of a client's examples.
 
         Args:
-          key: Of the draw.
+          key: Of the draw, a scalar.
           size: Examples in it.
-          client: None: of all that are not held out.
-          examples: A divisor of `size`: the first so many fill the mini-batch, repeated, which leaves means as they are.
+          client: Number of the client, []; None: draw from all examples that are not held out.
+          examples: A divisor of `size`, []: only this many are drawn, then repeated to fill the mini-batch, which keeps
+            its mean. None: all are drawn.
         """
         first, end = jnp.array(0), jnp.array(len(self.trained_on))
         if client is not None and self.offsets is not None:

@@ -134,7 +134,12 @@ class SearchSpace:
         return tuple(widths.tolist())
 
     def configuration(self, genes: Sequence[float] | np.ndarray) -> Configuration:
-        """What genes stand for; rates alone stand for all examples, all layers, and the optimiser's own step."""
+        """The configuration of a vector of genes.
+
+        Args:
+          genes: Rates of the searched groups, then the other knobs, [genes]. Rates alone stand for all examples, all layers
+            and the optimiser's own step.
+        """
         rates, others = genes[: len(self.groups)], genes[len(self.groups) :]
         chosen = {name: _chosen(steps, gene) for (name, steps), gene in zip(self._steps.items(), others, strict=False)}
         return Configuration(

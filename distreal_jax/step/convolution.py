@@ -116,7 +116,12 @@ def convolution(image: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.
 
 
 def scope_of(image: jax.Array, kernel: jax.Array) -> str:
-    """What a convolution's operations are called in profiles: its window and its image, such as `convolution:3x3:8x8`."""
+    """The name of a convolution's operations in profiles, of its window and its image, such as `convolution:3x3:8x8`.
+
+    Args:
+      image: [batch, height, width, channels].
+      kernel: [height, width, channels, filters].
+    """
     return f"convolution:{'x'.join(map(str, kernel.shape[:-2]))}:{'x'.join(map(str, image.shape[1:-1]))}"
 
 

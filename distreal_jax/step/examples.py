@@ -37,7 +37,12 @@ class Examples(NamedTuple):
         return "x".join(map(str, self.inputs.shape[1:3]))
 
     def batch(self, index: jax.Array, classes: jax.Array | None = None) -> Batch:
-        """The mini-batch of those examples."""
+        """The mini-batch of those examples, images normalised.
+
+        Args:
+          index: Of the examples, int [batch].
+          classes: That the device has, bool [classes], for a masked loss; None: all.
+        """
         inputs, targets = jax.tree.map(lambda leaf: leaf[index], (self.inputs, self.targets))
         if self.mean is not None and self.std is not None:
             pixels = inputs.astype(jnp.float32) / 255.0

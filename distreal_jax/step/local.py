@@ -109,7 +109,18 @@ class LocalStep:
     def ordinary(
         self, learner: Learner, anchor: Any, batch: Batch, key: jax.Array, knobs: Knobs = ALL_TRAINED
     ) -> tuple[Learner, jax.Array]:
-        """One step of the full network; returns the new learner and the mini-batch's mean loss."""
+        """One step of the full network.
+
+        Args:
+          learner: Parameters and state of the optimiser.
+          anchor: The server's parameters, for FedProx's term.
+          batch: The mini-batch.
+          key: Of the network's own random layers, a scalar.
+          knobs: What is trained, and the factor on the step size.
+
+        Returns:
+          The new learner, and the mean loss of the mini-batch, [].
+        """
         return self._update(learner, anchor, batch, key, knobs, self.others, self.network.full_widths)
 
     def masked(
@@ -141,9 +152,18 @@ class LocalStep:
     def compact(
         self, learner: Learner, anchor: Any, batch: Batch, key: jax.Array, kept: Kept, knobs: Knobs = ALL_TRAINED
     ) -> tuple[Learner, jax.Array]:
-        """The same step on the sub-network's smaller arrays; `kept` is int [width] for each group.
+        """The same step on the smaller arrays of the sub-network; with all filters kept it is `ordinary`.
 
-        With all filters kept it is `ordinary`.
+        Args:
+          learner: As for `ordinary`; of the full network, whose dropped elements stay as they are.
+          anchor: As for `ordinary`.
+          batch: The mini-batch.
+          key: As for `ordinary`.
+          kept: Filters that are kept, int [width] for each group.
+          knobs: As for `ordinary`.
+
+        Returns:
+          The new learner, of the full network, and the mean loss of the mini-batch, [].
         """
         if self._keeps_all(kept):
             return self.ordinary(learner, anchor, batch, key, knobs)

@@ -55,7 +55,7 @@ class Task:
         return points, jnp.ones_like(points)
 
     def mean_score(self, outputs: Any, targets: Any) -> jax.Array:
-        """The score of a model on these examples, a number."""
+        """The score of a model on these examples, []; outputs and targets have leaves [batch, ...]."""
         return score_of(*(leaf.sum(axis=0) for leaf in self.points(outputs, targets)))
 
     def check(self, outputs: Any, targets: Any) -> None:
@@ -104,7 +104,7 @@ class Task:
 
 
 def score_of(points: Any, possible: Any) -> jax.Array:
-    """The mean of points / possible over all axes, without the places where no points were possible."""
+    """The mean of points / possible, both [...], over all elements where points were possible; the result is []."""
     counts = possible > 0
     return jnp.where(counts, points / jnp.where(counts, possible, 1.0), 0.0).sum() / counts.sum()
 

@@ -203,13 +203,24 @@ class DropoutTable:
         write_table(Path(path), dataclasses.asdict(self))
 
     def select_index(self, budget_macs: float) -> int:
-        """Index of `select`'s entry."""
+        """Index of the entry that `select` returns.
+
+        Raises:
+          InputError: The budget is NaN.
+        """
         if math.isnan(budget_macs):
             raise InputError("the budget is NaN, expected a number of MACs; check what it was computed from")
         return max(0, bisect.bisect_right(self.entries, budget_macs, key=lambda entry: entry.work) - 1)
 
     def select(self, budget_macs: float) -> TableEntry:
-        """The best entry that fits the budget (the dearest, as no entry is dominated), or the cheapest if none fits."""
+        """The best entry that fits the budget (the dearest, as no entry is dominated), or the cheapest if none fits.
+
+        Args:
+          budget_macs: MACs of training that can be spent for each example of a whole mini-batch.
+
+        Raises:
+          InputError: The budget is NaN.
+        """
         return self.entries[self.select_index(budget_macs)]
 
     def select_share(self, share: float, unit: str = "macs") -> TableEntry:
@@ -318,7 +329,16 @@ class DropoutTable:
         return 1 - widths / np.array(self.group_filters, dtype=np.float64)
 
     def with_seconds(self, device: str, seconds: Sequence[float], full_seconds: float) -> Self:
-        """The same table with the seconds of a training step on a device: [entries], and the full network's."""
+        """The same table with the measured seconds of a training step on a device.
+
+        Args:
+          device: Its name, as in `--cost seconds:NAME`.
+          seconds: Of each entry, [entries].
+          full_seconds: Of the full network.
+
+        Raises:
+          InputError: Not one measurement for each entry.
+        """
         if len(seconds) != len(self.entries):
             raise InputError(f"{len(seconds)} measured seconds for {len(self.entries)} entries; measure each entry")
         entries = tuple(
@@ -328,7 +348,11 @@ class DropoutTable:
         return dataclasses.replace(self, entries=entries, full_seconds={**self.full_seconds, device: float(full_seconds)})
 
     def with_flops(self, flops: Sequence[float]) -> Self:
-        """The same table with the floating-point operations of a compiled training step: [entries]."""
+        """The same table with the floating-point operations of each entry's compiled training step, [entries].
+
+        Raises:
+          InputError: Not one count for each entry.
+        """
         if len(flops) != len(self.entries):
             raise InputError(f"{len(flops)} counts of flops for {len(self.entries)} entries; count each entry")
         counted = zip(self.entries, flops, strict=True)

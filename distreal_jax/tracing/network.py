@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distreal_jax.errors import InputError
+from distreal_jax.tracing import shown
 from distreal_jax.tracing.cost import Cost
 from distreal_jax.tracing.exchange import Exchange
 from distreal_jax.tracing.filter_group import KeptWhole, dropped_groups
@@ -50,19 +51,12 @@ class TracedNetwork(SubNetworks):
     agreement: float | None = None
 
     def __str__(self) -> str:
-        """A table of the groups, and what is kept whole."""
-        full = self.macs()
-        lines = [f"{'group':24} {'filters':>7}  {'kind':5} {'MACs':>6}  normalised"]
-        for index, group in enumerate(self.filter_groups):
-            without = [1 if other == index else width for other, width in enumerate(self.full_widths)]
-            share = (full - self.macs(without)) / max(full, 1) * group.filters / (group.filters - 1)
-            lines.append(
-                f"{group.name:24} {group.filters:7}  {group.kind:5} {share:6.1%}  {'yes' if group.normalised else 'no'}"
-            )
-        if not self.filter_groups:
-            lines = ["nothing of this network can be dropped"]
-        lines.append(f"{full:,} MACs for an example; a group's share is of the products that its filters are in")
-        return "\n".join([*lines, *map(str, self.kept_whole)])
+        return shown.as_text(self)
+
+    __repr__ = __str__  # a dataclass would write out the whole trace
+
+    def _repr_html_(self) -> str:
+        return shown.as_html(self)
 
     def refuse_if_nothing_is_dropped(self, who: str, *, dense: bool = False) -> None:
         """Raises `InputError` if there is no group that `who` drops filters of, and says what is kept whole."""

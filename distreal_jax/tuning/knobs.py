@@ -92,7 +92,12 @@ def batch_ladder(training: TrainingSettings) -> tuple[int, ...]:
 
 
 def settings_of(point: Mapping[str, Value], method: Method, training: TrainingSettings) -> tuple[Method, TrainingSettings]:
-    """The method and its training at a point; what is no knob stays as it is, and so do the examples of a round.
+    """The method and its training at a point. Other settings do not change, nor does the number of examples of a round.
+
+    Args:
+      point: Values of knobs, by name.
+      method: The method, before tuning.
+      training: How devices and server train, before tuning.
 
     Raises:
       InputError: A name is no knob, a value is no good, or a batch size does not divide the examples of a round.

@@ -15,7 +15,13 @@ _USUAL = 0.5  # chance that another knob stays at its usual value in the first p
 
 
 def first_points(knobs: Sequence[Knob], count: int, generator: np.random.Generator) -> list[Point]:
-    """The untuned method, and `count - 1` points that use each learning rate, and each batch size, about equally often."""
+    """The untuned method, and points that use each learning rate, and each batch size, about equally often.
+
+    Args:
+      knobs: What is tuned.
+      count: Points, the untuned one included.
+      generator: Of the random choices.
+    """
     points = [{knob.name: knob.usual for knob in knobs}]
     spread = [knob for knob in knobs if knob.name in _SPREAD]
     orders = [generator.permutation(len(knob.start)) for knob in spread]
@@ -58,7 +64,13 @@ def next_point(knobs: Sequence[Knob], best: Point, tried: Sequence[Point], gener
 
 
 def at_edges(knobs: Sequence[Knob], best: Point, tried: Sequence[Point]) -> list[str]:
-    """The knobs of whose values in order the best has the greatest or the least that was tried, though there are more."""
+    """The knobs whose best value is the largest or the smallest that was tried, although larger or smaller ones exist.
+
+    Args:
+      knobs: What is tuned.
+      best: The best point.
+      tried: All points that were tried.
+    """
     edges = []
     for knob in knobs:
         seen = {point[knob.name] for point in tried}

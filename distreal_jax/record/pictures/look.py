@@ -121,7 +121,13 @@ def smaller_model(share: float) -> str:
 
 @contextlib.contextmanager
 def picture(path: Path, width: float, height: float) -> Iterator[Figure]:
-    """A figure, `width` by `height` inches, that is written when the block ends."""
+    """A figure, which is written as PNG when the `with` block ends.
+
+    Args:
+      path: The file.
+      width: In inches.
+      height: In inches.
+    """
     with matplotlib.rc_context(_LOOK):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
@@ -191,7 +197,12 @@ def label_ends(axes: Axes, ends: Sequence[tuple[str, float, float, float, str]])
 
 
 def check_room(what: str, names: Sequence[str], room: int) -> None:
-    """Refuses more things than a picture has styles for, which would be left out.
+    """Refuses more things than a picture has styles for.
+
+    Args:
+      what: What they are, for errors.
+      names: All of them.
+      room: How many a picture can show.
 
     Raises:
       InputError: There are more.
