@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from distreal_jax.experiment.comparison import Comparison
     from distreal_jax.experiment.fitting import Federation, History
     from distreal_jax.experiment.in_a_line import compare, search_table
+    from distreal_jax.experiment.surroundings import prepare_jax
     from distreal_jax.fleet.federation import TrainingSettings
     from distreal_jax.fleet.rounds import TrainedRound
     from distreal_jax.fleet.work import Grouping
@@ -78,6 +79,7 @@ _MODULES = {
     "load_dataset": "data",
     "make_availability": "availability",
     "method_named": "methods",
+    "prepare_jax": "experiment.surroundings",
     "sample_filters": "tracing",
     "search_table": "experiment.in_a_line",
     "trace_network": "tracing",
@@ -113,6 +115,7 @@ __all__ = [
     "load_dataset",
     "make_availability",
     "method_named",
+    "prepare_jax",
     "sample_filters",
     "search_table",
     "trace_network",

@@ -12,6 +12,7 @@ from distreal_jax.experiment.comparison import compare as compare_in
 from distreal_jax.experiment.given_table import the_table
 from distreal_jax.experiment.table_search import search_table as search_in
 from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.programs import Execution
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import Method, method_named
 from distreal_jax.record.evaluations import RecordSettings
@@ -31,12 +32,12 @@ def search_table(
     entries: int = 12,
     out: str | Path | None = None,
 ) -> DropoutTable:
-    """Searches the dropout table of a world's network on its training data.
+    """Searches a dropout table for a world's network on its training data (NSGA-II; Rapp et al., AAAI 2022).
 
     Args:
       world: Network, data and first weights.
-      search: Of NSGA-II.
-      progress: Of the short training that measures a vector.
+      search: Settings of NSGA-II.
+      progress: Settings of the short training that measures a vector.
       training: How devices train.
       entries: Most entries of the table, at least 2.
       out: Folder for the table, its pictures and a checkpoint, from which a search that was stopped goes on; None: nothing
@@ -59,6 +60,7 @@ def compare(
     training: TrainingSettings = TrainingSettings(),
     table: DropoutTable | None = None,
     record: RecordSettings = RecordSettings(),
+    execution: Execution = "compact",
     make_world: Callable[[int], World] | None = None,
     out: str | Path | None = None,
 ) -> Comparison:
@@ -71,11 +73,13 @@ def compare(
       training: How devices and server train.
       table: For methods that choose from a searched one; None: the one that comes with the package for the network.
       record: How runs are watched.
+      execution: `compact`, which computes less, or `masked`, which compiles less.
       make_world: Makes the world of a seed, where settings can't name it: data, a task or a network of one's own.
       out: Folder for results, report material and pictures; finished runs in it are not run again. None: nothing is kept.
 
     Raises:
-      InputError: Any of it is no good.
+      InputError: An unknown method, settings out of their range, no table for a method that needs one, or a folder of
+        something else.
     """
     chosen = [method_named(method) if isinstance(method, str) else method for method in methods]
     decides = {"world": world, "training": training, "record": record}
@@ -88,6 +92,7 @@ def compare(
             record,
             OutputSettings(),
             folder,
+            execution=execution,
             searched=lambda world, method: table or the_table(None, world, method.name),
             make_world=make_world,
         )

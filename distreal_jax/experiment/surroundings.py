@@ -72,12 +72,13 @@ def _usable(stream: Any) -> Any:
 
 
 def prepare_jax() -> None:
-    """Makes JAX ready: every core in use, compiled programs kept, and single precision.
+    """Makes JAX ready, as the commands do: every CPU core in use, compiled programs kept on disk, and single precision.
 
-    It has to be called before JAX is used for the first time.
+    A program of your own that does not call it gets JAX's defaults: one device for all CPU cores, which is slower here and
+    rounds differently, and no programs on disk.
 
     Raises:
-      InputError: XLA_FLAGS ask for what is not there.
+      InputError: JAX was used before, or XLA_FLAGS ask for what is not there.
     """
     _check_flags()
     use_every_core()
@@ -120,10 +121,19 @@ def use_every_core() -> None:
 
     Clients are shared out over lanes: two clients on one thread each are faster than one on two threads. An accelerator
     is not affected.
+
+    Raises:
+      InputError: JAX was used before.
     """
     if "XLA_FLAGS" not in os.environ:
+        try:
+            jax.config.update("jax_num_cpu_devices", usable_cores())
+        except RuntimeError as error:
+            raise InputError(
+                "JAX has been used already, and takes no number of devices any more; call prepare_jax first, or start the "
+                "kernel again"
+            ) from error
         os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-        jax.config.update("jax_num_cpu_devices", usable_cores())
         if usable_cores() == 1:
             # In a pool of one thread XLA's convolutions round otherwise than in one of two or more (up to 16 were tried,
             # jaxlib 0.10.2), so one core gets two threads, and with them the bits of any other number of cores.

@@ -8,7 +8,7 @@ rate for all layers: when it ran, no table of ResNet-20 had been searched.
 
 Expected (final accuracy, means of two seeds, too few for an interval; 13 min on 2 CPU cores, 2026-11-23): full resources
 0.230, partial work 0.230, adaptive_batch 0.224, small network 0.202, DISTREAL with one rate 0.183. Withdrawn as a
-comparison: two seeds, one learning rate, and the beginning of a training alone.
+comparison: two seeds, one learning rate, and only the beginning of a training.
 """
 
 from distreal_jax.commands.compare import Options, main

@@ -11,8 +11,8 @@ FedNova the same: a device does at most two mini-batches), FedRolex 0.668 ± 0.0
 0.585 ± 0.070, FjORD 0.545 ± 0.138, stragglers dropped 0.084. 65 min on 2 CPU cores that did other work as well
 (adaptive_batch, alone, 1 min), 2026-11-23.
 
-Withdrawn as an order of methods: none is tuned, HeteroFL and FjORD are scored on filters that nobody trained, and rounds of
-sub-networks dropped dense units and were thrown away at the deadline.
+The order of methods is withdrawn: none is tuned, HeteroFL and FjORD are scored on filters that nobody trained, and methods
+with one sub-network for a round dropped dense units and discarded unfinished work at the deadline.
 """
 
 from distreal_jax.commands.compare import Options, main

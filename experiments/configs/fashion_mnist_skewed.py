@@ -6,7 +6,7 @@ Fashion-MNIST, Dirichlet 0.1, harsh load, the strongest methods, 5 seeds.
 
 Expected (final accuracy, 95 % over seeds): full resources 0.795 ± 0.021, adaptive_batch 0.756 ± 0.024, small network
 0.692 ± 0.030, partial work 0.657 ± 0.018, one rate for all layers 0.620 ± 0.043, DISTREAL 0.603 ± 0.033, FedRolex
-0.598 ± 0.032. So they do not: DISTREAL falls behind partial work. 6 min on 2 CPU cores, 2026-11-23.
+0.598 ± 0.032. They do not: DISTREAL falls behind partial work. 6 min on 2 CPU cores, 2026-11-23.
 """
 
 from distreal_jax.commands.compare import Options, main

@@ -9,7 +9,7 @@ Expected: adaptive_batch is best in every cell, but level with the small network
 to +0.34 at 0.03, level at 0.1 (-0.02 to +0.03), -0.02 to -0.01 at 0.3 and 0.6; fast changes help it by up to 0.03. About
 25 min on 2 CPU cores, 2026-11-23.
 
-All with 20 examples a mini-batch: with smaller ones partial work learns at 0.03 too, and adaptive_batch is no method apart.
+All with 20 examples a mini-batch. With smaller ones partial work also learns at 0.03, and adaptive_batch has no advantage.
 """
 
 from distreal_jax.commands.map import Options, main

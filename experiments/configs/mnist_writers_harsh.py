@@ -6,7 +6,7 @@ MNIST by writer, all its writers, 10 a round, harsh load, the table that was sea
 
 Expected (final accuracy, 95 % over seeds): full resources 0.972 ± 0.001, adaptive_batch 0.955 ± 0.002, small network
 0.914 ± 0.016, partial work 0.904 ± 0.013, DISTREAL 0.890 ± 0.006, one rate for all layers 0.889 ± 0.006, FedRolex
-0.879 ± 0.009. They hold, but for partial work, which is ahead here. 7 min on 2 CPU cores, 2026-11-23.
+0.879 ± 0.009. They hold, except that partial work is ahead of DISTREAL. 7 min on 2 CPU cores, 2026-11-23.
 """
 
 from distreal_jax.commands.compare import Options, main
