@@ -23,7 +23,10 @@ def compute(jaxpr: core.ClosedJaxpr, arguments: Sequence[Array]) -> list[Array]:
 
     Args:
       jaxpr: With its constants.
-      arguments: As `exact` gives them.
+      arguments: As `exact` gives them, of the shapes [...] of the jaxpr's inputs.
+
+    Returns:
+      One array for each output, in double precision.
     """
     # Products are small: several threads would wait for each other.
     with np.errstate(all="ignore"), threadpool_limits(1, "blas"):

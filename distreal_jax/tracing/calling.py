@@ -43,7 +43,7 @@ def run_network(
       inputs: As for `call_network`.
       arounds: As for `call_network`.
       train: As for `call_network`.
-      key: As for `call_network`.
+      key: As for `call_network`, a scalar.
 
     Returns:
       The outputs, and the variables that are no parameters after the call; those that the call made are left out.

@@ -124,7 +124,13 @@ def _run_loop(step: _Step, operands: list[Any], exchanges: Exchanges) -> list[An
 
 
 def evaluated(jaxpr: core.Jaxpr, equation: core.JaxprEqn, operands: Sequence[Any]) -> list[Any]:
-    """The outputs of one equation of a jaxpr, as it is."""
+    """The outputs of one equation of a jaxpr, unchanged.
+
+    Args:
+      jaxpr: That holds the equation.
+      equation: The equation.
+      operands: Their values, [operands].
+    """
     if not any(_holds_functions(value) for value in equation.params.values()):
         results = equation.primitive.bind(*operands, **equation.params)
         return list(results) if equation.primitive.multiple_results else [results]

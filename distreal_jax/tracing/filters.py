@@ -75,7 +75,19 @@ def draw_masks(
     widths: jax.Array,
     scores: Sequence[jax.Array] = (),
 ) -> tuple[jax.Array, ...]:
-    """The same draw as `draw_filters`, as bool [filters] masks, for widths that are data (int [groups])."""
+    """The same draw as `draw_filters`, as masks, for widths that are data of a program.
+
+    Args:
+      rule: Which filters are kept.
+      key: Of the draw, a scalar.
+      shift: As for `draw_filters`.
+      network: The traced network.
+      widths: Filters kept, int [groups].
+      scores: As for `draw_filters`.
+
+    Returns:
+      bool [filters] for each group.
+    """
     orders = _orders(rule, key, shift, network, widths, scores)
     return tuple(_mask_of(first, widths[group]) for group, first in enumerate(orders))
 

@@ -43,7 +43,15 @@ class Gathering:
         self._holds = functools.cache(lambda layout: layout.spread(masks, fill=True))
 
     def take(self, leaf: jax.Array, axes: Sequence[AxisLayout]) -> jax.Array:
-        """The part of an array with these axes."""
+        """The part of an array with these axes that the sub-network has.
+
+        Args:
+          leaf: [...], full along each axis.
+          axes: Where filters lie along each axis of it.
+
+        Returns:
+          [...], smaller along the axes with dropped filters.
+        """
         shrunk = self._shrunk(axes)
         if not shrunk:
             return leaf
@@ -56,7 +64,16 @@ class Gathering:
         return jnp.asarray(leaf).at[tuple(index)].get(mode="promise_in_bounds", unique_indices=True)
 
     def put(self, full: jax.Array, small: jax.Array, axes: Sequence[AxisLayout]) -> jax.Array:
-        """An array with these axes and that part of it replaced; the rest stays as it is, bit by bit."""
+        """An array with the part that the sub-network has replaced; all other elements stay as they are, bit by bit.
+
+        Args:
+          full: [...].
+          small: What `take` gives of it, or new values of the same shape.
+          axes: Where filters lie along each axis.
+
+        Returns:
+          [...], of the shape of `full`.
+        """
         shrunk = self._shrunk(axes)
         if not shrunk:
             return small

@@ -24,7 +24,16 @@ OUTPUT = "the network's output"  # why labels are pinned that come out of it
 
 
 def products_of(walk: Walk, members: Members, groups: int) -> tuple[tuple[int, tuple[LengthOfAxis, ...]], ...]:
-    """The network's convolutions and dots as products of the lengths of their axes at any widths."""
+    """The network's convolutions and dots as products of the lengths of their axes at any widths.
+
+    Args:
+      walk: That labelled the network's variables.
+      members: For each label the group and the filter that it belongs to.
+      groups: How many there are.
+
+    Returns:
+      For each product its constant factor and the lengths of its axes.
+    """
     return tuple(
         (
             product.constant,
@@ -103,6 +112,12 @@ def _with_unique_names(groups: Sequence[FilterGroup]) -> tuple[FilterGroup, ...]
 def layout_of(walk: Walk, labels: AxisLabels, members: Members, groups: Sequence[FilterGroup]) -> AxisLayout:
     """Where the groups lie along an axis.
 
+    Args:
+      walk: That labelled the network's variables.
+      labels: Of the elements of the axis, [length].
+      members: For each label the group and the filter that it belongs to.
+      groups: The filter groups.
+
     Raises:
       MisorderedError: The filters of a group don't all lie there in their order.
     """
@@ -112,7 +127,17 @@ def layout_of(walk: Walk, labels: AxisLabels, members: Members, groups: Sequence
 def layouts_of(
     walk: Walk, axes: Sequence[AxisLabels], members: Members, groups: Sequence[FilterGroup]
 ) -> tuple[tuple[int, AxisLayout], ...]:
-    """The axes along which groups lie, and where, as `layout_of`."""
+    """The axes along which groups lie, and where.
+
+    Args:
+      walk: That labelled the network's variables.
+      axes: Labels of each axis.
+      members: For each label the group and the filter that it belongs to.
+      groups: The filter groups.
+
+    Raises:
+      MisorderedError: As `layout_of`.
+    """
     layouts = enumerate(layout_of(walk, labels, members, groups) for labels in axes)
     return tuple((axis, layout) for axis, layout in layouts if layout.droppable)
 
@@ -134,7 +159,13 @@ def consumed_axes(walk: Walk, parameters: Mapping[Path, Value]) -> frozenset[tup
 
 
 def layers_kept_whole(walk: Walk, parameters: Mapping[Path, Value], members: Members) -> tuple[KeptWhole, ...]:
-    """Layers none of whose filters can be dropped, and why; those that put out the network's outputs are not told."""
+    """Layers none of whose filters can be dropped, and why. Layers that produce the network's outputs are left out.
+
+    Args:
+      walk: That labelled the network's variables.
+      parameters: Labels of the variables, by path.
+      members: For each label the group and the filter that it belongs to.
+    """
     found: dict[str, KeptWhole | None] = {}
     owners = _owners(parameters)
     for creation in walk.seen.creations:
@@ -181,7 +212,13 @@ def actions_of(
 
 
 def draws_of(walk: Walk, members: Members, groups: Sequence[FilterGroup]) -> dict[bool, dict[Place, Axes]]:
-    """Random numbers that filters meet, in training and in evaluation."""
+    """Random numbers that filters meet, in training (True) and in evaluation.
+
+    Args:
+      walk: That labelled the network's variables.
+      members: For each label the group and the filter that it belongs to.
+      groups: The filter groups.
+    """
     draws: dict[bool, dict[Place, Axes]] = {True: {}, False: {}}
     for (train, place), axes in walk.seen.draws.items():
         if along := layouts_of(walk, axes, members, groups):
@@ -192,7 +229,14 @@ def draws_of(walk: Walk, members: Members, groups: Sequence[FilterGroup]) -> dic
 def misordered_groups(
     walk: Walk, parameters: Mapping[Path, Value], members: Members, groups: Sequence[FilterGroup]
 ) -> set[int]:
-    """Groups whose filters don't lie in their order along an axis of a variable."""
+    """Numbers of the groups whose filters don't lie in their order along an axis of a variable.
+
+    Args:
+      walk: That labelled the network's variables.
+      parameters: Labels of the variables, by path.
+      members: For each label the group and the filter that it belongs to.
+      groups: The filter groups.
+    """
     found = set()
     for value in parameters.values():
         for labels in value.labels:
@@ -211,7 +255,16 @@ def why_misordered(
     group: int,
     creation: Creation,
 ) -> str:
-    """After which operation a group's filters don't lie in their order, for a message; `creation` is that of the group."""
+    """The operation after which a group's filters don't lie in their order, in words for a message.
+
+    Args:
+      walk: That labelled the network's variables.
+      trails: All steps of the walk.
+      members: For each label the group and the filter that it belongs to.
+      groups: The filter groups.
+      group: Number of the group.
+      creation: Where the channels of the group come from.
+    """
     among = [int(label) for label in creation.labels if walk.ties.root(int(label)) == PINNED]
     if among and (why := walk.ties.why_pinned(among[0])) not in ("", OUTPUT):
         return why  # a channel among them alone is kept

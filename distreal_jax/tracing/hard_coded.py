@@ -94,12 +94,12 @@ class Placement:
         self._along: dict[bytes, npt.NDArray[np.int64]] = {}
 
     def mask(self, kept: Chosen) -> npt.NDArray[np.bool_]:
-        """Whether each filter is kept, and last True for all that is never dropped."""
+        """Whether each filter of all groups is kept, bool [filters + 1]; the last is True, for all that is never dropped."""
         masks = [np.isin(np.arange(count), chosen) for count, chosen in zip(self._filters, kept, strict=True)]
         return np.concatenate([*masks, [True]])
 
     def kept_along(self, labels: AxisLabels, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        """Whether each element of an axis is kept."""
+        """Whether each element of an axis is kept, bool [length]; `mask` as the method of that name gives it."""
         key = labels.tobytes()
         if key not in self._along:
             roots = self._walk.ties.roots(labels)

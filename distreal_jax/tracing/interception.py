@@ -190,7 +190,7 @@ def _follow_cell(cell: nnx.Module) -> None:
 
 
 def with_counts_of_sub_network(_: str, module: nnx.Module, call: Call) -> Call:
-    """Lets a module of Flax's run on any number of channels: the counts that it keeps outside its arrays follow it."""
+    """Lets a module of Flax run on any number of channels: counts that it keeps outside its arrays follow (an `Around`)."""
     if isinstance(module, nnx.Conv) and module.feature_group_count > 1:
         channels_in_group = module.in_features // module.feature_group_count
 

@@ -24,7 +24,12 @@ class Wholes(NamedTuple):
 
 
 def whole_network(graphdef: Any, state: Any, example: Any) -> Wholes:
-    """The network's jaxprs on a few examples, if it takes as many, which are small if it takes those.
+    """The network's jaxprs on a few small examples, or on larger ones where the network takes no others.
+
+    Args:
+      graphdef: The network's static structure.
+      state: Its variables.
+      example: Shapes of an input, leaves [batch, ...].
 
     Raises:
       InputError: It does not run, or an output has no batch axis.

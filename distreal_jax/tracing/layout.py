@@ -168,7 +168,11 @@ class AxisLayout:
         return jnp.concatenate(parts)
 
     def positions(self, kept: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
-        """`indices`, in numpy."""
+        """Places along the axis of what is kept, ascending within each run: int64 [kept length]. `indices`, in numpy.
+
+        Args:
+          kept: For each group the filters that are kept, int64 [width].
+        """
         parts = []
         for run in self.runs:
             chosen = np.arange(run.filters) if run.group is None else kept[run.group]

@@ -16,7 +16,14 @@ Run = Callable[[core.Jaxpr, Sequence[Value]], list[Value]]  # a walk over a body
 
 
 def walk_scan(params: dict[str, Any], operands: Sequence[Value], run: Run, ties: Ties) -> list[Value]:
-    """The results of `scan`."""
+    """The results of `scan`.
+
+    Args:
+      params: Of the equation.
+      operands: Labels of its operands.
+      run: Walks over a jaxpr.
+      ties: Joins labels.
+    """
     body = params["jaxpr"].jaxpr
     fixed, carried = params["num_consts"], params["num_carry"]
     constants, carry, sequences = operands[:fixed], operands[fixed : fixed + carried], operands[fixed + carried :]
@@ -34,7 +41,14 @@ def walk_scan(params: dict[str, Any], operands: Sequence[Value], run: Run, ties:
 
 
 def walk_while(params: dict[str, Any], operands: Sequence[Value], run: Run, ties: Ties) -> list[Value]:
-    """The results of `while`."""
+    """The results of `while`.
+
+    Args:
+      params: Of the equation.
+      operands: Labels of its operands.
+      run: Walks over a jaxpr.
+      ties: Joins labels.
+    """
     of_test, fixed = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
     carry = _carried(operands[fixed:], all(operand.weight for operand in operands), through_all(operands), ties)
     run(params["cond_jaxpr"].jaxpr, [*operands[:of_test], *carry])
@@ -45,7 +59,14 @@ def walk_while(params: dict[str, Any], operands: Sequence[Value], run: Run, ties
 
 
 def walk_cond(params: dict[str, Any], operands: Sequence[Value], run: Run, ties: Ties) -> list[Value]:
-    """The results of `cond`, which are those of any branch."""
+    """The results of `cond`, which are those of any branch.
+
+    Args:
+      params: Of the equation.
+      operands: Labels of its operands.
+      run: Walks over a jaxpr.
+      ties: Joins labels.
+    """
     results = [run(branch.jaxpr, operands[1:]) for branch in params["branches"]]
     first = results[0]
     for others in results[1:]:

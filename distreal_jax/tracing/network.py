@@ -159,7 +159,7 @@ class TracedNetwork(SubNetworks):
         """Leaf by leaf: the first tree for parameters of layers from `depth` on, the second for those of layers before.
 
         Args:
-          depth: Layers before the first that is trained; an int chooses leaves, an array their elements.
+          depth: Layers before the first that is trained; an int chooses leaves, an array [] their elements.
           trained: Any pytree that `take` accepts. Leaves that are no parameters of the network are taken from it.
           frozen: A tree of the same structure and shapes.
         """

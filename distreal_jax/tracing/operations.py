@@ -16,7 +16,7 @@ Array = npt.NDArray[Any]
 
 
 def exact(value: Any) -> Array:
-    """A number or an array in the precision that is computed in; keys of random numbers are no numbers."""
+    """A number or an array [...] in double precision, of the same shape; keys of random numbers become zeros."""
     if hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jax.dtypes.extended):
         return np.zeros(value.shape, dtype=np.uint32)
     array = np.asarray(value)

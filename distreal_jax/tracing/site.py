@@ -163,6 +163,6 @@ class Site:
 
 
 def create(site: Site, labels: AxisLabels, kind: Literal["conv", "dense"]) -> None:
-    """Notes that the equation creates channels."""
+    """Notes that the equation of the site creates channels of a kind along an axis with these labels."""
     site.ties.certain(labels)
     site.seen.creations.append(Creation(labels, site.layer, kind))

@@ -131,7 +131,7 @@ class SubNetworks:
 
         Args:
           params: Full or sub-network variables (any pytree that `take` accepts).
-          widths: Filters kept in each group; may be traced values for full variables.
+          widths: Filters kept, [groups]; may be traced values for full variables.
         """
         whole = self.narrowed_from or self.full_widths
 

@@ -121,7 +121,16 @@ class Walk:
         return [members.get(int(root)) for root in self.ties.roots(labels)]
 
     def network(self, jaxpr: core.Jaxpr, arguments: Sequence[Value], *, train: bool) -> tuple[list[Value], Trail]:
-        """Walks over the jaxpr of a network in a mode, with these arguments; returns its results and its trail."""
+        """Walks over the jaxpr of a network.
+
+        Args:
+          jaxpr: Of a call of the network.
+          arguments: Labels of its variables and inputs.
+          train: Whether the call is of training or of evaluation.
+
+        Returns:
+          Labels of the results, and the trail of all steps.
+        """
         self._train, self._places, self._trail = train, Places(), []
         return self._run(jaxpr, arguments, ("", 0)), self._trail
 

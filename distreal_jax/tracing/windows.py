@@ -11,7 +11,13 @@ Array = npt.NDArray[Any]
 
 
 def padded(array: Array, config: Sequence[tuple[int, int, int]], fill: Any) -> Array:
-    """An array with elements put before, after and between its own along each axis; negative numbers cut."""
+    """An array with elements put before, after and between its own along each axis (the primitive `pad`).
+
+    Args:
+      array: [...].
+      config: For each axis how many elements to put before, after, and between; negative numbers cut.
+      fill: Their value.
+    """
     shape = [length + max(0, length - 1) * inside for length, (_, _, inside) in zip(array.shape, config, strict=True)]
     spread = np.full(shape, fill, dtype=array.dtype)
     spread[tuple(slice(None, None, inside + 1) for _, _, inside in config)] = array
@@ -32,7 +38,16 @@ def _views(array: Array, window: Sequence[int], strides: Sequence[int], dilation
 
 
 def convolution(image: Array, kernel: Array, params: dict[str, Any]) -> Array:
-    """`conv_general_dilated`, each group of channels as one product of matrices."""
+    """The primitive `conv_general_dilated`, each group of channels as one product of matrices.
+
+    Args:
+      image: In the layout that the parameters name, such as [batch, height, width, channels].
+      kernel: Likewise, such as [height, width, channels, filters].
+      params: Of the primitive.
+
+    Returns:
+      In the layout that the parameters name, such as [batch, out height, out width, filters].
+    """
     numbers = params["dimension_numbers"]
     image, kernel = image.transpose(numbers.lhs_spec), kernel.transpose(numbers.rhs_spec)
     spread = [(low, high, rate - 1) for (low, high), rate in zip(params["padding"], params["lhs_dilation"], strict=True)]
@@ -55,7 +70,17 @@ def convolution(image: Array, kernel: Array, params: dict[str, Any]) -> Array:
 
 
 def reduced(array: Array, params: dict[str, Any], function: Callable[..., Any], neutral: float) -> Array:
-    """A pooling."""
+    """A pooling.
+
+    Args:
+      array: [...], all axes are pooled by the windows of the parameters.
+      params: Of the primitive.
+      function: Reduces the elements of a window, such as `np.max`.
+      neutral: What is put around the array.
+
+    Returns:
+      [...], of as many axes.
+    """
     if array.dtype.kind in "iu" and not np.isfinite(neutral):
         neutral = np.iinfo(array.dtype).min if neutral < 0 else np.iinfo(array.dtype).max
     config = [(low, high, rate - 1) for (low, high), rate in zip(params["padding"], params["base_dilation"], strict=True)]
@@ -66,7 +91,16 @@ def reduced(array: Array, params: dict[str, Any], function: Callable[..., Any], 
 
 
 def scattered(source: Array, operand: Array, params: dict[str, Any]) -> Array:
-    """`select_and_scatter_add`, the derivative of a pooling: each value goes to the first extreme of its window."""
+    """The primitive `select_and_scatter_add`, a pooling's derivative: each value goes to the first extreme of its window.
+
+    Args:
+      source: One value for each window, [...].
+      operand: What was pooled, [...].
+      params: Of the primitive.
+
+    Returns:
+      [...], of the shape of `operand`.
+    """
     largest = params["select_prim"].name == "ge"
     config = [(low, high, 0) for low, high in params["padding"]]
     filled = padded(operand, config, -np.inf if largest else np.inf)

@@ -36,6 +36,10 @@ def sensitivity_picture(
         grid = np.atleast_1d(figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)).ravel()
         for axes in grid[len(trials) :]:
             axes.axis("off")
+        for axes in grid[
+            max(len(trials) - columns, 0) : len(trials)
+        ]:  # the lowest of each column, which may not be the last row
+            axes.tick_params(axis="x", which="both", labelbottom=True)
         for axes, (method, points) in zip(grid, trials.items(), strict=False):
             for size in sizes:
                 of_size = [(rate, accuracy) for rate, batch, accuracy in points if batch == size]
