@@ -68,6 +68,11 @@ class Pace:
         return f"about {duration((self.total - done) * (now - known[1]) / max(done - known[0], 1))} left"
 
 
+def counted(count: int, noun: str) -> str:
+    """A number and its noun: "1 program", "1,200 programs"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """A time in the unit that a person would take."""
     if seconds < 90:

@@ -73,7 +73,7 @@ def test_a_dry_run_tells_entries_deadlines_macs_bytes_and_time(federation: Feder
     for count in plan.mini_batches:
         assert re.search(rf"\|\s+{count:.0f}\s+\|", text)
     assert f"{plan.counted.deadline_hits:.0f} of 6" in text
-    assert "About " in text and "(1 that train" in text and "1 evaluations" in text
+    assert "About " in text and "(1 for training" in text and "for 1 evaluation." in text
 
 
 def test_a_dry_run_shows_what_devices_choose_by(federation: Federation) -> None:
@@ -180,7 +180,7 @@ def test_a_dry_run_of_a_search_tells_what_it_would_measure(
     # 8 x 3 x 2; and twice 8 best, 12 vectors of one rate with the full network, and the narrowest that the search began with
     assert "At most 48 short trainings in 3 generations of 8, then 42 of the best" in said
     assert "6 mini-batches of 4, examples of 8x8, 34.7 MMACs at full shapes" in said  # 1,445,760 x 24
-    assert "to compile about 1 programs" in said
+    assert "to compile about 1 program (" in said
     assert "Nothing was written." in said and list(tmp_path.iterdir()) == []
 
 

@@ -18,7 +18,7 @@ from distreal_jax.search.nsga2 import first_vectors
 from distreal_jax.search.progress import ProgressSettings
 from distreal_jax.search.space import Widths
 from distreal_jax.search.training_sizes import by_size
-from distreal_jax.signs import duration
+from distreal_jax.signs import counted, duration
 from distreal_jax.step.outputs import batch_shapes
 from distreal_jax.table import Configuration, Configurations, DropoutTable
 from distreal_jax.tracing import TracedNetwork
@@ -151,8 +151,8 @@ def measuring_dry_run(
     measuring, compiling = short.total(count)
     line = (
         f"{count:,} short trainings of {short.mini_batches} mini-batches of {settings.batch_size}, {short.seconds:.2g} s "
-        f"each: about {duration(measuring + compiling)}, of which {duration(compiling)} to compile about {short.programs} "
-        "programs."
+        f"each: about {duration(measuring + compiling)}, of which {duration(compiling)} to compile about "
+        f"{counted(short.programs, 'program')}."
     )
     return line, measuring + compiling
 
@@ -188,7 +188,7 @@ def search_dry_run(
         f" {afresh:,} of the best, measured afresh.\n"
         f"A short training: {short.mini_batches} mini-batches of {progress_settings.batch_size}, examples of"
         f" {short.input_size}, {quantity(short.macs)}MACs at full shapes, {short.seconds:.2g} s on average.\n"
-        f"About {duration(measuring + compiling)} on {len(jax.devices())} {jax.default_backend()} devices: "
-        f"{duration(measuring)} of short trainings, {duration(compiling)} to compile about {programs} programs (less if "
-        f"earlier searches left them in the cache). {short.origin}.\n{WROTE_NOTHING}\n"
+        f"About {duration(measuring + compiling)} on {counted(len(jax.devices()), f'{jax.default_backend()} device')}: "
+        f"{duration(measuring)} of short trainings, {duration(compiling)} to compile about {counted(programs, 'program')} "
+        f"(less if earlier searches left them in the cache). {short.origin}.\n{WROTE_NOTHING}\n"
     )
