@@ -1,5 +1,8 @@
 """What the project says when it is given something it can't use."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class InputError(Exception):
     """Bad input from a person or a file: one line that says what was given, what was expected, and what to do.
@@ -12,3 +15,15 @@ class InputError(Exception):
     """
 
     in_all = False
+
+
+def choose_from(given: str, names: Iterable[str]) -> str:
+    """What to do about an unknown name, for an error: the nearest of those that there are, if any is near, and all."""
+    names = list(names)
+    return f"{did_you_mean(given, names)}choose from: {', '.join(names)}"
+
+
+def did_you_mean(given: str, names: Iterable[str]) -> str:
+    """The question whether the nearest of the names was meant, for an error; empty if none is near."""
+    near = difflib.get_close_matches(given, list(names), n=1)
+    return f"did you mean {near[0]}? " if near else ""

@@ -13,7 +13,7 @@ import typing
 from collections.abc import Sequence
 from typing import Literal
 
-from distreal_jax.errors import InputError
+from distreal_jax.errors import InputError, choose_from
 from distreal_jax.own import called, is_own, own
 
 
@@ -326,7 +326,7 @@ def method_named(name: str) -> Method:
         raise InputError(f"method {base!r} is called {_RENAMED[base]!r} now; give {name.replace(base, _RENAMED[base])!r}")
     if base not in METHODS:
         raise InputError(
-            f"unknown method {name!r}; choose from: {', '.join(METHODS)}; or one with other choices: distreal[filters=first]"
+            f"unknown method {name!r}; {choose_from(base, METHODS)}; or one with other choices: distreal[filters=first]"
         )
     return METHODS[base] if parts is None else _with_choices(METHODS[base], name, parts["choices"])
 
@@ -350,7 +350,7 @@ def _with_choices(method: Method, name: str, chosen: str) -> Method:
     for part in chosen.split(","):
         choice, _, value = part.partition("=")
         if choice not in CHOICES:
-            raise InputError(f"method {name!r}: unknown choice {choice!r}; choose from: {', '.join(CHOICES)}")
+            raise InputError(f"method {name!r}: unknown choice {choice!r}; {choose_from(choice, CHOICES)}")
         if choice in choices:
             raise InputError(f"method {name!r}: {choice} is given twice; give it once")
         choices[choice] = {_text(allowed): allowed for allowed in CHOICES[choice]}.get(value, value)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from distreal_jax.errors import InputError
+from distreal_jax.errors import InputError, choose_from
 
 Images = Float[Array, "batch height width channels"]
 Logits = Float[Array, "batch num_classes"]
@@ -257,7 +257,7 @@ def make_network(name: str, *, image_shape: ImageShape, num_classes: int, seed: 
       InputError: No such network (the valid names are listed), or images too small for its pooling, or a size below 1.
     """
     if name not in NETWORKS:
-        raise InputError(f"unknown network {name!r}; choose from: {', '.join(NETWORKS)}")
+        raise InputError(f"unknown network {name!r}; {choose_from(name, NETWORKS)}")
     architecture = NETWORKS[name]
     if len(image_shape) != 3 or min(image_shape) < 1:
         raise InputError(f"image shape {image_shape} is not (height, width, channels), each at least 1; give all three")

@@ -55,4 +55,4 @@ def test_an_unknown_command_is_refused_in_one_line_that_names_the_nearest(
         main()
     error = capsys.readouterr().err
     assert left.value.code == 2 and error.count("\n") == 1
-    assert error.startswith("error: unknown command 'trian'; did you mean train? There are: demo, search, train, ")
+    assert error.startswith("error: unknown command 'trian'; did you mean train? choose from: demo, search, train, ")

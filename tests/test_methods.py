@@ -99,7 +99,7 @@ def test_any_choices_make_a_method_or_one_clear_line(base: str, data: strategies
         ("distreal[filters=first][drawn=round]", "unknown method"),
         ("../distreal[filters=first]", "unknown method"),
         ("distreal[]", "unknown choice ''; choose from: rates, filters"),
-        ("distreal[filter=first]", "unknown choice 'filter'; choose from: rates, filters"),
+        ("distreal[filter=first]", "unknown choice 'filter'; did you mean filters? choose from: rates, filters"),
         ("distreal[name=x]", "unknown choice 'name'"),
         ("distreal[filters=last]", "filters is last; choose from: random, first, rolling, ensemble"),
         ("distreal[filters]", "filters is ; choose from: random, first, rolling"),

@@ -9,7 +9,7 @@ from distreal_jax.availability.processes import Constant, Markov, Redrawn, Tiers
 from distreal_jax.availability.recorded import Recorded
 from distreal_jax.availability.segments import Availability
 from distreal_jax.availability.trace_files import number_of, read_trace
-from distreal_jax.errors import InputError
+from distreal_jax.errors import InputError, did_you_mean
 from distreal_jax.files import user_path
 from distreal_jax.own import called, is_own, own
 from distreal_jax.settings import SECONDS, Within
@@ -77,7 +77,8 @@ def make_availability(spec: str, *, seed: int, num_devices: int, data_dir: str |
     if name not in KINDS and is_own(spec):
         return _own_load(spec, seed=seed, num_devices=num_devices, data_dir=folder)
     if name not in KINDS:
-        raise InputError(f"unknown availability {spec!r}; give one like: {'; '.join(kind.usage for kind in KINDS.values())}")
+        usages = "; ".join(kind.usage for kind in KINDS.values())
+        raise InputError(f"unknown availability {spec!r}; {did_you_mean(name, KINDS)}give one like: {usages}")
     settings = tuple(setting.strip() for setting in rest.split(",")) if colon else ()
     return KINDS[name].build(Request(spec, settings, seed, num_devices, folder))
 

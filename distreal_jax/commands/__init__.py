@@ -4,11 +4,11 @@ Each is a module here with its `Options` (a dataclass) and `main(options)`. This
 that the list of commands appears at once and Ctrl-C is quiet from the first moment.
 """
 
-import difflib
 import importlib
 import os
 import sys
 
+from distreal_jax.errors import choose_from
 from distreal_jax.loading import end_at_ctrl_c
 
 COMMANDS = {
@@ -58,9 +58,7 @@ def main() -> None:
         sys.argv = [f"distreal {command}", *options]  # what --help calls it
         run(command.replace("-", "_"))
     else:
-        near = difflib.get_close_matches(command, COMMANDS, n=1)
-        meant = f"did you mean {near[0]}? There are: " if near else "choose from: "
-        sys.stderr.write(f"error: unknown command {command!r}; {meant}{', '.join(COMMANDS)}\n")
+        sys.stderr.write(f"error: unknown command {command!r}; {choose_from(command, COMMANDS)}\n")
         sys.exit(2)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distreal_jax.data.random_streams import random_stream
-from distreal_jax.errors import InputError
+from distreal_jax.errors import InputError, choose_from
 from distreal_jax.settings import Within
 
 ALPHAS = Within(1e-300, 1e300)  # chosen by us: what numpy's Dirichlet draws from
@@ -132,7 +132,7 @@ def make_partition(
       InputError: An unknown kind, more clients than examples or owners allow, a set without owners, or a value out of range.
     """
     if kind not in PARTITIONS:
-        raise InputError(f"unknown partition {kind!r}; choose from: {', '.join(PARTITIONS)}")
+        raise InputError(f"unknown partition {kind!r}; {choose_from(kind, PARTITIONS)}")
     if labels.ndim != 1 or not labels.size:
         raise InputError(f"labels of shape {labels.shape}; a partition needs one label for each of at least one example")
     if min_examples < 1:

@@ -155,6 +155,10 @@ def parsed(options: type[Options] | Options) -> Options:
     Raises:
       InputError: The command line can't be read, or a value is out of its range.
     """
+    for before, argument in itertools.pairwise(sys.argv):  # of a shell's variable that is not set; as a path, this folder
+        if not argument or re.fullmatch(r"--[^=]+=", argument):
+            option = (argument or before).rstrip("=")
+            raise InputError(f"{option} has an empty value; give one, or leave the option out")
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -178,6 +182,8 @@ def _in_one_line(box: str) -> str:
     said = " ".join(" ".join(parts[0] if parts else ["the command line can't be read"]).split()).rstrip(".")
     meant = next((line.split()[0] for part in parts[1:] for line in part if line.startswith("--")), None)
     said = re.sub(r"^Error parsing (\S+):", r"\1 can't be read:", said)
+    said = re.sub(r"invalid literal for int\(\) with base 10: ('.*')", r"\1 is not a whole number", said)
+    said = re.sub(r"could not convert string to float: ('.*')", r"\1 is not a number", said)
     short = said if len(said) <= 300 else f"{said[:300]}…"
     what = "options that are there" if meant is None or meant in said else f"options that are there, such as {meant}"
     return f"{short[:1].lower()}{short[1:]}; --help lists the {what}"
@@ -270,7 +276,7 @@ def parsed_seeds(text: str) -> list[int]:
         ends = [end for end in (first, last if dash else first) if end.isdecimal() and len(end) <= len(str(SEEDS))]
         if len(ends) < 2 or max(map(int, ends)) >= SEEDS:
             raise InputError(
-                f"seed {reprlib.repr(part)} is no whole number from 0 to {SEEDS - 1}; give seeds such as 0,1,2 or 0-4"
+                f"seed {reprlib.repr(part)} is not a whole number from 0 to {SEEDS - 1}; give seeds such as 0,1,2 or 0-4"
             )
         if int(ends[1]) - int(ends[0]) >= _MOST_SEEDS:
             raise InputError(f"seeds {part!r} are more than {_MOST_SEEDS}; give fewer")

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import optax
 
-from distreal_jax.errors import InputError
+from distreal_jax.errors import InputError, choose_from
 from distreal_jax.experiment.given_table import needed_table
 from distreal_jax.fleet import federation as fleet
 from distreal_jax.fleet.aggregation import Server
@@ -196,7 +196,7 @@ class History:
         name = "accuracy" if name == self.result.score_name else name
         numbers = [key for key, value in self.records[0].items() if not isinstance(value, str)]
         if name not in numbers:
-            raise InputError(f"a history has no column {name!r}; choose from: {', '.join(numbers)}")
+            raise InputError(f"a history has no column {name!r}; {choose_from(name, numbers)}")
         return np.array([np.nan if record[name] is None else record[name] for record in self.records], dtype=np.float64)
 
     def plot(self, path: str | Path | None = None) -> "Picture":

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from distreal_jax.errors import InputError
+from distreal_jax.errors import InputError, choose_from
 from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.methods import CHOICES, Method
 
@@ -104,7 +104,7 @@ def settings_of(point: Mapping[str, Value], method: Method, training: TrainingSe
     """
     unknown = [name for name in point if name not in TRAINING_KNOBS and name not in CHOICES]
     if unknown:
-        raise InputError(f"{unknown[0]!r} is nothing to tune; choose from: {', '.join((*TRAINING_KNOBS, *CHOICES))}")
+        raise InputError(f"{unknown[0]!r} is nothing to tune; {choose_from(unknown[0], (*TRAINING_KNOBS, *CHOICES))}")
     for name in set(point) & set(TRAINING_KNOBS):
         kind = type(getattr(training, name))
         if isinstance(point[name], bool) or not isinstance(point[name], (int, float) if kind is float else kind):
