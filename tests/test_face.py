@@ -173,6 +173,7 @@ def test_what_is_printed_and_shown_in_notebooks_is_worth_reading(world: dj.World
         "    1  100.0%     8",
     ]
     assert "<td>50.0%</td>" in table._repr_html_() and ">50%</td>" in table._repr_html_()
+    assert "<td>1</td>" in dj.DropoutTable.frozen(world.network)._repr_html_()  # how many of the first layers are frozen
     plan, _ = dj.Federation(world, "partial_work", training=TRAINING).plan(0)
     lines = str(plan).splitlines()
     assert [line.split()[0] for line in lines[2:]] == [str(client) for client in plan.clients]

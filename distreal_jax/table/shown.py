@@ -37,14 +37,16 @@ def chosen_beside_filters(table: "DropoutTable") -> dict[str, list[str]]:
 
 
 def as_html(table: "DropoutTable") -> str:
-    """A row for each entry, a column for each group: the dropout rate, the darker the higher."""
-    names = "".join(f"<th>{html.escape(name)}</th>" for name in table.group_names)
+    """A row for each entry: its cost, what else it chooses, and for each group the dropout rate, the darker the higher."""
+    others = chosen_beside_filters(table)
+    names = "".join(f"<th>{html.escape(name)}</th>" for name in ["MACs", *others, *table.group_names])
     rows = []
-    for share, rates in zip(table.costs(), table.dropout_rates(), strict=True):
-        cells = "".join(
+    for index, (share, rates) in enumerate(zip(table.costs(), table.dropout_rates(), strict=True)):
+        plain = "".join(f"<td>{cell}</td>" for cell in [f"{share:.1%}", *(cells[index] for cells in others.values())])
+        shaded = "".join(
             f'<td style="background:rgba(213,94,0,{rate:.2f});color:{"white" if rate > 0.6 else "inherit"}">{rate:.0%}</td>'
             for rate in rates
         )
-        rows.append(f"<tr><td>{share:.1%}</td>{cells}</tr>")
+        rows.append(f"<tr>{plain}{shaded}</tr>")
     caption = f"Dropout rate of each layer, by cost; training the full network takes {table.full_macs:,} MACs for an example"
-    return f"<table><caption>{caption}</caption><tr><th>MACs</th>{names}</tr>{''.join(rows)}</table>"
+    return f"<table><caption>{caption}</caption><tr>{names}</tr>{''.join(rows)}</table>"
