@@ -1,4 +1,4 @@
-"""What the project says when it is given something it can't use."""
+"""The error for input that can't be used, in one line, and suggestions for names that are misspelt."""
 
 import difflib
 from collections.abc import Iterable

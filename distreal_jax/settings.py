@@ -1,4 +1,4 @@
-"""What a setting may be, said once, where the field is declared: the command line and the library's users are told the same.
+"""Types and ranges of settings, declared once beside each field, and checked for command lines and programs alike.
 
 @dataclasses.dataclass(frozen=True)
 class Settings:

@@ -1,4 +1,4 @@
-"""Signs of life: lines on the logger `distreal_jax`, and bars where a terminal watches.
+"""Progress messages on the logger `distreal_jax`, and progress bars on terminals.
 
 A library is silent until its user asks, as Python's logging has it. The commands ask, unless they are given `--quiet`:
 

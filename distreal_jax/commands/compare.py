@@ -61,11 +61,11 @@ class Options:
     tuned: Path | None = None
     """Tuned settings of each method, a file that `distreal tune` wrote."""
     targets: str | None = None
-    """Accuracies that methods are timed to, such as 0.5,0.6,0.7; without them 0.7, 0.8 and 0.9 of the best final one."""
+    """Accuracies that methods are timed to, such as 0.5,0.6,0.7; by default 0.7, 0.8 and 0.9 times the best final one."""
     iso_compute: bool = False
-    """Every device trains until the deadline, so that who is cheaper does more: idle=train for each method."""
+    """All devices train until the deadline (idle=train for every method), so that no method leaves resources idle."""
     device: DeviceModel = DeviceModel()
-    """The model of energy and of links, by which runs are judged; it decides nothing in them."""
+    """Model of energy and links for the report. It does not affect training."""
     execution: HowExecuted = "compact"
     world: Plain[WorldSettings] = WorldSettings()
     training: Plain[TrainingSettings] = TrainingSettings()

@@ -32,7 +32,7 @@ class Options:
 
     table: GivenTable = None
     cut_batches: bool = False
-    """Measure the ladder of a device that leaves out examples of a mini-batch before it drops filters (`batch=cut`)."""
+    """Also measure mini-batches with fewer examples, for methods that leave out examples first (`batch=cut`)."""
     device_name: str | None = None
     """Name of the column of seconds; without it that of the accelerator or CPU."""
     profile: Plain[ProfileSettings] = dataclasses.field(default_factory=ProfileSettings)
@@ -109,7 +109,7 @@ def section_of(table: DropoutTable, profile: StepProfile, device: str) -> Sectio
             "nothing else, or with a larger --sample-seconds."
         )
     if never:
-        notes += f" By seconds nobody chooses {', '.join(never)}: a better entry, or the full network, is as fast."
+        notes += f" Never chosen by seconds: entries {', '.join(never)}, because a better one or the full network is as fast."
     return Section(
         "Cost of each entry", f"{notes}\n\n{markdown_table(rows)}", {"seconds.png": "Seconds of a step over MACs"}
     )

@@ -44,7 +44,7 @@ class Options:
     output: PlainFlags[OutputSettings] = OutputSettings()
     job: Plain[JobSettings] = JobSettings()
     entries: Annotated[int, STEPS] = 12
-    """Most entries of the table; a device compiles one training step for each."""
+    """Largest number of entries in the table; a device compiles one training step for each."""
     dry_run: DryRun = False
     measure: Measure = False
 

@@ -1,4 +1,4 @@
-"""How the scripts meet a person: options with help, errors in one line and exit status 2, all cores in use."""
+"""What all commands share: options with help, errors in one line with exit status 2, signals, and the folder of a run."""
 
 import contextlib
 import dataclasses

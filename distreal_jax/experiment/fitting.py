@@ -1,4 +1,4 @@
-"""A federation that runs in a line and can be stepped through, without files: the library's face of what recorded runs do.
+"""A federation that trains in one call or round by round, without files: `dj.Federation` and `dj.History`.
 
 history = dj.Federation(world, "distreal").fit(rounds=50)
 for trained in dj.Federation(world, "partial_work"): ...

@@ -1,4 +1,4 @@
-"""A search and a comparison as one call each, for programs; with a folder they leave the files that the commands leave."""
+"""A search and a comparison as one call each, for programs. Given a folder, they write the same files as the commands."""
 
 import contextlib
 import tempfile

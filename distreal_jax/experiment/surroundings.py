@@ -1,4 +1,4 @@
-"""The machine that isn't yours: what a script does about its streams, its home, its cores and JAX before it begins."""
+"""What a command prepares before it starts: its streams, its home folder, its cores, and JAX."""
 
 import atexit
 import contextlib
