@@ -109,7 +109,7 @@ def section_of(table: DropoutTable, profile: StepProfile, device: str) -> Sectio
             "nothing else, or with a larger --sample-seconds."
         )
     if never:
-        notes += f" Never chosen by seconds: entries {', '.join(never)}, because a better one or the full network is as fast."
+        notes += f" By seconds, entries {', '.join(never)} are never chosen: a better one, or the full network, is as fast."
     return Section(
         "Cost of each entry", f"{notes}\n\n{markdown_table(rows)}", {"seconds.png": "Seconds of a step over MACs"}
     )
