@@ -4,6 +4,9 @@ import difflib
 from collections.abc import Iterable
 
 
+_NEAR = 0.75  # of difflib's ratio, chosen by us: a slip of the keyboard is nearer, another method's name is not
+
+
 class InputError(Exception):
     """Bad input from a person or a file: one line that says what was given, what was expected, and what to do.
 
@@ -25,5 +28,5 @@ def choose_from(given: str, names: Iterable[str]) -> str:
 
 def did_you_mean(given: str, names: Iterable[str]) -> str:
     """The question whether the nearest of the names was meant, for an error; empty if none is near."""
-    near = difflib.get_close_matches(given, list(names), n=1)
+    near = difflib.get_close_matches(given, list(names), n=1, cutoff=_NEAR)
     return f"did you mean {near[0]}? " if near else ""
