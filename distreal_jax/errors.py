@@ -3,7 +3,6 @@
 import difflib
 from collections.abc import Iterable
 
-
 _NEAR = 0.75  # of difflib's ratio, chosen by us: a slip of the keyboard is nearer, another method's name is not
 
 
