@@ -49,7 +49,8 @@ notebooks: .venv/ready-to-test
 	$(BIN)/jupyter-execute --inplace notebooks/*.ipynb
 	rm -rf docs/notebooks/*
 	$(BIN)/jupyter-nbconvert --to markdown --output-dir docs/notebooks notebooks/*.ipynb
-	$(BIN)/nbstripout notebooks/*.ipynb
+	$(BIN)/nbstripout --extra-keys "$(foreach key,codemirror_mode file_extension mimetype nbconvert_exporter pygments_lexer version,\
+		metadata.language_info.$(key))" notebooks/*.ipynb
 
 # The package is installed in place: what is edited is what runs.
 .venv/ready-to-run: requirements.txt pyproject.toml | .venv/bin/python
