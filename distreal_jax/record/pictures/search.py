@@ -123,7 +123,8 @@ def rates_heatmap(
             for (row, column), rate in np.ndenumerate(grid):
                 axes.text(column, row, f"{rate:.2f}", ha="center", va="center", fontsize=8.5,
                           color="black" if rate > 0.55 else "white")  # fmt: skip
-        axes.set(title=title, xlabel="filter group", ylabel="MACs of the entry,\nrelative to the full network")
+        axes.set(xlabel="filter group", ylabel="MACs of the entry,\nrelative to the full network")
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
         figure.colorbar(image, label="dropout rate", pad=0.02)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")  # above the scale of colours as well
