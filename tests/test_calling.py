@@ -61,6 +61,13 @@ def test_a_mode_that_modules_keep_under_another_name_is_set() -> None:
     assert [float(outputs(network, train=train)[0, 0]) for train in (True, False)] == [1, 0]
 
 
+def test_attention_that_was_not_told_whether_it_decodes_token_by_token_does_not() -> None:
+    attention = nnx.MultiHeadAttention(2, 4, rngs=nnx.Rngs(0))
+    told = nnx.MultiHeadAttention(2, 4, decode=False, rngs=nnx.Rngs(0))
+    x = jnp.arange(24.0).reshape(2, 3, 4)
+    assert outputs(attention, x, train=True).tolist() == outputs(told, x, train=True).tolist()
+
+
 @pytest.mark.parametrize("default", [1.0, "mean"])
 def test_an_argument_of_such_a_name_that_is_no_mode_is_left_alone(default: Any) -> None:
     def call(self: Any, x: jax.Array, train: Any = default) -> jax.Array:

@@ -60,9 +60,6 @@ def test_what_would_be_wrong_without_a_word_is_refused(what):
 SPLIT = {
     "halves that are computed differently": lambda x: jnp.concatenate([jnp.exp(x[..., :4]), jnp.tanh(x[..., 4:])], -1),
     "a temporal shift": lambda x: jnp.concatenate([jnp.roll(x[..., :2], 1, axis=1), x[..., 2:]], -1),
-    "halves of whatever there is": lambda x: jnp.concatenate(
-        [nnx.relu(x[..., : x.shape[-1] // 2]), jnp.tanh(x[..., x.shape[-1] // 2 :])], axis=-1
-    ),
     "the first channel, that gates all": lambda x: x * nnx.sigmoid(x[..., :1]),
     "the last channel, that all are compared to": lambda x: x - x[..., -1:],
 }
@@ -75,7 +72,30 @@ def test_channels_that_are_split_at_a_number_are_kept_whole(what):
     assert re.search(r"layer 'odd'.* where their number is written down", str(network.kept_whole[0]))
 
 
+def shift_a_quarter(net, x):
+    """A shift as temporal shift modules have it: of shares of the channels, whatever their number."""
+    quarter = x.shape[-1] // 4
+    left, right, rest = jnp.split(x, [quarter, 2 * quarter], axis=-1)
+    return jnp.concatenate([jnp.roll(left, 1, axis=1), jnp.roll(right, -1, axis=1), rest], axis=-1)
+
+
+def reverse(net, x):
+    """A reversible block: each half of the channels is added to by what is computed of the other."""
+    one, other = jnp.split(x, 2, axis=-1)
+    one = one + net.f(other)
+    return jnp.concatenate([one, other + net.g(one)], axis=-1)
+
+
 PARTS = {
+    "halves of whatever there is": (
+        lambda net, x: jnp.concatenate(
+            [nnx.relu(x[..., : x.shape[-1] // 2]), jnp.tanh(x[..., x.shape[-1] // 2 :])], axis=-1
+        ),
+        dict,
+        "first:4:conv second:12:conv",
+    ),
+    "a shift of a share of the channels": (shift_a_quarter, dict, "first:2:conv second:12:conv"),
+    "a reversible block": (reverse, lambda: dict(f=conv(4, 4), g=conv(4, 4)), "first:4:conv second:12:conv"),
     "part of a normalisation": (
         lambda net, x: jnp.concatenate([net.one(x[..., :4]), net.other(x[..., 4:])], axis=-1),
         lambda: dict(one=nnx.InstanceNorm(4, rngs=nnx.Rngs(0)), other=nnx.BatchNorm(4, rngs=nnx.Rngs(0))),
@@ -95,7 +115,7 @@ PARTS = {
 
 
 @pytest.mark.parametrize("what", PARTS)
-def test_channels_that_go_another_way_are_kept_and_the_others_are_not(what):
+def test_channels_that_go_different_ways_are_dropped_alike_from_equal_parts_or_kept(what):
     function, layers, expected = PARTS[what]
     assert groups(trace(lambda: between(function, **layers()), IMAGES)) == expected
 

@@ -583,7 +583,7 @@ def test_what_can_not_be_done_to_fewer_channels_keeps_them_whole_and_is_named(op
 
 
 def split_in_halves(filters):
-    """Two halves that go different ways are two groups, and no half once they keep different numbers."""
+    """Two halves that go different ways, and are no halves once they keep different numbers."""
 
     def run(net, x):
         left, right = net.odd(net.conv(x))
@@ -625,11 +625,10 @@ def test_a_hard_coded_count_is_refused_with_layer_and_remedy(what):
 
 
 @pytest.mark.parametrize("count", [2, 3, 6])
-def test_where_others_can_be_dropped_a_layer_whose_number_is_written_down_is_kept_whole(count):
+def test_of_channels_that_are_split_in_halves_as_many_are_dropped_from_each(count):
     network = trace(lambda: split_in_halves(count), (1, 6, 6, 3))
-    assert [(group.name, group.filters) for group in network.filter_groups] == [("conv2", 5)]
-    assert {whole.layer for whole in network.kept_whole} == {"conv"}
-    assert "where their number is written down" in network.kept_whole[0].reason
+    assert [(group.name, group.filters) for group in network.filter_groups] == [("conv", count), ("conv2", 5)]
+    assert not network.kept_whole
 
 
 def test_of_channels_that_are_split_unequally_those_whose_number_is_not_written_down_are_filters():

@@ -127,6 +127,8 @@ def _set_mode(model: nnx.Module, modules: Iterable[nnx.Module], train: bool) -> 
     else:
         model.eval()
     for module in modules:
+        if isinstance(module, nnx.MultiHeadAttention) and module.decode is None:
+            module.decode = False  # token by token is how a trained network is used
         for name in (*_TRAINS, "inference", "is_eval", "eval_mode"):
             if isinstance(vars(module).get(name), bool):
                 setattr(module, name, train == (name in _TRAINS))

@@ -5,7 +5,8 @@ channels of a head, channels of all positions. Which one it can be is said by wh
 pooled over, queries are multiplied with keys. So it is decided when the whole network has been walked over.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -53,6 +54,16 @@ def decide(factorings: Sequence[Factoring], ties: Ties, passed_over: Mapping[Kin
         for label, row in zip(one.factors[chosen], np.moveaxis(one.flat.reshape(lengths), chosen, 0), strict=True):
             ties.tie_all(np.append(row.reshape(-1), label))
     return carrying
+
+
+def part_length(labels: AxisLabels, places: Collection[int]) -> int:
+    """Channels in each of the fewest equal parts of an axis that has an end of a part at each place where it is cut."""
+    return math.gcd(len(labels), *places)
+
+
+def tie_parts(labels: AxisLabels, places: Collection[int], ties: Ties) -> None:
+    """Ties channels that lie at the same place of each part: they are dropped from all parts alike."""
+    ties.tie_axes(list(labels.reshape(-1, part_length(labels, places))))
 
 
 def varies_along(table: AxisLabels, axis: int) -> AxisLabels | None:

@@ -191,6 +191,9 @@ def _dot(site: Site) -> ValueLabels:
     ):  # of no example, such as a norm of a kernel, or of the zeros that a recurrence begins with
         for labels in (*free[0], *free[1]):
             site.ties.certain(labels)
+        if left.repeated or right.repeated:
+            lengths = (*batch, *free[0], *free[1], *contracted)
+            site.seen.products.append(Product(1, lengths, (left.trained_by, right.trained_by)))
         return (*batch, *free[0], *free[1])
     lengths = (*batch, *free[0], *free[1], *contracted)
     site.seen.products.append(Product(1, lengths, (left.trained_by, right.trained_by)))

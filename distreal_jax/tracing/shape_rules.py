@@ -45,8 +45,11 @@ def _slice(site: Site) -> ValueLabels:
     starts, limits = site.params["start_indices"], site.params["limit_indices"]
     strides = site.params["strides"] or (1,) * len(starts)
     for labels, start, limit, stride in zip(site.operands[0].labels, starts, limits, strides, strict=True):
-        if len(range(start, limit, stride)) < len(labels) and site.ties.tentative(labels):
-            site.ties.pin(labels)
+        if len(range(start, limit, stride)) < len(labels):
+            if site.ties.tentative(labels):
+                site.ties.pin(labels)
+            elif stride == 1:
+                site.cut(labels, (start, limit))
     return tuple(
         labels[start:limit:stride]
         for labels, start, limit, stride in zip(site.operands[0].labels, starts, limits, strides, strict=True)
@@ -58,6 +61,7 @@ def _split(site: Site) -> list[ValueLabels]:
     labels = site.operands[0].labels
     if site.ties.tentative(labels[axis]):
         site.ties.pin(labels[axis])
+    site.cut(labels[axis], np.cumsum(sizes).tolist())
     parts = np.split(labels[axis], np.cumsum(sizes)[:-1])
     return [(*labels[:axis], part, *labels[axis + 1 :]) for part in parts]
 

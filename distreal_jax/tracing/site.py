@@ -17,12 +17,14 @@ class Value:
     Attributes:
       labels: Of its axes.
       weight: Whether it depends on parameters alone, and not on the input.
+      repeated: Whether it depends on parameters alone and is there once for each example, such as queries that are learnt.
       trained_by: The variables whose gradients flow through it, a bit for each.
     """
 
     labels: ValueLabels
     weight: bool
     trained_by: int = 0
+    repeated: bool = False
 
 
 def through_all(values: Iterable[Value]) -> int:
@@ -107,6 +109,7 @@ class Observations:
         self.normalised: list[AxisLabels] = []  # channels that a layer takes statistics over
         self.factorings: list[Factoring] = []
         self.heads: list[AxisLabels] = []  # axes along which activations are multiplied with activations
+        self.cuts: dict[bytes, tuple[AxisLabels, set[int]]] = {}  # axes of channels, and at which places they are cut
         self.wholes: list[tuple[AxisLabels, str]] = []  # what can't be done to fewer channels, and why
         self.excluding: dict[tuple[bool, Place], ValueLabels] = {}  # operands in which dropped channels must not count
         self.risky: dict[tuple[bool, Place], dict[int, ValueLabels]] = {}  # operands of which dropped channels may give NaN
@@ -154,6 +157,12 @@ class Site:
             self.ties.pin(labels)
         else:
             self.seen.wholes.append((labels, f"{self.where}, {why}"))
+
+    def cut(self, labels: AxisLabels, places: Iterable[int]) -> None:
+        """Notes that the equation cuts an axis of channels at some places, of which its ends are none."""
+        if self.ties.droppable(labels):
+            _, before = self.seen.cuts.setdefault(labels.tobytes(), (labels, set()))
+            before.update(set(places) - {0, len(labels)})
 
     def exclude(self, axes: Collection[int]) -> None:
         """Notes that in masked execution the dropped channels along axes of the first operand must not count."""

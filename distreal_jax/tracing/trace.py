@@ -17,7 +17,7 @@ from flax import nnx
 from distreal_jax.errors import InputError
 from distreal_jax.tracing.calling import without_intermediates
 from distreal_jax.tracing.cost import Cost
-from distreal_jax.tracing.factorings import decide
+from distreal_jax.tracing.factorings import decide, part_length, tie_parts
 from distreal_jax.tracing.groups import (
     OUTPUT,
     actions_of,
@@ -33,7 +33,7 @@ from distreal_jax.tracing.groups import (
 from distreal_jax.tracing.hard_coded import Chosen
 from distreal_jax.tracing.interception import path_name
 from distreal_jax.tracing.jaxprs import Wholes, batch_size, whole_network
-from distreal_jax.tracing.labels import pinned
+from distreal_jax.tracing.labels import AxisLabels, pinned
 from distreal_jax.tracing.layout import MisorderedError
 from distreal_jax.tracing.network import TracedNetwork
 from distreal_jax.tracing.order import layer_order
@@ -104,7 +104,7 @@ def _proved_trace(
 ) -> TracedNetwork:
     """`trace_network` of what has been checked; `layers` are to be kept whole."""
     wholes = whole_network(graphdef, state, example)
-    kept = _KeptBack(Counter(), {}, layers)
+    kept = _KeptBack(Counter(), {}, {}, layers)
     refusal: InputError | None = None
     while True:
         traced = _traced(model, graphdef, state, wholes, kept)
@@ -127,6 +127,7 @@ class _KeptBack(NamedTuple):
 
     passed_over: Counter[Kind]  # factors of split axes whose lengths are written down, by kind
     channels: dict[tuple[int, tuple[int, ...]], str]  # of creations, those that smaller networks fail by, and why
+    cuts: dict[bytes, bool]  # of axes of channels that are cut: whether equal parts go together, or that did not help
     layers: tuple[str, ...]  # patterns of paths of layers that are to be kept whole
     guarded: bool = False  # whether functions that may give no number are kept from what dropped channels hold
 
@@ -136,6 +137,7 @@ class _Traced(NamedTuple):
 
     subject: Subject
     carriers: dict[Kind, frozenset[int]]  # groups along the factors of split axes, by kind
+    cut: dict[bytes, frozenset[int]]  # groups along the axes that are cut
     origins: tuple[int, ...]  # for each group, the creation of its channels
 
     def channels_of(self, group: int) -> tuple[int, tuple[int, ...]]:
@@ -172,12 +174,21 @@ def _traced(model: nnx.Module, graphdef: Any, state: Any, wholes: Wholes, kept: 
             why = why_misordered(walk, trails.values(), members, groups, group, walk.seen.creations[origins[group]])
             kept.channels[_channels_of(walk, members, origins, group)] = why
         return _traced(model, graphdef, state, wholes, kept)
+    cut = {
+        key: _groups_along(walk, labels, members)
+        for key, (labels, places) in walk.seen.cuts.items()
+        if part_length(labels, places) > 1
+    }
     carriers: dict[Kind, frozenset[int]] = {}
     for factoring in walk.seen.factorings:
-        along = [member for labels in factoring.factors for member in walk.members_along(labels, members) if member]
-        carriers[factoring.kind] = carriers.get(factoring.kind, frozenset()) | {group for group, _ in along}
+        along = frozenset.union(*(_groups_along(walk, labels, members) for labels in factoring.factors))
+        carriers[factoring.kind] = carriers.get(factoring.kind, frozenset()) | along
     subject = Subject(network, state, wholes.example, wholes.jaxprs, trails, walk, members)
-    return _Traced(subject, carriers, origins)
+    return _Traced(subject, carriers, cut, origins)
+
+
+def _groups_along(walk: Walk, labels: AxisLabels, members: Members) -> frozenset[int]:
+    return frozenset(member[0] for member in walk.members_along(labels, members) if member)
 
 
 def _channels_of(walk: Walk, members: Members, origins: Sequence[int], group: int) -> tuple[int, tuple[int, ...]]:
@@ -189,7 +200,8 @@ def _keeps_more_back(traced: _Traced, model: nnx.Module, kept: _KeptBack, tried:
     """Finds what smaller networks fail by, and keeps it back from now on.
 
     That are channels that are reshaped to lengths that are written down, such as a number of heads, or whose number these
-    lengths are computed from, or whose number is written down elsewhere.
+    lengths are computed from, or whose number is written down elsewhere. Channels that are cut at a share of them, such as
+    in halves, are not kept back as long as they can be dropped from all parts alike.
 
     Args:
       traced: The trace.
@@ -200,6 +212,10 @@ def _keeps_more_back(traced: _Traced, model: nnx.Module, kept: _KeptBack, tried:
     for kind, groups in traced.carriers.items():
         if groups and fails_at(traced.subject, groups, tried):
             kept.passed_over[kind] += 1
+            return True
+    for key, groups in traced.cut.items():
+        if groups and kept.cuts.get(key, True) and fails_at(traced.subject, groups, tried):
+            kept.cuts[key] = key not in kept.cuts
             return True
     modules = {path_name(path): module for path, module in nnx.iter_modules(model)}
     seen = traced.subject.walk.seen
@@ -229,7 +245,7 @@ def _walked(
 
     Inputs and outputs are pinned, and a variable after the call is dropped with what it was before.
     """
-    walk, trails = Walk(modules), {}
+    walk, trails = Walk(modules, batch_size(wholes.counted_for)), {}
     counted, paths = wholes.counted, wholes.counted.variables
     shapes = [shape_of(atom) for atom in counted.closed.jaxpr.invars]
     variables = [walk.new_variable(shape) for shape in shapes[: len(paths)]]
@@ -270,6 +286,10 @@ def _walked(
                 f"keep_whole names {pattern!r}, which is no layer with filters; choose from: "
                 f"{', '.join(dict.fromkeys(creation.layer for creation in walk.seen.creations))}"
             )
+    walk.ties.because = "channels that are cut into equal parts"
+    for key, together in kept.cuts.items():
+        if together and key in walk.seen.cuts:
+            tie_parts(*walk.seen.cuts[key], walk.ties)
     for labels, why in walk.seen.wholes:
         walk.ties.because = why
         walk.ties.pin(labels)

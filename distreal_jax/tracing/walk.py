@@ -102,8 +102,9 @@ Trail = Sequence[tuple[Step, ValueLabels]]  # every step of a network with the l
 class Walk:
     """Walks a jaxpr and its inner jaxprs, tying labels and noting the labels of every equation's outputs."""
 
-    def __init__(self, modules: dict[str, nnx.Module]) -> None:
+    def __init__(self, modules: dict[str, nnx.Module], batch: int) -> None:
         self.ties = Ties()
+        self._batch = batch
         self.seen = Observations()
         self._trail: list[tuple[Step, ValueLabels]] = []
         self._modules = modules
@@ -180,8 +181,9 @@ class Walk:
             )
             self._note_meeting(site)
             weight, trained_by = all(operand.weight for operand in operands), through_all(operands)
+            repeated = weight and (any(operand.repeated for operand in operands) or self._repeats(equation))
             results = [
-                Value(labels, weight, trained_by if _has_gradient(equation, variable) else 0)
+                Value(labels, weight, trained_by if _has_gradient(equation, variable) else 0, repeated)
                 for labels, variable in zip(apply_rule(site), equation.outvars, strict=True)
             ]
         self._trail.extend(zip(steps, (result.labels for result in results), strict=True))
@@ -196,6 +198,14 @@ class Walk:
             product = self.seen.products[index]
             self.seen.products[index] = dataclasses.replace(product, constant=product.constant * times)
         return results
+
+    def _repeats(self, equation: core.JaxprEqn) -> bool:
+        """Whether it repeats something once for each example, along a first axis that is new or was of length 1."""
+        if equation.primitive.name not in ("broadcast_in_dim", "tile"):
+            return False
+        before, after = shape_of(equation.invars[0]), shape_of(equation.outvars[0])
+        carried = equation.params.get("broadcast_dimensions", range(len(before)))
+        return after[:1] == (self._batch,) and (0 not in carried or before[0] == 1)
 
     def _note_meeting(self, site: Site) -> None:
         """Notes variables that meet what depends on the input for the first time."""
