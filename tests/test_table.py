@@ -157,6 +157,27 @@ def test_without_the_full_network_an_entry_slower_than_it_is_dropped_all_the_sam
         table.with_seconds("cpu", [0.5, 0.6], full_seconds=0.4).undominated("seconds:cpu")
 
 
+def test_a_table_may_be_ordered_by_the_seconds_of_a_device(tmp_path):
+    """The entry of fewest MACs is slow here: it is worth choosing by MACs, and by seconds it is not the cheapest."""
+    table = searched_table()
+    quick, slow = (dataclasses.replace(table.entries[i], seconds={"cpu": seconds}) for i, seconds in ((0, 0.2), (1, 0.1)))
+    turned = (dataclasses.replace(slow, progress=0.1), dataclasses.replace(quick, progress=0.2), table.entries[2])
+    by_seconds = dataclasses.replace(table, entries=turned, full_seconds={"cpu": 0.4}, unit="seconds:cpu")
+    assert by_seconds.costs(by_seconds.unit).tolist() == [0.25, 0.5, 1.0]
+    assert by_seconds.undominated("seconds:cpu") is not None and "seconds:cpu" in str(by_seconds)
+    # By MACs the better of the two is the cheaper one as well; so does a device choose that counts MACs.
+    assert [entry.macs for entry in by_seconds.undominated().entries] == [31, 225]
+    assert [by_seconds.select(budget).macs for budget in (20, 31, 99, 225)] == [31, 31, 31, 225]
+    assert [by_seconds.select_share(share, "seconds:cpu").macs for share in (0.1, 0.3, 0.6, 1.0)] == [99, 99, 31, 225]
+    assert [entry.macs for entry in by_seconds.with_cut_batches(1).entries] == [31, 225]
+    by_seconds.save(tmp_path / "table.json")
+    assert DropoutTable.load(tmp_path / "table.json") == by_seconds
+    with pytest.raises(InputError, match=r"entries\[1\] costs 0.25 .* in seconds:cpu, the entry before it 0.5"):
+        dataclasses.replace(by_seconds, entries=(quick, dataclasses.replace(slow, progress=0.3)))
+    with pytest.raises(InputError, match="no seconds of 'gpu'"):
+        dataclasses.replace(by_seconds, unit="seconds:gpu")
+
+
 @pytest.mark.parametrize(("share", "macs"), [(2, 225), (1, 225), (0.95, 99), (0.75, 99), (0.7, 31), (0.25, 31), (0.1, 31)])
 def test_selection_by_seconds_takes_what_the_seconds_say(share, macs):
     table = searched_table().with_seconds("cpu", [1.0, 3.0, 4.0], full_seconds=4.0)
@@ -241,20 +262,22 @@ def test_a_device_that_cuts_mini_batches_leaves_out_examples_before_filters():
         dataclasses.replace(cut, entries=cut.entries[::-1])
 
 
-@pytest.mark.parametrize("schema", [1, 2])
+@pytest.mark.parametrize("schema", [1, 2, 3])
 def test_older_tables_are_read_and_their_cost_is_counted_anew(tmp_path, schema):
-    """They say what the forward pass takes, and nothing of parts of mini-batches (1) or of frozen layers (1, 2)."""
+    """They say what the forward pass takes (1, 2), and nothing of parts of mini-batches (1), frozen layers (1, 2), units."""
     path = tmp_path / "table.json"
     searched_table().save(path)
     content = json.loads(path.read_text())
-    for name in ("kind", "schema", "sha256", "estimated"):
+    for name in ("kind", "schema", "sha256", "unit", *(["estimated"] if schema < 3 else [])):
         del content[name]
     for entry in content["entries"]:
-        for name in ("depth", "step_factor", "memory", *(["batch_share"] if schema == 1 else [])):
+        since_3 = ("depth", "step_factor", "memory") if schema < 3 else ()
+        for name in (*since_3, *(["batch_share"] if schema == 1 else [])):
             del entry[name]
     write_document(path, "distreal_jax dropout table", schema, content)
     table = DropoutTable.load(path)
-    assert table.estimated and [entry.macs for entry in table.entries] == [3 * 31, 3 * 99, 3 * 225]
+    passes = 3 if schema < 3 else 1
+    assert table.estimated == (schema < 3) and [entry.macs for entry in table.entries] == [passes * n for n in (31, 99, 225)]
     assert table.costs().tolist() == searched_table().costs().tolist()
     assert table.checked_for(NETWORK) == searched_table()
 
@@ -440,7 +463,10 @@ def _first_entry(**fields):
         (lambda document: document.update(full_seconds={"cpu": -1}), "full_seconds is .*above 0"),
         (lambda document: document.update(full_seconds={"cpu": "1"}), "full_seconds.cpu is '1', expected a finite number"),
         (lambda document: document.update(provenance=[]), "provenance is .*expected a JSON object"),
-        (lambda document: document["entries"].reverse(), r"entries\[1\].macs is 99, the entry before it has 225"),
+        (
+            lambda document: document["entries"].reverse(),
+            r"entries\[1\] costs 0.44 of the full network in MACs, the entry before it 1; MACs have to increase",
+        ),
         (_first_entry(widths=[1, 9, 5]), r"entries\[0\].widths keeps 9 filters of 'b', expected 1 to 8"),
         (_first_entry(widths=[0, 1, 5]), r"entries\[0\].widths is .*at least 1"),
         (_first_entry(widths=[1.0, 1, 5]), r"entries\[0\].widths is .*whole"),

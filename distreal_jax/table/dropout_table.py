@@ -5,7 +5,6 @@ entry may choose more than filters: a part of the mini-batch's examples, the fir
 (`Configuration`).
 """
 
-import bisect
 import dataclasses
 import math
 import reprlib
@@ -19,8 +18,9 @@ from distreal_jax.document import plain_json
 from distreal_jax.errors import InputError
 from distreal_jax.table import shown
 from distreal_jax.table.configuration import Configuration, Configurations, check_configuration
-from distreal_jax.table.entry import TableEntry, check_entry, check_order, costed_entries, kept_filters, relative_seconds
+from distreal_jax.table.entry import TableEntry, check_entry, costed_entries, kept_filters
 from distreal_jax.table.file import read_table, shipped_tables, table_file, write_table
+from distreal_jax.table.order import MACS, check_order, relative_costs, worth_choosing
 from distreal_jax.tracing.filter_group import dropped_groups
 
 if TYPE_CHECKING:
@@ -37,12 +37,13 @@ class DropoutTable:
       network: Signature of the traced network for which the table was made.
       group_names: [groups], named after the layers that create the filters.
       group_filters: [groups], the filters of each group in the full network.
-      entries: The entries in strictly increasing order of MACs; none is dominated by another.
+      entries: The entries in strictly increasing order of cost in `unit`; none is dominated by another.
       provenance: The origin of the table (command, seed, data set, commit, versions, machine, date) as JSON values.
       full_macs: MACs of training the full network with one example, to which costs are relative; it need not be an entry.
       full_seconds: Seconds of the full network's training step, by device.
       estimated: Whether MACs are three times those of the forward pass, as in files of before 2026-11-26; `checked_for`
         counts them exactly.
+      unit: In which entries are ordered: `macs`, or `seconds:<device>`.
 
     Raises:
       InputError: On creation, if one of the above does not hold.
@@ -56,6 +57,7 @@ class DropoutTable:
     full_macs: int
     full_seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
     estimated: bool = False
+    unit: str = MACS
 
     def __post_init__(self) -> None:
         if not self.entries:
@@ -72,7 +74,7 @@ class DropoutTable:
             check_entry(f"entries[{index}]", entry, self.group_names, self.group_filters, self.full_macs)
         if not all(0 < value < math.inf for value in self.full_seconds.values()):
             raise InputError(f"full_seconds is {reprlib.repr(self.full_seconds)}; seconds have to be above 0: measure again")
-        check_order(self.entries)
+        check_order(self.entries, self.costs(self.unit), self.unit)
         object.__setattr__(self, "provenance", plain_json(dict(self.provenance), "the provenance"))
 
     @classmethod
@@ -210,10 +212,12 @@ class DropoutTable:
         """
         if math.isnan(budget_macs):
             raise InputError("the budget is NaN, expected a number of MACs; check what it was computed from")
-        return max(0, bisect.bisect_right(self.entries, budget_macs, key=lambda entry: entry.work) - 1)
+        work = np.array([entry.work for entry in self.entries])
+        fitting = np.flatnonzero(work <= budget_macs)
+        return int(fitting[-1] if fitting.size else work.argmin())
 
     def select(self, budget_macs: float) -> TableEntry:
-        """The best entry that fits the budget (the dearest, as no entry is dominated), or the cheapest if none fits.
+        """The best entry that fits the budget (the last of these, as no entry is dominated), or the cheapest if none fits.
 
         Args:
           budget_macs: MACs of training that can be spent for each example of a whole mini-batch.
@@ -242,7 +246,7 @@ class DropoutTable:
     def costs(self, unit: str = "macs") -> np.ndarray:
         """[entries] float64: each entry's cost as a fraction of the full network's, whose own is 1 in any unit.
 
-        Seconds need not increase from entry to entry, nor stay below 1: see `undominated`.
+        In another unit than its own they need not increase from entry to entry, nor stay below 1: see `undominated`.
 
         Args:
           unit: `macs`, or `seconds:<device>` for the seconds measured on that device.
@@ -250,18 +254,13 @@ class DropoutTable:
         Raises:
           InputError: An unknown unit, or a device on which not every entry and the full network were measured.
         """
-        if unit == "macs":
-            return np.array([entry.work / self.full_macs for entry in self.entries])
-        kind, _, device = unit.partition(":")
-        if kind != "seconds" or not device:
-            raise InputError(f"unknown unit of cost {unit!r}; choose macs or seconds:<device>")
-        return relative_seconds(self.entries, self.group_filters, self.full_seconds, device)
+        return relative_costs(self.entries, unit, self.group_filters, self.full_macs, self.full_seconds)
 
     def undominated(self, unit: str = "macs") -> Self:
         """The entries worth choosing at their cost in this unit, which then increases from entry to entry.
 
-        In MACs these are all of them. Measured seconds need not follow MACs: an entry goes if a better one, or the full
-        network, is as fast or faster.
+        In the table's own unit these are all of them. Measured seconds need not follow MACs: an entry goes if a better one,
+        or the full network, costs no more.
 
         Args:
           unit: As for `costs`.
@@ -269,15 +268,12 @@ class DropoutTable:
         Raises:
           InputError: As `costs`, or every entry is slower than the full network.
         """
-        kept, least = list[TableEntry](), math.nextafter(1.0, 2.0)
-        for entry, cost in zip(reversed(self.entries), reversed(self.costs(unit)), strict=True):
-            if cost < least:
-                kept, least = [entry, *kept], cost
+        kept = worth_choosing(self.entries, self.costs(unit), most=math.nextafter(1.0, 2.0))
         if not kept:
             raise InputError(
                 f"by {unit} every entry of the table is slower than the full network; add the full network to it"
             )
-        return dataclasses.replace(self, entries=tuple(kept))
+        return dataclasses.replace(self, entries=kept, unit=unit)
 
     def with_cut_batches(self, batch_size: int) -> Self:
         """The table of a device that leaves out examples of a mini-batch before it drops filters.
@@ -289,7 +285,7 @@ class DropoutTable:
         Args:
           batch_size: Examples of a whole mini-batch.
         """
-        *cheaper, dearest = self.entries
+        *cheaper, dearest = self.undominated(MACS).entries  # of parts of mini-batches nothing else is known
         sizes = [size for size in range(1, batch_size + 1) if batch_size % size == 0]
         ladder = [*((entry, 1) for entry in cheaper), *((dearest, size) for size in sizes)]
         entries = [
@@ -302,26 +298,33 @@ class DropoutTable:
             )
             for entry, size in ladder
         ]
-        return dataclasses.replace(self, entries=tuple(entries))
+        return dataclasses.replace(self, entries=tuple(entries), unit=MACS)
 
     def for_batches(self, batch_size: int) -> Self:
         """The table for mini-batches of that size: each share of examples is that of the nearest divisor.
 
         Divisors, repeated, fill a mini-batch, so that masked execution has the same mean. Costs follow the share, and an
-        entry goes that costs no less than a better one. Seconds and memory of an entry whose share changes are left out.
+        entry goes that costs no less than a better one. Seconds and memory of an entry whose share changes are left out,
+        and a table that was ordered by seconds is ordered by MACs then.
 
         Args:
           batch_size: Examples of a whole mini-batch.
         """
         sizes = np.array([size for size in range(1, batch_size + 1) if batch_size % size == 0])
-        kept = list[TableEntry]()
-        for entry in reversed(self.entries):  # the last is the best
-            share = float(sizes[np.abs(np.log(sizes / (entry.batch_share * batch_size))).argmin()] / batch_size)
-            if not math.isclose(share, entry.batch_share):
-                entry = dataclasses.replace(entry, batch_share=share, seconds={}, flops=None, memory=None)
-            if not kept or entry.work < kept[0].work:
-                kept.insert(0, entry)
-        return dataclasses.replace(self, entries=tuple(kept))
+        shares = [
+            float(sizes[np.abs(np.log(sizes / (entry.batch_share * batch_size))).argmin()] / batch_size)
+            for entry in self.entries
+        ]
+        if all(math.isclose(share, entry.batch_share) for share, entry in zip(shares, self.entries, strict=True)):
+            return self
+        changed = [
+            entry
+            if math.isclose(share, entry.batch_share)
+            else dataclasses.replace(entry, batch_share=share, seconds={}, flops=None, memory=None)
+            for share, entry in zip(shares, self.entries, strict=True)
+        ]
+        kept = worth_choosing(changed, [entry.work for entry in changed])
+        return dataclasses.replace(self, entries=kept, unit=MACS)
 
     def dropout_rates(self) -> np.ndarray:
         """[entries, groups] float64: the fraction of each group's filters that an entry drops."""
@@ -330,6 +333,8 @@ class DropoutTable:
 
     def with_seconds(self, device: str, seconds: Sequence[float], full_seconds: float) -> Self:
         """The same table with the measured seconds of a training step on a device.
+
+        Of a table that is ordered by these seconds, entries go that are not worth choosing by the new ones.
 
         Args:
           device: Its name, as in `--cost seconds:NAME`.
@@ -345,7 +350,11 @@ class DropoutTable:
             dataclasses.replace(entry, seconds={**entry.seconds, device: float(measured)})
             for entry, measured in zip(self.entries, seconds, strict=True)
         )
-        return dataclasses.replace(self, entries=entries, full_seconds={**self.full_seconds, device: float(full_seconds)})
+        full = {**self.full_seconds, device: float(full_seconds)}
+        if self.unit == f"seconds:{device}":
+            costs = relative_costs(entries, self.unit, self.group_filters, self.full_macs, full)
+            entries = worth_choosing(entries, costs, most=math.nextafter(1.0, 2.0))
+        return dataclasses.replace(self, entries=entries, full_seconds=full)
 
     def with_flops(self, flops: Sequence[float]) -> Self:
         """The same table with the floating-point operations of each entry's compiled training step, [entries].
@@ -384,12 +393,9 @@ class DropoutTable:
 
     def _counted_exactly(self, network: "TracedNetwork") -> Self:
         """The same entries with the exact cost of training; of two whose order it changes, the better one stays."""
-        kept = list[TableEntry]()
-        for entry in reversed(self.entries):  # the last is the best
-            exact = dataclasses.replace(entry, macs=entry.configuration.macs(network))
-            if not kept or exact.work < kept[0].work:
-                kept.insert(0, exact)
-        return dataclasses.replace(self, entries=tuple(kept), full_macs=network.training_macs(), estimated=False)
+        exact = [dataclasses.replace(entry, macs=entry.configuration.macs(network)) for entry in self.entries]
+        kept = worth_choosing(exact, [entry.work for entry in exact])
+        return dataclasses.replace(self, entries=kept, full_macs=network.training_macs(), estimated=False)
 
     @property
     def has_full(self) -> bool:

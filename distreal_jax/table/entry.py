@@ -5,7 +5,6 @@ entry may also train on only a part of the mini-batch's examples, freeze the fir
 """
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -118,30 +117,6 @@ def costed_entries(
     return tuple(sorted(entries.values(), key=lambda entry: entry.work))
 
 
-def relative_seconds(
-    entries: Sequence[TableEntry], full_widths: tuple[int, ...], full_seconds: Mapping[str, float], device: str
-) -> np.ndarray:
-    """Seconds of entries on a device, as fractions of the full network's: float64 [entries].
-
-    Args:
-      entries: The entries.
-      full_widths: [groups]; an entry of these is the full network, and needs no measurement.
-      full_seconds: Of the full network, by device.
-      device: On which they were measured.
-
-    Raises:
-      InputError: Not every narrower entry, or not the full network, was measured on the device.
-    """
-    is_full = [(entry.widths, entry.batch_share, entry.depth) == (full_widths, 1, 0) for entry in entries]
-    narrower = [entry.seconds for entry, full in zip(entries, is_full, strict=True) if not full]
-    if narrower and not all(device in seconds for seconds in (full_seconds, *narrower)):
-        measured = ", ".join(sorted(full_seconds)) or "none"
-        raise InputError(f"the table has no seconds of {device!r} (devices measured: {measured}); run `distreal profile`")
-    return np.array(
-        [1.0 if full else entry.seconds[device] / full_seconds[device] for entry, full in zip(entries, is_full, strict=True)]
-    )
-
-
 def check_entry(
     name: str, entry: TableEntry, group_names: Sequence[str], group_filters: Sequence[int], full_macs: int
 ) -> None:
@@ -167,20 +142,3 @@ def check_entry(
     measured = [*entry.seconds.values(), *(value for value in (entry.flops, entry.memory) if value is not None)]
     if not all(0 < value < math.inf for value in measured):
         raise InputError(f"{name}: seconds, flops and memory have to be finite and above 0; measure them again")
-
-
-def check_order(entries: Sequence[TableEntry]) -> None:
-    """Refuses, with an `InputError`, entries of which one is no dearer than the one before or, where known, no better."""
-    for index, (cheaper, dearer) in enumerate(itertools.pairwise(entries), start=1):
-        if dearer.work <= cheaper.work:
-            raise InputError(
-                f"entries[{index}].macs is {dearer.work:.15g}, the entry before it has {cheaper.work:.15g}; "
-                "MACs have to increase from entry to entry: sort them, or drop one of equal cost"
-            )
-    known = [(index, entry.progress) for index, entry in enumerate(entries) if entry.progress is not None]
-    for (before, less), (index, more) in itertools.pairwise(known):
-        if more <= less:
-            raise InputError(
-                f"entries[{index}].progress is {more!r}, dominated by the {less!r} of the cheaper entries[{before}]; "
-                "keep only entries on the Pareto front"
-            )

@@ -12,8 +12,8 @@ from distreal_jax.files import user_path
 from distreal_jax.table.configuration import LONGEST_STEP
 
 _KIND = "distreal_jax dropout table"
-# 1 had no batch_share; 2 neither depth nor step_factor, and MACs of the forward pass.
-_SCHEMA = 3
+# 1 had no batch_share; 2 neither depth nor step_factor, and MACs of the forward pass; 3 no unit.
+_SCHEMA = 4
 _REMEDY = "make the table again with `distreal search`"
 Table = TypeVar("Table")
 
@@ -54,8 +54,8 @@ def read_table(file: Path | Traversable, build: Callable[..., Table]) -> Table:
     fields = read_document(file, _KIND, _SCHEMA, _REMEDY)
     of_forward = fields.schema < 3
     passes = 3 if of_forward else 1
-    if of_forward:
-        fields.older(estimated=True)
+    if fields.schema < _SCHEMA:
+        fields.older(unit="macs", **({"estimated": True} if of_forward else {}))
     groups, rows = fields.rows("groups"), fields.rows("entries")
     arguments = {
         "network": fields.text("network"),
@@ -66,6 +66,7 @@ def read_table(file: Path | Traversable, build: Callable[..., Table]) -> Table:
         "full_macs": passes * fields.whole("full_macs", least=1),
         "full_seconds": fields.named_numbers("full_seconds"),
         "estimated": fields.flag("estimated"),
+        "unit": fields.text("unit"),
     }
     for row in [*groups, *rows]:
         row.finish()
@@ -84,7 +85,7 @@ def write_table(path: Path, fields: Mapping[str, Any]) -> None:
     content = {
         "network": fields["network"],
         "groups": [{"name": name, "filters": filters} for name, filters in names],
-        **{name: fields[name] for name in ("full_macs", "full_seconds", "estimated", "entries", "provenance")},
+        **{name: fields[name] for name in ("full_macs", "full_seconds", "estimated", "unit", "entries", "provenance")},
     }
     write_document(path, _KIND, _SCHEMA, content)
 

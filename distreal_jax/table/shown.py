@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 def as_text(table: "DropoutTable") -> str:
     """A line for each entry: cost, what else it chooses where any does, progress if measured, filters kept of each group."""
     columns = {
+        **cost_in_own_unit(table),
         **chosen_beside_filters(table),
         "progress": ["" if entry.progress is None else f"{entry.progress:.3f}" for entry in table.entries],
     }
@@ -23,6 +24,11 @@ def as_text(table: "DropoutTable") -> str:
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     full = ", ".join(f"{name} {filters}" for name, filters in zip(table.group_names, table.group_filters, strict=True))
     return "\n".join([f"Dropout table: filters kept of {full}; MACs of training as a share of {table.full_macs:,}.", *lines])
+
+
+def cost_in_own_unit(table: "DropoutTable") -> dict[str, list[str]]:
+    """The unit of a table that is not ordered by MACs, with the cost of each entry in it."""
+    return {} if table.unit == "macs" else {table.unit: [f"{cost:.1%}" for cost in table.costs(table.unit)]}
 
 
 def chosen_beside_filters(table: "DropoutTable") -> dict[str, list[str]]:
