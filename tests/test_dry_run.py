@@ -162,7 +162,7 @@ def test_a_dry_run_of_a_profile_compiles_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("distreal_jax.fleet.profile._lowered", None)
+    monkeypatch.setattr("distreal_jax.fleet.timed_step._lowered", None)
     profile.main(profile.Options(world=WORLD, training=TRAINING, dry_run=True))
     # the table that comes with the package: 12 entries, the full network among them; 20 timings of 0.1 s each
     assert "12 training steps, to compile and to time 20 times each, by turns: at least 24 s" in capsys.readouterr().out

@@ -18,10 +18,11 @@ from distreal_jax.experiment import OutputSettings
 from distreal_jax.experiment.comparison import table_settings
 from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
 from distreal_jax.fleet.profile import ProfileSettings, StepProfile, profile_steps
+from distreal_jax.fleet.timed_step import ClientSteps, RelativeSeconds
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS, method_named
 from distreal_jax.record.recorded_run import Counted
-from distreal_jax.table import DropoutTable
+from distreal_jax.table import Configuration, DropoutTable
 
 WORLD = WorldSettings(partition="iid", devices=4, availability="constant:0.5")
 TRAINING = TrainingSettings(devices_per_round=2, steps=3, batch_size=10)
@@ -119,6 +120,21 @@ def test_parts_of_a_mini_batch_are_measured_as_such(world: World) -> None:
     np.testing.assert_allclose(by_seconds.costs, examples / TRAINING.batch_size)
 
 
+def test_what_is_timed_is_as_wide_as_the_program_of_a_round_and_what_is_counted_is_not(world: World) -> None:
+    """A round computes 6 of 16 filters as 8, and an entry of 8 in the same program (docs/benchmarks.md)."""
+    federation = Federation(world, METHODS["distreal"], DropoutTable.full(world.network), TRAINING)
+    steps = ClientSteps(federation, sample_seconds=1e-4)
+    odd, even = Configuration((6, 8, 16, 64)), Configuration((8, 8, 16, 64))
+    assert steps.program(odd) == steps.program(even) and steps.program(odd).widths == even.widths
+    assert steps.flops(odd) < steps.flops(even)
+    half = dataclasses.replace(even, batch_share=0.5, depth=1)
+    assert (steps.program(half).examples, steps.program(half).depth) == (TRAINING.batch_size // 2, 1)
+    seconds = RelativeSeconds(federation, "bench", samples=1, sample_seconds=1e-4)
+    longer = dataclasses.replace(odd, step_factor=2.0)
+    first, same, again = seconds([odd, even, longer])
+    assert first == same == again > 0 and seconds.full_seconds > 0
+
+
 def test_what_slows_the_whole_machine_down_is_no_noise_and_what_differs_between_entries_is(world: World) -> None:
     slow = np.array([1.0, 5.0, 1.0, 3.0])  # the machine, from turn to turn
     steady, restless = 0.5 * slow, slow * np.array([0.4, 0.5, 0.5, 0.8])
@@ -137,21 +153,11 @@ def test_noisy_timings_are_repeated_until_they_serve_or_as_often_as_was_asked(
 ) -> None:
     timings = {"steady": itertools.repeat(1.0), "restless": itertools.cycle([1.0, 2.0, 3.0])}
     for kind, repetitions in (("steady", 3), ("restless", 3 * 3)):
-        monkeypatch.setattr("distreal_jax.fleet.profile._lowered", lambda *_: FakeProgram())
-        monkeypatch.setattr("distreal_jax.fleet.profile._Timer", lambda *_, kind=kind: FakeTimer(timings[kind]))
+        monkeypatch.setattr(ClientSteps, "flops", lambda *_: 1.0)
+        monkeypatch.setattr(ClientSteps, "timed", lambda _, every, kind=kind: [FakeTimer(timings[kind])] * len(every))
         federation = Federation(world, METHODS["distreal"], DropoutTable.from_widths(world.network, [NARROW]), TRAINING)
         profile = profile_steps(federation, ProfileSettings(repetitions=3, more=2))
         assert profile.samples.shape == (1, repetitions) and bool(profile.noisy) == (kind == "restless")
-
-
-class FakeProgram:
-    """A program that need not be compiled."""
-
-    def cost_analysis(self) -> dict[str, float]:
-        return {"flops": 1.0}
-
-    def compile(self) -> None:
-        pass
 
 
 class FakeTimer:
