@@ -30,6 +30,7 @@ from distreal_jax.fleet import (
 from distreal_jax.fleet.aggregation import rows_of_classes, server_step, sums_of
 from distreal_jax.fleet.client_steps import RoundKeys
 from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.grouping import Room
 from distreal_jax.fleet.stages import stages_table
 from distreal_jax.fleet.work import GROUPS, group_size, path_lengths, units_of
 from distreal_jax.methods import METHODS, Method, method_named
@@ -550,6 +551,32 @@ def test_the_default_grouping_fills_an_accelerator_and_no_cpu(execution: Executi
     grouping = default_grouping(execution, platform, clients, lanes=2)
     assert grouping.by_entry == (execution == "compact") and grouping.lanes == 2
     assert (grouping.block, grouping.chunk) == (1, 1) if platform == "cpu" else grouping.block * 2 >= min(clients, 512)
+
+
+def test_as_many_clients_train_at_once_as_a_device_has_room_for() -> None:
+    """A quarter of the memory for the weights of those that are held, half of it for the steps of those that train."""
+    for limit, compact, masked in ((1e9, (25, 10), 10), (1e10, (200, 16), 100), (1e6, (1, 1), 1)):
+        room = Room(limit, weights=1e7, step=5e7)
+        grouping = default_grouping("compact", "gpu", 200, room=room)
+        assert (grouping.block, grouping.chunk) == compact
+        grouping = default_grouping("masked", "gpu", 200, room=room)
+        assert (grouping.block, grouping.chunk) == (masked, masked)
+    assert default_grouping("compact", "cpu", 200, room=Room(1e12, 1.0, 1.0)).block == 1
+
+
+def test_a_client_needs_room_for_what_it_holds_and_what_its_step_keeps(fleet: Fleet) -> None:
+    """A CPU does not say how much memory it has, and is not asked."""
+
+    class Accelerator:
+        def memory_stats(self) -> dict[str, int]:
+            return {"bytes_limit": 10**9}
+
+    step, params = fleet.round(METHODS["distreal"], "compact").step, fleet.params
+    small, large = (Room.of(Accelerator(), step, params, fleet.images, batch) for batch in (2, 4))
+    assert small is not None and large is not None and small.limit == 1e9
+    parameters = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+    assert small.weights == large.weights >= 2 * parameters and large.step > small.step > parameters
+    assert Room.of(jax.devices()[0], step, params, fleet.images, 2) is None
 
 
 def test_rows_of_the_classifier_are_found_by_what_they_change(fleet: Fleet) -> None:

@@ -19,8 +19,9 @@ from distreal_jax.errors import InputError
 from distreal_jax.fleet.aggregation import Server
 from distreal_jax.fleet.device_memory import DeviceMemory
 from distreal_jax.fleet.evaluation import Evaluator, Scores
+from distreal_jax.fleet.grouping import Room, default_grouping
 from distreal_jax.fleet.programs import Execution, RoundPrograms, RoundResult
-from distreal_jax.fleet.round import Round, default_grouping
+from distreal_jax.fleet.round import Round
 from distreal_jax.fleet.stages import Stages, stages_table
 from distreal_jax.fleet.work import ClientWork, Grouping, client_work
 from distreal_jax.fleet.world import World
@@ -237,8 +238,7 @@ class Federation:
             proximal=self._proximal,
             task=self.world.task,
         )
-        clients, lanes = self.training.devices_per_round, (jax.local_device_count(), jax.device_count())
-        grouping = self.grouping or default_grouping(self.execution, jax.default_backend(), clients, *lanes)
+        grouping = self.grouping or self._default_grouping(step)
         optimizer = self.training.global_optimizer()
         own = Round(
             step,
@@ -252,6 +252,14 @@ class Federation:
             class_axes=self._class_axes if self.method.label_rows else None,
         )
         return own.using(self.compiled.setdefault(self._compiled_for, {}))
+
+    def _default_grouping(self, step: LocalStep) -> Grouping:
+        world, training, platform = self.world, self.training, jax.default_backend()
+        lanes = jax.local_device_count(), jax.device_count()
+        room = None
+        if platform != "cpu":
+            room = Room.of(jax.local_devices()[0], step, world.params, world.train, training.batch_size)
+        return default_grouping(self.execution, platform, training.devices_per_round, *lanes, room=room)
 
     @property
     def _rescale(self) -> bool:

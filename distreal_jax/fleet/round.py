@@ -27,28 +27,6 @@ from distreal_jax.table import Configurations
 from distreal_jax.tracing.filters import next_scores
 
 
-def default_grouping(
-    execution: Execution, platform: str, clients: int, lanes: int = 1, in_all: int | None = None
-) -> Grouping:
-    """The grouping that measures best; `experiments/benchmark.py` prints the figures behind it.
-
-    A CPU trains one client after the other in each lane: nothing is gained by vmapping and caches overflow. An
-    accelerator is filled by vmapping many.
-
-    Args:
-      execution: `compact` or `masked`.
-      platform: JAX's name of it.
-      clients: Of a round.
-      lanes: Of this process.
-      in_all: Lanes of all processes of a job together; None: this one is alone.
-    """
-    if platform == "cpu":
-        return Grouping(1, 1, by_entry=execution == "compact", lanes=lanes)
-    share = -(-clients // (in_all or lanes))
-    block = min(share, 256)  # chosen by us: bounds memory
-    return Grouping(block, min(block, 16) if execution == "compact" else block, execution == "compact", lanes)
-
-
 @dataclasses.dataclass(frozen=True)
 class Round:
     """The compiled round of one method with one table.
