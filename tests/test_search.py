@@ -190,7 +190,11 @@ def test_the_table_reaches_from_the_cheapest_uniform_vector_to_the_full_network(
     table = found.to_table(network, {"command": "search.py --seed 3"})
     assert table.entries[-1].widths == network.full_widths and table.entries[0].macs <= network.training_macs((1, 2, 2, 64))
     assert table.checked_for(network).entries == found.front
-    assert table.provenance["search"]["settings"] == {**dataclasses.asdict(SMALL), "knobs": ["filters"]}
+    assert table.provenance["search"]["settings"] == {
+        **dataclasses.asdict(SMALL),
+        "knobs": ["filters"],
+        "memory_shares": [],
+    }
     table.save(tmp_path / "table.json")
     assert DropoutTable.load(tmp_path / "table.json") == table
     short = found.to_table(network, {}, most_entries=4)
@@ -279,17 +283,83 @@ def test_a_search_over_all_knobs_goes_on_bit_by_bit(network, tmp_path):
     assert resumed == search(network, noisy_value, EVERY_KNOB, batch_size=8)
 
 
+def filters_kept(vector: Configuration) -> float:
+    """Bytes, say, of a device that holds nothing but filters, for a mini-batch's part."""
+    return 1000 * sum(vector.widths) * vector.batch_share
+
+
 def test_what_a_device_can_t_hold_is_neither_measured_nor_in_the_table(network):
     recorder = Recorder()
-
-    def small(vector):
-        return vector.widths[1] <= 16
-
-    found = search(network, recorder, SMALL, fits=small)
-    assert all(widths[:, 1].max() <= 16 for widths, _ in recorder.calls)
-    assert len(found.evaluated) == 48 and found.front[-1].widths[1] <= 16
+    found = search(network, recorder, dataclasses.replace(SMALL, memory_limit=120_000.0), memory=filters_kept)
+    assert all(widths.sum(axis=1).max() <= 120 for widths, _ in recorder.calls)
+    assert len(found.evaluated) == 48 and sum(found.front[-1].widths) <= 120
     with pytest.raises(InputError, match=r"none of 64 vectors can be trained in 1,000 bytes of memory; allow more"):
-        search(network, recorder, dataclasses.replace(SMALL, memory_limit=1000.0), fits=lambda vector: False)
+        search(network, recorder, dataclasses.replace(SMALL, memory_limit=1000.0), memory=filters_kept)
+    with pytest.raises(InputError, match="a limit of 1,000 bytes, and what a configuration needs is not known"):
+        search(network, recorder, dataclasses.replace(SMALL, memory_limit=1000.0))
+
+
+def test_with_memory_as_an_objective_a_search_leaves_a_table_for_each_share_of_it(network):
+    settings = dataclasses.replace(EVERY_KNOB, population=32, generations=12, memory_shares=(0.25, 0.5))
+    found = search(network, value_of_knobs, settings, batch_size=8, memory=filters_kept)
+    limits = [share * filters_kept(Configuration(network.full_widths)) for share in settings.memory_shares]
+    within = [[entry for entry in found.candidates if filters_kept(entry.configuration) <= limit] for limit in limits]
+    for front, fitting, limit in zip(found.memory_fronts, within, limits, strict=True):
+        assert all(filters_kept(entry.configuration) <= limit for entry in front)
+        dominated = found.hypervolume(front)
+        assert dominated == pytest.approx(found.hypervolume(fitting)) and dominated < found.hypervolume()
+    quarter = found.to_table(network, {}, memory_share=0.25)
+    assert quarter.entries == found.memory_fronts[0] and quarter.provenance["search"]["memory_share"] == 0.25
+    # A search that did not look for little memory has less to offer to a device of a quarter.
+    blind = search(network, value_of_knobs, dataclasses.replace(settings, memory_shares=()), batch_size=8)
+    offered = [entry for entry in blind.candidates if filters_kept(entry.configuration) <= limits[0]]
+    assert found.hypervolume(found.memory_fronts[0]) > blind.hypervolume(offered)
+    for wrong, message in (
+        ((0.001,), "nothing can be trained: the leanest vector needs 0.0"),
+        ((0.5, 0.5), "give different"),
+    ):
+        with pytest.raises(InputError, match=message):
+            changed = dataclasses.replace(settings, memory_shares=wrong)
+            search(network, value_of_knobs, changed, batch_size=8, memory=filters_kept)
+
+
+class Clock:
+    """A device on which the last convolution takes all the time, and a step of the full network two seconds."""
+
+    device, full_seconds = "bench", 2.0
+
+    def __init__(self) -> None:
+        self.timed: list[Configuration] = []
+
+    def __call__(self, vectors):
+        self.timed += vectors
+        return np.array([0.1 + 0.9 * vector.widths[2] / 32 * vector.batch_share for vector in vectors])
+
+
+def test_a_search_by_seconds_takes_what_is_dear_in_them_and_times_each_vector_once(network, tmp_path):
+    clock, path = Clock(), tmp_path / "search.json"
+    by_macs, found = (search(network, value_of_widths, SMALL, seconds=seconds) for seconds in (None, clock))
+    assert len(clock.timed) == len(set(clock.timed)) and found.unit == "seconds:bench"
+    table = found.to_table(network, {})
+    assert table.unit == "seconds:bench" and table.full_seconds == {"bench": 2.0}
+    for entry, cost in zip(table.entries, table.costs("seconds:bench"), strict=True):
+        assert cost == pytest.approx(0.1 + 0.9 * entry.widths[2] / 32)
+    # In seconds the first two layers cost nothing, so more of them is kept.
+    by_seconds, by_count = (np.mean([entry.widths[:2] for entry in each.front]) for each in (found, by_macs))
+    assert by_seconds > 1.2 * by_count
+    table.save(path)
+    assert DropoutTable.load(path) == table and table.checked_for(network) is table
+
+
+def test_a_search_by_seconds_goes_on_with_the_seconds_that_it_had(network, tmp_path):
+    run_until(2, tmp_path / "search.json", network, EVERY_KNOB, batch_size=8, seconds=Clock())
+    clock = Clock()
+    resumed = search(network, noisy_value, EVERY_KNOB, checkpoint=tmp_path / "search.json", batch_size=8, seconds=clock)
+    assert resumed == search(network, noisy_value, EVERY_KNOB, batch_size=8, seconds=Clock())
+    before = {dataclasses.replace(entry.configuration, step_factor=1.0) for entry in resumed.evaluated[: 3 * 16]}
+    assert not before & set(clock.timed)
+    with pytest.raises(InputError, match="of another search: its unit is 'seconds:bench', this one's is 'macs'"):
+        search(network, noisy_value, EVERY_KNOB, checkpoint=tmp_path / "search.json", batch_size=8)
 
 
 @pytest.mark.parametrize(

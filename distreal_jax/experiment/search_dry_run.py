@@ -125,7 +125,8 @@ def measurements(network: TracedNetwork, settings: SearchSettings, batch_size: i
     generations = max(settings.population, len(given)) + settings.population * (settings.generations - 1)
     given |= {entry.configuration for entry in DropoutTable.uniform(network, UNIFORM_RATES).entries}
     full = Configuration(network.full_widths)
-    return generations * settings.repeats, (settings.population + len({*given, full})) * settings.final_repeats
+    best = settings.population * (1 + len(settings.memory_shares))
+    return generations * settings.repeats, (best + len({*given, full})) * settings.final_repeats
 
 
 def measuring_dry_run(

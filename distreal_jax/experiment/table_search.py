@@ -5,12 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from distreal_jax import processes
+from distreal_jax.errors import InputError
 from distreal_jax.experiment.given_table import table_in_all
 from distreal_jax.experiment.proxy import proxy_in
 from distreal_jax.fleet.device_memory import DeviceMemory
-from distreal_jax.fleet.federation import UNIFORM_RATES, TrainingSettings
+from distreal_jax.fleet.federation import UNIFORM_RATES, Federation, TrainingSettings
+from distreal_jax.fleet.profile import ProfileSettings, profile_steps
+from distreal_jax.fleet.timed_step import RelativeSeconds
 from distreal_jax.fleet.world import World
+from distreal_jax.methods import METHODS
 from distreal_jax.record.logged import SEARCH_AXIS, SEARCH_KEYS, generation_row
 from distreal_jax.record.pictures import Front, front_picture, hypervolume_picture, rates_heatmap
 from distreal_jax.record.provenance import provenance
@@ -23,7 +30,8 @@ from distreal_jax.search.progress import ProgressSettings, describe
 from distreal_jax.search.together import measured_together
 from distreal_jax.signs import Pace, bar, say
 from distreal_jax.table import DropoutTable, TableEntry
-from distreal_jax.table.shown import chosen_beside_filters
+from distreal_jax.table.order import MACS, device_of
+from distreal_jax.table.shown import chosen_beside_filters, cost_in_own_unit
 from distreal_jax.tracing import TracedNetwork
 
 
@@ -37,12 +45,19 @@ class TableSearch:
       hypervolumes: Of the searched front and of one rate for all layers, in fractions of the full network's cost times
         progress. The front was chosen by these measurements among more vectors, which flatters it a little.
       pictures: File name -> what it shows.
+      of_memory: Tables for devices of `SearchSettings.memory_shares`, by the share, in `memory_file`.
     """
 
     table: DropoutTable
     uniform: tuple[TableEntry, ...]
     hypervolumes: tuple[float, float]
     pictures: dict[str, str]
+    of_memory: dict[float, DropoutTable]
+
+
+def memory_file(name: str, share: float) -> str:
+    """The file of the table for devices of a share of the full network's memory, beside `name`."""
+    return f"{name.removesuffix('.json')}_memory_{share:g}.json"
 
 
 def search_table(
@@ -59,7 +74,8 @@ def search_table(
     """Searches a table for a world's network on its training data and saves it in the folder.
 
     Args:
-      world: Network and data.
+      world: Network and data. If its cost is in seconds of a device, these are measured here and now, on JAX's first device,
+        and the table is ordered by them. At the end the steps of its entries are measured again, as `distreal profile` does.
       training: Says how devices train.
       settings: Of NSGA-II.
       progress_settings: Of the short training.
@@ -83,7 +99,7 @@ def search_table(
         "progress": dataclasses.asdict(progress_settings),
     }
     memory = DeviceMemory(measured.step, world.params, world.train, training.batch_size)
-    limit, of_run = settings.memory_limit, tracker or Tracker(None)
+    of_run, seconds = tracker or Tracker(None), _seconds(world, training, progress_settings, settings)
 
     def lead(evaluate: Evaluate) -> TableSearch:
         found = _searched(
@@ -95,18 +111,48 @@ def search_table(
             measures=measures,
             also=uniform_rates,  # the curve that the front is shown beside can't be above it then
             batch_size=progress_settings.batch_size,
-            fits=(lambda vector: memory(vector) <= limit) if limit else None,
+            memory=memory,
+            seconds=seconds,
         )
-        table = memory.added_to(found.to_table(world.network, source, most_entries))
+
+        def table_of(share: float | None = None) -> DropoutTable:
+            table = memory.added_to(found.to_table(world.network, source, most_entries, memory_share=share))
+            return table if seconds is None else _profiled(table, world, training, seconds.device)
+
+        table, of_memory = table_of(), {share: table_of(share) for share in settings.memory_shares}
         fresh = {entry.configuration: entry for entry in found.candidates}
         uniform = tuple(fresh[vector] for vector in uniform_rates if vector in fresh)
         table.save(folder.path / name)
-        pictures = _draw(folder.path, table, uniform, [generation.hypervolume for generation in found.history])
-        result = TableSearch(table, uniform, (found.hypervolume(), found.hypervolume(uniform)), pictures)
+        for share, table_of_share in of_memory.items():
+            table_of_share.save(folder.path / memory_file(name, share))
+        curves = _front(table.entries, table.costs(table.unit)), _front(uniform, found.costs(uniform))
+        pictures = _draw(folder.path, table, *curves, [generation.hypervolume for generation in found.history])
+        result = TableSearch(table, uniform, (found.hypervolume(), found.hypervolume(uniform)), pictures, of_memory)
         _log(of_run, result, folder.path / name)
         return result
 
-    return _in_all(measured_together(measured, lead), folder.path / name)
+    return _in_all(measured_together(measured, lead), folder.path / name, settings)
+
+
+def _seconds(
+    world: World, training: TrainingSettings, progress: ProgressSettings, settings: SearchSettings
+) -> RelativeSeconds | None:
+    """Measures what a mini-batch costs, if the world counts seconds."""
+    if world.cost == MACS:
+        return None
+    device = device_of(world.cost)
+    if "examples" in settings.knobs and training.batch_size % progress.batch_size:
+        raise InputError(
+            f"parts of mini-batches of {progress.batch_size} are searched, and seconds are measured with mini-batches of "
+            f"{training.batch_size}; give --batch-size a multiple of --progress.batch-size"
+        )
+    return RelativeSeconds(Federation(world, METHODS["distreal"], DropoutTable.full(world.network), training), device)
+
+
+def _profiled(table: DropoutTable, world: World, training: TrainingSettings, device: str) -> DropoutTable:
+    """The table with the seconds of its entries measured with care, and in the order of these."""
+    federation = Federation(world, METHODS["distreal"], table, training)
+    return profile_steps(federation, ProfileSettings()).added_to(table, device)
 
 
 def _searched(
@@ -154,7 +200,7 @@ def _searched(
         )
 
 
-def _in_all(found: TableSearch | None, file: Path) -> TableSearch:
+def _in_all(found: TableSearch | None, file: Path, settings: SearchSettings) -> TableSearch:
     """What process 0 has found, in all processes of a job."""
     if processes.count() == 1 and found is not None:
         return found
@@ -167,7 +213,8 @@ def _in_all(found: TableSearch | None, file: Path) -> TableSearch:
     heard = processes.told(rest)
     uniform = tuple(TableEntry(**{**entry, "widths": tuple(entry["widths"])}) for entry in heard["uniform"])
     front, of_uniform = heard["hypervolumes"]
-    return found or TableSearch(table, uniform, (front, of_uniform), {})
+    of_memory = {share: table_in_all(file.with_name(memory_file(file.name, share))) for share in settings.memory_shares}
+    return found or TableSearch(table, uniform, (front, of_uniform), {}, of_memory)
 
 
 def _log(tracker: Tracker, found: TableSearch, file: Path) -> None:
@@ -192,7 +239,7 @@ def _log(tracker: Tracker, found: TableSearch, file: Path) -> None:
 def table_section(found: TableSearch) -> Section:
     """For a report: the table's entries, what the front dominates, and its pictures."""
     table = found.table
-    chosen = chosen_beside_filters(table)
+    chosen = cost_in_own_unit(table) | chosen_beside_filters(table)
     rows = [["entry", "MACs for an example", "of the full network", "progress", *chosen, "filters kept"]]
     for index, (entry, cost) in enumerate(zip(table.entries, table.costs(), strict=True)):
         progress = f"{entry.progress or 0:.3f} ± {entry.progress_stderr or 0:.3f}"
@@ -200,25 +247,37 @@ def table_section(found: TableSearch) -> Section:
         rows.append([str(index), f"{entry.macs:,}", f"{cost:.1%}", progress, *others, " ".join(map(str, entry.widths))])
     dominated = "Hypervolume of the front: {:.4f}; of one rate for all layers: {:.4f}.".format(*found.hypervolumes)
     text = f"Filter groups: {', '.join(table.group_names)}.\n\n{markdown_table(rows)}\n{dominated}"
+    if found.of_memory:
+        by_share = [["of the full network's memory", "entries", "hypervolume", "file"]]
+        for share, own in found.of_memory.items():
+            dominates = own.provenance["search"]["hypervolume"]
+            by_share.append([f"{share:.0%}", str(len(own.entries)), f"{dominates:.4f}", memory_file("table.json", share)])
+        text += f"\n\nTables for devices of less memory:\n\n{markdown_table(by_share)}"
     return Section("The dropout table", text, found.pictures)
 
 
-def _draw(folder: Path, table: DropoutTable, uniform: Sequence[TableEntry], hypervolumes: Sequence[float]) -> dict[str, str]:
-    def front(entries: Sequence[TableEntry]) -> Front:
-        return Front(
-            macs_fraction=[entry.work / table.full_macs for entry in entries],
-            progress=[entry.progress or 0.0 for entry in entries],
-            standard_error=[entry.progress_stderr or 0.0 for entry in entries],
-        )
+def _front(entries: Sequence[TableEntry], costs: npt.NDArray[np.float64]) -> Front:
+    return Front(
+        cost=costs.tolist(),
+        progress=[entry.progress or 0.0 for entry in entries],
+        standard_error=[entry.progress_stderr or 0.0 for entry in entries],
+    )
 
+
+def _draw(
+    folder: Path, table: DropoutTable, searched: Front, uniform: Front, hypervolumes: Sequence[float]
+) -> dict[str, str]:
+    unit = "MACs" if table.unit == MACS else "Seconds"
     front_picture(
         folder / "front.png",
-        searched=front(table.entries),
-        uniform=front(uniform),
+        searched=searched,
+        uniform=uniform,
         title="What a dropout vector costs, and how fast it learns",
         progress="gain of accuracy in a short training",
+        cost=unit,
     )
-    rates_heatmap(folder / "rates.png", table.dropout_rates().tolist(), table.group_names, table.costs().tolist())
+    names, costs = table.group_names, table.costs(table.unit).tolist()
+    rates_heatmap(folder / "rates.png", table.dropout_rates().tolist(), names, costs, cost=unit)
     pictures = {
         "front.png": "Progress of a short training over cost, searched vectors and one rate for all layers",
         "rates.png": "Dropout rate of each layer in the table's entries",

@@ -97,13 +97,4 @@ def evaluate_rates(
         raise InputError("there is no vector to evaluate; give at least one vector of rates")
     for start in range(0, len(chosen), settings.population):
         vectors.evaluate(chosen[start : start + settings.population])
-    front, candidates = measured_afresh(space, vectors, [], settings)
-    return SearchResult(
-        front,
-        candidates,
-        vectors.entries(),
-        tuple(vectors.generation(index) for index in range(len(vectors.counts))),
-        network.signature(),
-        network.training_macs(),
-        settings,
-    )
+    return SearchResult.of(space, vectors, measured_afresh(space, vectors, [], settings), settings)

@@ -5,6 +5,7 @@ the seed and its own index. The checkpoint before it is kept, for a machine that
 """
 
 import dataclasses
+import math
 import os
 import reprlib
 import sys
@@ -20,7 +21,7 @@ from distreal_jax.table import Configuration
 from distreal_jax.table.configuration import LONGEST_STEP
 
 KIND = "distreal_jax search checkpoint"
-SCHEMA = 2  # 1 knew filters alone
+SCHEMA = 3  # 1 knew filters alone; 2 no seconds
 _REMEDY = "delete it to start the search anew"
 
 
@@ -32,11 +33,15 @@ class Checkpoint:
       population: [population, genes], in the order of selection.
       measured: Progress at each repeat, by the configuration, in the order of evaluation.
       counts: [generations so far], vectors evaluated by the end of each.
+      seconds: Costs that were measured, as fractions of the full network's seconds.
+      full_seconds: Of the full network; 0 if nothing was measured.
     """
 
     population: tuple[tuple[float, ...], ...]
     measured: Mapping[Configuration, tuple[float, ...]]
     counts: tuple[int, ...]
+    seconds: Mapping[Configuration, float] = dataclasses.field(default_factory=dict)
+    full_seconds: float = 0.0
 
 
 def save_checkpoint(path: Path, identity: Mapping[str, Any], checkpoint: Checkpoint) -> None:
@@ -57,6 +62,8 @@ def save_checkpoint(path: Path, identity: Mapping[str, Any], checkpoint: Checkpo
         "evaluated": [
             {**dataclasses.asdict(vector), "progress": progress} for vector, progress in checkpoint.measured.items()
         ],
+        "timed": [{**dataclasses.asdict(vector), "share": share} for vector, share in checkpoint.seconds.items()],
+        "full_seconds": checkpoint.full_seconds,
     }
     write_document(path, KIND, SCHEMA, content, previous=_previous(path))
 
@@ -89,8 +96,10 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> Checkpoint | Non
 
 def _read(path: Path, expected: Mapping[str, Any]) -> Checkpoint:
     fields = read_document(path, KIND, SCHEMA, _REMEDY)
+    if fields.schema < SCHEMA:
+        fields.older(timed=[], full_seconds=0.0)
     identity = fields.mapping("identity")
-    rates, evaluated = fields.rows("population"), fields.rows("evaluated")
+    rates, evaluated, timed = fields.rows("population"), fields.rows("evaluated"), fields.rows("timed")
     if fields.schema == 1:
         for row in evaluated:
             row.older(batch_share=1.0, depth=0, step_factor=1.0)
@@ -98,8 +107,10 @@ def _read(path: Path, expected: Mapping[str, Any]) -> Checkpoint:
         tuple(row.numbers("rates") for row in rates),
         {_configuration(row): row.numbers("progress") for row in evaluated},
         fields.wholes("counts", least=1),
+        {_configuration(row): row.positive("share", most=math.inf) for row in timed},
+        fields.number("full_seconds") or 0.0,
     )
-    for row in [*rates, *evaluated]:
+    for row in [*rates, *evaluated, *timed]:
         row.finish()
     fields.finish()
     for name in sorted({*identity, *expected}):

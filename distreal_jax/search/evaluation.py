@@ -7,8 +7,9 @@ measurements together (`pooling`).
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from distreal_jax.search.front import WORST, best_points, front_to_full, hypervo
 from distreal_jax.search.pooling import Pooled, pooled
 from distreal_jax.search.space import SearchSettings, SearchSpace
 from distreal_jax.table import Configuration, Configurations, DropoutTable, TableEntry
+from distreal_jax.table.order import MACS, relative_costs
 
 if TYPE_CHECKING:
     from distreal_jax.tracing import TracedNetwork
@@ -45,6 +47,7 @@ class EvaluatedVectors:
         """A generation: measures those vectors that have not been measured yet, `repeats` times each."""
         new = [vector for vector in dict.fromkeys(vectors) if vector not in self.measured]
         if new:
+            self._space.learn_costs(new)
             first = len(self.counts) * self._repeats
             measured = self.measure(new, range(first, first + self._repeats))
             self.measured.update({vector: tuple(row) for vector, row in zip(new, measured.tolist(), strict=True)})
@@ -122,30 +125,64 @@ class SearchResult:
     Attributes:
       front: The Pareto front in increasing order of cost, estimated from fresh measurements of all candidates; it ends in
         the full network unless a cheaper vector is clearly better (`front_to_full`).
+      memory_fronts: The same among the candidates that devices of each of `SearchSettings.memory_shares` can hold.
       candidates: All vectors that were measured afresh, in no particular order; the front is a part of them.
       evaluated: Every evaluated vector in the order of evaluation, with the search's own measurements of it.
       history: One report per generation.
       network: Signature of the network.
       full_macs: MACs of training the full network with one example.
       settings: The settings of the search.
+      full_widths: Of the network, [groups].
+      unit: Of costs, as for `DropoutTable.costs`.
+      full_seconds: Of the full network's step, by device.
     """
 
     front: tuple[TableEntry, ...]
+    memory_fronts: tuple[tuple[TableEntry, ...], ...]
     candidates: tuple[TableEntry, ...]
     evaluated: tuple[TableEntry, ...]
     history: tuple[Generation, ...]
     network: str
     full_macs: int
     settings: SearchSettings
+    full_widths: tuple[int, ...]
+    unit: str = MACS
+    full_seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, space: SearchSpace, vectors: EvaluatedVectors, fresh: "Fresh", settings: SearchSettings) -> Self:
+        """The result of what was evaluated and then measured afresh."""
+        seconds = space.seconds
+        return cls(
+            fresh.front,
+            fresh.memory_fronts,
+            fresh.candidates,
+            vectors.entries(),
+            tuple(vectors.generation(index) for index in range(len(vectors.counts))),
+            space.network.signature(),
+            space.network.training_macs(),
+            settings,
+            space.network.full_widths,
+            MACS if seconds is None else f"seconds:{seconds.device}",
+            {} if seconds is None else {seconds.device: seconds.full},
+        )
+
+    def costs(self, entries: Sequence[TableEntry]) -> npt.NDArray[np.float64]:
+        """Costs of entries of this search in its unit, as fractions of the full network's, [entries]."""
+        return relative_costs(entries, self.unit, self.full_widths, self.full_macs, self.full_seconds)
 
     def hypervolume(self, of: Sequence[TableEntry] | None = None) -> float:
         """The hypervolume dominated by entries that were measured afresh; by the front if `of` is None."""
         entries = self.front if of is None else of
-        costs = [entry.work / self.full_macs for entry in entries]
-        return hypervolume(costs, [_known(entry.progress) for entry in entries])
+        return hypervolume(self.costs(entries), [_known(entry.progress) for entry in entries])
 
     def to_table(
-        self, network: "TracedNetwork", provenance: Mapping[str, Any], most_entries: int | None = None
+        self,
+        network: "TracedNetwork",
+        provenance: Mapping[str, Any],
+        most_entries: int | None = None,
+        *,
+        memory_share: float | None = None,
     ) -> DropoutTable:
         """The front as a dropout table, with the settings and outcome of the search added to the provenance.
 
@@ -153,6 +190,7 @@ class SearchResult:
           network: The network that was searched.
           provenance: JSON values that say where the table comes from.
           most_entries: At least 2; a longer front is `thinned`, as each entry is a program to compile.
+          memory_share: One of the settings' `memory_shares`; None: whatever memory an entry needs.
 
         Raises:
           InputError: `most_entries` below 2, or another network than the one searched.
@@ -161,22 +199,28 @@ class SearchResult:
             check_most_entries(most_entries)
         if network.signature() != self.network:
             raise InputError("the table is for another network than the one that was searched; give that one")
-        costs = np.array([entry.work for entry in self.front], dtype=np.float64)
-        progress = np.array([_known(entry.progress) for entry in self.front])
+        shares = self.settings.memory_shares
+        front = self.front if memory_share is None else self.memory_fronts[shares.index(memory_share)]
+        progress = np.array([_known(entry.progress) for entry in front])
         # By the logarithm: what a device loses to the gap below its resources, it loses relative to them.
-        entries = [self.front[i] for i in thinned(np.log(costs), progress, most_entries or costs.size)]
+        kept = thinned(np.log(self.costs(front)), progress, most_entries or len(front))
         outcome = {
             "settings": dataclasses.asdict(self.settings),
             "evaluated": len(self.evaluated),
-            "hypervolume": self.hypervolume(),
+            "hypervolume": self.hypervolume(front),
             "hypervolume_reference": list(WORST),
+            **({} if memory_share is None else {"memory_share": memory_share}),
         }
-        return DropoutTable.from_configurations(
-            network,
-            [entry.configuration for entry in entries],
-            progress=[_known(entry.progress) for entry in entries],
-            progress_stderr=[_known(entry.progress_stderr) for entry in entries],
-            provenance={**provenance, "search": outcome},
+        groups = network.filter_groups
+        return DropoutTable(
+            self.network,
+            tuple(group.name for group in groups),
+            tuple(group.filters for group in groups),
+            tuple(front[i] for i in kept),
+            {**provenance, "search": outcome},
+            self.full_macs,
+            self.full_seconds,
+            unit=self.unit,
         )
 
 
@@ -190,38 +234,69 @@ def check_most_entries(most_entries: int) -> None:
         raise InputError(f"a table of at most {most_entries} entries is no choice for a device; allow at least 2")
 
 
+@dataclasses.dataclass(frozen=True)
+class Fresh:
+    """What fresh measurements say.
+
+    Attributes:
+      front: The Pareto front in increasing order of cost, with standard errors of the estimates.
+      memory_fronts: The same among the vectors that devices of each share of memory can hold.
+      candidates: All that was measured.
+    """
+
+    front: tuple[TableEntry, ...]
+    memory_fronts: tuple[tuple[TableEntry, ...], ...]
+    candidates: tuple[TableEntry, ...]
+
+
 def measured_afresh(
     space: SearchSpace, vectors: EvaluatedVectors, seeds: Sequence[Configuration], settings: SearchSettings
-) -> tuple[tuple[TableEntry, ...], tuple[TableEntry, ...]]:
+) -> Fresh:
     """The Pareto front by fresh measurements, which takes away the winner's curse of a search by noisy ones.
 
-    Measured are as many of the best evaluated vectors (`best_points`) as the population has members, and the seeds; what
-    these measurements together say of each decides.
+    Measured are as many of the best evaluated vectors (`best_points`) as the population has members, as many of those that
+    devices of each share of memory can hold, and the seeds; what these measurements together say of each decides. Vectors
+    that cost more than the full network are left out.
 
     Args:
       space: What was searched.
       vectors: All that was evaluated.
       seeds: More vectors that may enter the table; the full network is added.
       settings: Repeats up to `unused_repeat` were used for selection, so the `final_repeats` from there are used here.
-
-    Returns:
-      The front in increasing order of cost, and all that was measured; with standard errors of the estimates.
     """
     estimated = vectors.progress()
-    costs = [space.cost(vector) for vector in estimated]
-    best = best_points(np.log(costs), list(estimated.values()), settings.population)
     full = Configuration(space.network.full_widths)
-    evaluated = list(estimated)
-    candidates = [vector for vector in dict.fromkeys([*(evaluated[i] for i in best), *seeds, full]) if space.fits(vector)]
-    repeats = range(vectors.unused_repeat, vectors.unused_repeat + settings.final_repeats)
-    measured = vectors.measure(candidates, repeats)
+    limits = [math.inf, *(share * space.memory(full) for share in settings.memory_shares)]
+    best: list[Configuration] = []
+    for limit in limits:
+        held = [vector for vector in estimated if space.memory(vector) <= limit]
+        costs, progress = [space.cost(vector) for vector in held], [estimated[vector] for vector in held]
+        best += [held[i] for i in best_points(np.log(costs), progress, settings.population)]
+    candidates = [vector for vector in dict.fromkeys([*best, *seeds, full]) if space.fits(vector)]
+    space.learn_costs(candidates)
+    candidates = [vector for vector in candidates if space.cost(vector) <= 1]
+    measured = vectors.measure(candidates, range(vectors.unused_repeat, vectors.unused_repeat + settings.final_repeats))
     draws = np.broadcast_to(np.arange(settings.final_repeats), measured.shape)
     known = _pooled(space.places(candidates), draws, measured)
     entries = estimated_entries(space, candidates, known)
-    # A device that can't hold the full network ends at what it can hold.
-    last = full if full in candidates else max(candidates, key=space.cost)
-    front = front_to_full(_points(space, entries)[0], known.mean, known.covariance, candidates.index(last))
-    return tuple(entries[i] for i in front), entries
+    fronts = []
+    for limit in limits:
+        held_by = np.array([space.memory(vector) <= limit for vector in candidates])
+        fronts.append(_front_of(space, entries, known, np.flatnonzero(held_by)))
+    return Fresh(fronts[0], tuple(fronts[1:]), entries)
+
+
+def _front_of(
+    space: SearchSpace, entries: Sequence[TableEntry], known: Pooled, members: npt.NDArray[np.intp]
+) -> tuple[TableEntry, ...]:
+    """The front of some of the entries; it ends in the full network or, without it, in the dearest of them."""
+    full = Configuration(space.network.full_widths)
+    chosen = [entries[i] for i in members]
+    costs, _ = _points(space, chosen)
+    configurations = [entry.configuration for entry in chosen]
+    last = configurations.index(full) if full in configurations else int(np.argmax(costs))
+    front = front_to_full(costs, known.mean[members], known.covariance[np.ix_(members, members)], last)
+    return tuple(chosen[i] for i in front)
 
 
 def estimated_entries(space: SearchSpace, vectors: Sequence[Configuration], known: Pooled) -> tuple[TableEntry, ...]:
@@ -234,9 +309,7 @@ def estimated_entries(space: SearchSpace, vectors: Sequence[Configuration], know
     """
     errors = np.sqrt(np.maximum(np.diag(known.covariance), 0)).tolist()
     rows = zip(vectors, known.mean.tolist(), errors, strict=True)
-    return tuple(
-        TableEntry.of(vector, space.macs(vector), progress=mean, progress_stderr=error) for vector, mean, error in rows
-    )
+    return tuple(space.entry(vector, mean, error) for vector, mean, error in rows)
 
 
 def measured_entry(space: SearchSpace, vector: Configuration, measured: Sequence[float]) -> TableEntry:
@@ -248,7 +321,7 @@ def measured_entry(space: SearchSpace, vector: Configuration, measured: Sequence
       measured: Its progress, [repeats]; with one repeat there is no standard error.
     """
     stderr = None if len(measured) < 2 else float(np.std(measured, ddof=1) / np.sqrt(len(measured)))
-    return TableEntry.of(vector, space.macs(vector), progress=float(np.mean(measured)), progress_stderr=stderr)
+    return space.entry(vector, float(np.mean(measured)), stderr)
 
 
 def _pooled(places: npt.NDArray[np.float64], draws: npt.NDArray[np.intp], measured: npt.NDArray[np.float64]) -> Pooled:

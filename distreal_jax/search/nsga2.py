@@ -22,6 +22,7 @@ from distreal_jax.errors import InputError
 from distreal_jax.search.baselines import inner_weights, weighted_rates
 from distreal_jax.search.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from distreal_jax.search.evaluation import Evaluate, EvaluatedVectors, Generation, SearchResult, measured_afresh
+from distreal_jax.search.seconds import StepSeconds
 from distreal_jax.search.space import SearchSettings, SearchSpace
 from distreal_jax.table import Configuration
 
@@ -40,13 +41,19 @@ class _Fitness(base.Fitness):  # type: ignore[misc]  # DEAP is untyped
     weights = (-1.0, 1.0)
 
 
+class _FitnessWithMemory(base.Fitness):  # type: ignore[misc]
+    """(logarithm of the cost, progress, logarithm of the memory): the second is to be high, the others low."""
+
+    weights = (-1.0, 1.0, -1.0)
+
+
 class _Individual(list[float]):
     """The genes of a vector, with what DEAP's selection reads."""
 
     def __init__(self, genes: Sequence[float], configuration: Configuration) -> None:
         super().__init__(genes)
         self.configuration = configuration
-        self.fitness = _Fitness()
+        self.fitness: base.Fitness = _Fitness()
 
 
 def search(
@@ -60,7 +67,8 @@ def search(
     measures: str = "",
     also: Sequence[Configuration] = (),
     batch_size: int = 1,
-    fits: Callable[[Configuration], bool] | None = None,
+    memory: Callable[[Configuration], float] | None = None,
+    seconds: StepSeconds | None = None,
 ) -> SearchResult:
     """Searches Pareto-optimal configurations of a mini-batch: dropout vectors and, if asked, what else a device can choose.
 
@@ -71,6 +79,7 @@ def search(
     Candidates for the table are measured afresh at the end (`measured_afresh`): as many of the best evaluated vectors as the
     population has, the vectors of the first generation that were not drawn, those of `also`, and the full network.
     With other knobs (`SearchSettings.knobs`) the first generation has as many vectors of each knob alone and of each pair.
+    With `SearchSettings.memory_shares`, little memory is a third objective of the selection.
 
     Args:
       network: The traced network; it counts the MACs.
@@ -85,21 +94,34 @@ def search(
         description is refused.
       also: More vectors that may enter the table without having been searched.
       batch_size: Of the mini-batches that progress is measured with. Parts of a mini-batch are divisors of it.
-      fits: Whether a device can hold the training of a configuration; None: it can hold any.
+      memory: Bytes that a device needs to train a configuration, for a limit or shares of memory; None: not known.
+      seconds: Measures what a mini-batch costs, in place of its MACs. These are not repeatable, and neither is the search.
 
     Returns:
       The front, everything evaluated, and the history of hypervolumes.
 
     Raises:
-      InputError: A checkpoint of another search or one that can't be written, or progress that is not finite.
+      InputError: A checkpoint of another search or one that can't be written, progress that is not finite, or a share of
+        memory in which nothing can be trained.
     """
-    space = SearchSpace(network, settings.max_rate, searched_groups, knobs=settings.knobs, batch_size=batch_size, fits=fits)
+    space = SearchSpace(
+        network,
+        settings.max_rate,
+        searched_groups,
+        knobs=settings.knobs,
+        batch_size=batch_size,
+        memory=memory,
+        memory_limit=settings.memory_limit,
+        seconds=seconds,
+    )
+    _check_shares(space, settings)
     vectors = EvaluatedVectors(space, evaluate, settings)
     identity = {
         "settings": dataclasses.asdict(settings),
         "network": network.signature(),
         "searched_groups": list(space.groups),
         "measures": measures,
+        "unit": "macs" if seconds is None else f"seconds:{seconds.device}",
         "algorithm": ALGORITHM,
     }
     seeds = [space.configuration(genes) for genes in first_vectors(space, settings)]
@@ -109,22 +131,29 @@ def search(
             _first_generation(space, settings) if index == 0 else _children(population, space, vectors, settings, index)
         )
         vectors.evaluate(child.configuration for child in children)
-        population = _selected([*population, *children], space, vectors, settings.population)
+        population = _selected([*population, *children], space, vectors, settings, settings.population)
         if checkpoint is not None:
             rates = tuple(tuple(individual) for individual in population)
-            save_checkpoint(checkpoint, identity, Checkpoint(rates, vectors.measured, tuple(vectors.counts)))
+            costs = ({}, 0.0) if space.seconds is None else (space.seconds.known, space.seconds.full)
+            save_checkpoint(checkpoint, identity, Checkpoint(rates, vectors.measured, tuple(vectors.counts), *costs))
         if on_generation is not None:
             on_generation(vectors.generation(index))
-    front, candidates = measured_afresh(space, vectors, [*seeds, *also], settings)
-    return SearchResult(
-        front,
-        candidates,
-        vectors.entries(),
-        tuple(vectors.generation(index) for index in range(settings.generations)),
-        network.signature(),
-        network.training_macs(),
-        settings,
-    )
+    if settings.memory_shares:
+        seeds = [*seeds, space.leanest]
+    return SearchResult.of(space, vectors, measured_afresh(space, vectors, [*seeds, *also], settings), settings)
+
+
+def _check_shares(space: SearchSpace, settings: SearchSettings) -> None:
+    """Refuses shares of memory in which not even the leanest vector can be trained."""
+    least, full = space.memory(space.leanest), space.memory(Configuration(space.network.full_widths))
+    if settings.memory_shares and not full:
+        raise InputError("shares of memory are given, and what a configuration needs is not known; leave them out")
+    too_small = [share for share in settings.memory_shares if share * full < least]
+    if too_small:
+        raise InputError(
+            f"in {too_small[0]:g} of the full network's memory ({full:,.0f} bytes) nothing can be trained: the leanest "
+            f"vector needs {least / full:.3f}; give a larger share, or search more knobs"
+        )
 
 
 @contextlib.contextmanager
@@ -153,6 +182,9 @@ def _resumed(
         return []
     vectors.measured.update(resumed.measured)
     vectors.counts.extend(resumed.counts)
+    if space.seconds is not None:
+        space.seconds.known.update(resumed.seconds)
+        space.seconds.full = resumed.full_seconds
     return [_Individual(genes, space.configuration(genes)) for genes in resumed.population]
 
 
@@ -214,11 +246,18 @@ def _first_generation(space: SearchSpace, settings: SearchSettings) -> list[_Ind
     return [_Individual(genes, configuration) for configuration, genes in found.items()]
 
 
-def _selected(pool: Sequence[_Individual], space: SearchSpace, vectors: EvaluatedVectors, count: int) -> list[_Individual]:
+def _selected(
+    pool: Sequence[_Individual], space: SearchSpace, vectors: EvaluatedVectors, settings: SearchSettings, count: int
+) -> list[_Individual]:
     progress = vectors.progress()
     for individual in pool:
         # The logarithm orders costs as they are, and spreads a front evenly over octaves of a device's resources.
-        individual.fitness.values = (math.log(space.cost(individual.configuration)), progress[individual.configuration])
+        vector = individual.configuration
+        values = (math.log(space.cost(vector)), progress[vector])
+        if settings.memory_shares:
+            individual.fitness = _FitnessWithMemory((*values, math.log(space.memory(vector))))
+        else:
+            individual.fitness.values = values
     selected: list[_Individual] = tools.selNSGA2(list(pool), min(count, len(pool)))
     return selected
 
@@ -228,7 +267,7 @@ def _children(
 ) -> list[_Individual]:
     """As many children as the population has members, fewer in a space that runs out; none was evaluated before."""
     # crowding distances anew from the members alone, so that a checkpoint needs to hold nothing but their rates
-    members = _selected(population, space, vectors, len(population))
+    members = _selected(population, space, vectors, settings, len(population))
     bounds, rated = {"low": space.low, "up": space.high}, len(space.groups)
     children: dict[Configuration, _Individual] = {}
     with _random_numbers(settings.seed, index):

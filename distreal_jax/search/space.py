@@ -1,6 +1,7 @@
 """What a search explores: a dropout rate for each searched filter group, realised as integer numbers of filters."""
 
 import dataclasses
+import math
 import typing
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -9,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from distreal_jax.errors import InputError
+from distreal_jax.search.seconds import SecondsOfVectors, StepSeconds
 from distreal_jax.settings import FACTOR, SEED, Within, check_settings
-from distreal_jax.table import Configuration, Configurations, DropoutTable, kept_filters
+from distreal_jax.table import Configuration, Configurations, DropoutTable, TableEntry, kept_filters
 from distreal_jax.tracing.filter_group import dropped_groups
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ class SearchSettings:
       knobs: What is searched: dropout rates (`filters`), and beside them or in their place the share of the mini-batch that
         is trained (`examples`), the first layers that are frozen (`depth`), and a factor on the step size (`step`).
       memory_limit: Most bytes that a device may need for a training step; 0: no limit.
+      memory_shares: Of the full network's training memory, each above 0 and below 1. If there are any, little memory is a
+        third objective, and beside its table the search leaves one for devices of each share.
     """
 
     population: Annotated[int, Within(4, 10**5)] = 64  # chosen by us, with the generations: about 2,000 short trainings
@@ -59,9 +63,12 @@ class SearchSettings:
     seed: Annotated[int, SEED] = 0
     knobs: tuple[Knob, ...] = ("filters",)
     memory_limit: Annotated[float, FACTOR] = 0.0
+    memory_shares: tuple[Annotated[float, Within(0, 1, above=True, below=True)], ...] = ()
 
     def __post_init__(self) -> None:
         check_settings(self, message="the search's {name} is {value}, expected {expected}")
+        if len(set(self.memory_shares)) < len(self.memory_shares):
+            raise InputError(f"the search's memory_shares are {self.memory_shares}; give different ones")
         if self.population % 4:
             raise InputError(f"the search's population is {self.population}, expected a multiple of 4")
         checked_knobs(self.knobs)
@@ -85,6 +92,7 @@ class SearchSpace:
       knobs: What is searched.
       low: Least value of each gene.
       high: Highest value of each gene.
+      seconds: Measured so far, where a mini-batch costs seconds; None where it costs MACs.
 
     Raises:
       InputError: No group to search, or an index given twice or out of range; or no knob, or one that does not exist.
@@ -98,7 +106,9 @@ class SearchSpace:
         *,
         knobs: Sequence[str] = ("filters",),
         batch_size: int = 1,
-        fits: Callable[[Configuration], bool] | None = None,
+        memory: Callable[[Configuration], float] | None = None,
+        memory_limit: float = 0.0,
+        seconds: StepSeconds | None = None,
     ) -> None:
         """Searches the groups of those indices; None: the convolutional ones, as the paper does, or dense ones alone.
 
@@ -108,7 +118,12 @@ class SearchSpace:
           searched_groups: Indices of groups.
           knobs: Of `KNOBS`.
           batch_size: Of the mini-batches that progress is measured with: parts of these are its divisors.
-          fits: Whether a device can train a configuration at all; None: it can train any.
+          memory: Bytes that a device needs to train a configuration; None: not known.
+          memory_limit: Most bytes that it may need; 0: no limit.
+          seconds: What a mini-batch costs; None: its MACs.
+
+        Raises:
+          InputError: A limit, and memory is not known.
         """
         self.network, self.max_rate, self.knobs = network, max_rate, checked_knobs(knobs)
         self.groups = _checked_groups(network, searched_groups) if "filters" in self.knobs else ()
@@ -116,7 +131,10 @@ class SearchSpace:
         self._full = np.array(network.full_widths, dtype=np.int32)
         self._macs: dict[tuple[Widths, int], int] = {}
         self._full_macs = network.training_macs()
-        self._fits = fits or (lambda _: True)
+        if memory_limit and memory is None:
+            raise InputError(f"a limit of {memory_limit:,.0f} bytes, and what a configuration needs is not known")
+        self._memory, self._limit = memory, memory_limit or math.inf
+        self.seconds = None if seconds is None else SecondsOfVectors(seconds, network.full_widths)
         steps_of: dict[str, Callable[[], Sequence[float]]] = {
             "examples": lambda: [size / batch_size for size in range(batch_size, 0, -1) if batch_size % size == 0],
             "depth": lambda: [entry.depth for entry in reversed(DropoutTable.frozen(network).entries)],
@@ -152,9 +170,29 @@ class SearchSpace:
         rates = [0.0] * len(self.groups) if rates is None else rates
         return [*rates, *(others.get(name, usual[name]) for name in self._steps)]
 
+    @property
+    def leanest(self) -> Configuration:
+        """Fewest filters and examples, most layers frozen: what a device of the least memory can train, if anything."""
+        return self.configuration(self.genes([self.max_rate] * len(self.groups), examples=1.0, depth=1.0))
+
+    def memory(self, vector: Configuration) -> float:
+        """Bytes that a device needs to train it; 0 where that is not known."""
+        return 0.0 if self._memory is None else self._memory(vector)
+
     def fits(self, vector: Configuration) -> bool:
         """Whether a device can train it at all."""
-        return self._fits(vector)
+        return math.isinf(self._limit) or self.memory(vector) <= self._limit
+
+    def learn_costs(self, vectors: Sequence[Configuration]) -> None:
+        """Measures what vectors cost, where that is seconds and not yet known."""
+        if self.seconds is not None:
+            self.seconds.learn(vectors)
+
+    def entry(self, vector: Configuration, progress: float, progress_stderr: float | None) -> TableEntry:
+        """A vector as an entry of a table, whose cost has been learnt."""
+        seconds = {} if self.seconds is None else {self.seconds.device: self.seconds.of(vector)}
+        measured = {"progress": progress, "progress_stderr": progress_stderr, "seconds": seconds}
+        return TableEntry.of(vector, self.macs(vector), **measured)
 
     def places(self, vectors: Sequence[Configuration]) -> npt.NDArray[np.float64]:
         """Where vectors lie: logarithms of the shares of filters that the searched groups keep, [vectors, searched].
@@ -180,7 +218,9 @@ class SearchSpace:
         return self._macs[key]
 
     def cost(self, vector: Configuration) -> float:
-        """MACs of training with a mini-batch as a fraction of the full network's."""
+        """MACs or seconds of training with a mini-batch as a fraction of the full network's; seconds have to be learnt."""
+        if self.seconds is not None:
+            return self.seconds.cost(vector)
         return self.macs(vector) * vector.batch_share / self._full_macs
 
     def uniform_seeds(self, count: int) -> list[list[float]]:

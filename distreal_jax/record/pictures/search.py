@@ -17,17 +17,19 @@ class Front:
     """Dropout vectors in the plane of the search.
 
     Attributes:
-      macs_fraction: Cost as a fraction of the full network's, [vectors].
+      cost: As a fraction of the full network's, [vectors].
       progress: What the search maximises, [vectors].
       standard_error: Of `progress` over repeats, [vectors]; None: not drawn.
     """
 
-    macs_fraction: Sequence[float]
+    cost: Sequence[float]
     progress: Sequence[float]
     standard_error: Sequence[float] | None = None
 
 
-def front_picture(path: Path, *, searched: Front, uniform: Front, title: str, progress: str = "progress") -> None:
+def front_picture(
+    path: Path, *, searched: Front, uniform: Front, title: str, progress: str = "progress", cost: str = "MACs"
+) -> None:
     """The searched Pareto front over the curve of uniform rates.
 
     Args:
@@ -36,6 +38,7 @@ def front_picture(path: Path, *, searched: Front, uniform: Front, title: str, pr
       uniform: The same rate in all layers, for several rates.
       title: Of the picture.
       progress: What progress is measured in.
+      cost: What cost is measured in.
 
     Raises:
       InputError: Nothing to draw, lists of different lengths, or the file can't be written; as all pictures.
@@ -45,13 +48,13 @@ def front_picture(path: Path, *, searched: Front, uniform: Front, title: str, pr
         axes = figure.subplots()
         for front, method, label in curves:
             errors = front.standard_error if front.standard_error is not None else np.zeros(len(front.progress)).tolist()
-            check_lengths("front", front.macs_fraction, front.progress, errors)
-            order = np.argsort(front.macs_fraction)
-            x, y, error = (np.asarray(values)[order] for values in (front.macs_fraction, front.progress, errors))
+            check_lengths("front", front.cost, front.progress, errors)
+            order = np.argsort(front.cost)
+            x, y, error = (np.asarray(values)[order] for values in (front.cost, front.progress, errors))
             style = style_of(method)
             axes.errorbar(x, y, error, color=style.colour, marker=style.marker, capsize=2.5, elinewidth=1, label=label)
         axes.set(
-            title=title, xlabel="MACs of a training step, relative to the full network", ylabel=progress, xlim=(0, None)
+            title=title, xlabel=f"{cost} of a training step, relative to the full network", ylabel=progress, xlim=(0, None)
         )
         in_percent(axes, "x")
         axes.grid(True)
@@ -94,8 +97,10 @@ def rates_heatmap(
     path: Path,
     rates: Sequence[Sequence[float]],
     group_names: Sequence[str],
-    macs_fraction: Sequence[float],
+    costs: Sequence[float],
     title: str = "Dropout rate of each layer in the table",
+    *,
+    cost: str = "MACs",
 ) -> None:
     """The dropout table: a row per entry, cheapest at the top, a column per filter group.
 
@@ -103,18 +108,19 @@ def rates_heatmap(
       path: The PNG file.
       rates: Dropout rates, [entries, groups].
       group_names: After the layers that create the filters, [groups].
-      macs_fraction: Cost of each entry as a fraction of the full network's, [entries].
+      costs: Of each entry as a fraction of the full network's, [entries].
       title: Of the picture.
+      cost: What cost is measured in.
     """
-    check_lengths("table", rates, macs_fraction)
+    check_lengths("table", rates, costs)
     check_lengths("table's first entry", rates[0], group_names)
-    order = np.argsort(macs_fraction)
+    order = np.argsort(costs)
     grid = np.asarray(rates, dtype=np.float64)[order]
     with picture(path, float(np.clip(2.6 + 0.42 * len(group_names), 5, 14)), 2.4 + 0.26 * min(len(grid), 24)) as figure:
         axes = figure.subplots()
         image = axes.imshow(grid, cmap="cividis", vmin=0, vmax=1, aspect="auto")
         shown = range(0, len(grid), -(-len(grid) // 24))
-        axes.set_yticks(shown, [f"{100 * macs_fraction[order[row]]:.3g} %" for row in shown])
+        axes.set_yticks(shown, [f"{100 * costs[order[row]]:.3g} %" for row in shown])
         axes.set_xticks(range(len(group_names)), group_names, rotation=90 if len(group_names) > 8 else 30, fontsize=9)
         if len(group_names) <= 8:
             for label in axes.get_xticklabels():
@@ -123,7 +129,7 @@ def rates_heatmap(
             for (row, column), rate in np.ndenumerate(grid):
                 axes.text(column, row, f"{rate:.2f}", ha="center", va="center", fontsize=8.5,
                           color="black" if rate > 0.55 else "white")  # fmt: skip
-        axes.set(xlabel="filter group", ylabel="MACs of the entry,\nrelative to the full network")
+        axes.set(xlabel="filter group", ylabel=f"{cost} of the entry,\nrelative to the full network")
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
         figure.colorbar(image, label="dropout rate", pad=0.02)

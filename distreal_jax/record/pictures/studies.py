@@ -119,9 +119,9 @@ def conditions_picture(
 
 def _curve(axes: Axes, front: Front, colour: str, marker: str, label: str) -> None:
     errors = front.standard_error if front.standard_error is not None else np.zeros(len(front.progress)).tolist()
-    check_lengths("front", front.macs_fraction, front.progress, errors)
-    order = np.argsort(front.macs_fraction)
-    x, y, error = (np.asarray(values)[order] for values in (front.macs_fraction, front.progress, errors))
+    check_lengths("front", front.cost, front.progress, errors)
+    order = np.argsort(front.cost)
+    x, y, error = (np.asarray(values)[order] for values in (front.cost, front.progress, errors))
     axes.errorbar(
         x, y, error, color=colour, marker=marker, markersize=4.5, capsize=2, elinewidth=1, linewidth=1.4, label=label
     )
