@@ -51,7 +51,7 @@ class Options:
     """Gets a section for each finished config, and its pictures beside it in results/."""
     readme: Path = Path("README.md")
     """Gets the table of the main config between its marks."""
-    main: str = "fashion_mnist_harsh"
+    main: str = "trial_knobs"
     """The config whose table README.md shows."""
     dry_run: DryRun = False
 
@@ -87,8 +87,8 @@ def finished(folder: Path) -> str:
     return next((name for name in PICTURES if there and (folder / name).exists()), "")
 
 
-def table(folder: Path) -> str:
-    """The comparison, or the tables of another experiment's report, in Markdown."""
+def table(folder: Path, columns: Sequence[Sequence[str]] = (ACCURACY, COST)) -> str:
+    """The comparison, a table for each of several columns, or the tables of another experiment's report, in Markdown."""
     if finished(folder) != "accuracy.png":
         tables = re.findall(r"(?:^\|.*\n)+", (folder / "report.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
         return "\n".join(tables)
@@ -96,7 +96,7 @@ def table(folder: Path) -> str:
     results = [MethodResult.from_json(run) for run in content["runs"]]
     device = DeviceModel(**content["device"])
     how = {"targets": content["targets"], "device": device}
-    return "\n".join(comparison_table(results, columns=names, **how) for names in (ACCURACY, COST))
+    return "\n".join(comparison_table(results, columns=names, **how) for names in columns)
 
 
 def machine(folder: Path) -> str:
@@ -135,6 +135,7 @@ def main(options: Options) -> None:
     if around:
         folder = options.runs / options.main
         before, after = around
-        shown = f"{table(folder).strip()}\n\n(`python -m experiments.configs.{options.main}`, {machine(folder)})\n"
+        compared = table(folder, columns=[ACCURACY]).strip()
+        shown = f"{compared}\n\n(`python -m experiments.configs.{options.main}`, {machine(folder)})\n"
         write_atomically(options.readme, (before + shown + after).encode())
     print(f"{options.report}: {', '.join(done)}")

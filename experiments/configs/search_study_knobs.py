@@ -5,7 +5,8 @@
 digits_cnn on digits: dropped filters, fewer examples, frozen layers and step factors together, and the same search with
 each of them left out; 5 seeds, 128 evaluations each. Fronts are judged by measurements that chose nothing.
 
-Expected: not run yet (0 of its seeds); about 10 min on 2 CPU cores.
+Expected: examples are worth 0.073 of area, frozen layers 0.023, step factors 0.005 and dropped filters nothing (-0.006, with
+an interval around zero); 37 min on 2 CPU cores that did other work as well.
 """
 
 from distreal_jax.commands.search_study import Options, main
