@@ -43,7 +43,7 @@ def finished(folder: Path, finals: dict[str, float]) -> None:
 def options_in(folder: Path) -> Options:
     readme = folder / "README.md"
     readme.write_text(f"before\n{MARKS[0]}\nold\n{MARKS[1]}\nafter\n")
-    return Options(runs=folder / "runs", report=folder / "docs/results.md", readme=readme)
+    return Options(runs=folder / "runs", report=folder / "docs/results.md", readme=readme, main="fashion_mnist_harsh")
 
 
 def test_finished_configs_get_a_section_and_the_main_one_a_table_in_the_readme(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ _STYLES = {
     "fednova": Style("FedNova", "#117733", "h"),
     "cocofl": Style("CoCoFL", "#E7298A", "s"),
     "timelyfl": Style("TimelyFL", "#7570B3", "^"),
-    "salf": Style("SALF", "#A6761D", "v"),
+    "salf": Style("SALF", "#8C510A", "v"),
     "slt": Style("SLT", "#A6761D", "o"),
     "filter_norms": Style("filters by norm", "#E41A1C", "D"),
     "fluid": Style("FLuID", "#F781BF", "h"),
