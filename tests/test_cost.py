@@ -112,17 +112,17 @@ def test_xla_counts_the_products_of_a_compiled_forward_pass_as_macs_does(name):
 @pytest.mark.parametrize(
     ("name", "depth", "compiled"),
     [
-        *(("digits_cnn", depth, True) for depth in range(5)),
+        *(("digits_cnn", depth, depth in (0, 2)) for depth in range(5)),
         *(("leaf_cnn", depth, False) for depth in (0, 2)),
         *(("resnet20", depth, False) for depth in (0, 7, 8, 12, 21)),
-        *(("densenet40", depth, False) for depth in (0, 20)),
+        ("densenet40", 0, False),
     ],
 )
 def test_xla_counts_the_products_of_a_training_step_as_training_macs_does(name, depth, compiled):
     """The forward pass of all layers, the gradients of the trained kernels, and of activations down to the first of them.
 
-    The update takes two operations for each parameter. XLA's count is rounded to single precision. The steps of larger
-    networks, which take long to compile, are counted as they are handed to XLA.
+    The update takes two operations for each parameter. XLA's count is rounded to single precision. Two steps are counted as
+    XLA compiles them, which takes long, the others as they are handed to it.
     """
     network, params, _ = traced(name)
     programs = [lowered_step(name, widths, depth) for widths in at_quarters(name)]

@@ -1,14 +1,13 @@
 """The scripts as a person runs them: end to end, one of them as a process of its own, bad input in one line, help."""
 
 import dataclasses
-import functools
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,16 +44,22 @@ VARIANT = "distreal[filters=first,drawn=round]"
 PATIENCE = 900.0  # seconds for one process; CI machines are slow
 
 
-def in_a_process(script: str, *options: str, without: Sequence[str] = ()) -> tuple[int, str, str]:
-    """A script in a process of its own, `without` some variables of the environment: status, stdout and stderr."""
-    environment = {name: value for name, value in os.environ.items() if name not in without}
+def in_a_process(script: str, *options: str, environment: dict[str, str] | None = None) -> tuple[int, str, str]:
+    """A script in a process of its own: status, stdout and stderr."""
     command = [sys.executable, f"experiments/{script}.py", *options]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
     return done.returncode, done.stdout, done.stderr
 
 
-# Without the tests' settings of the compiler.
-as_users_run = functools.partial(in_a_process, without=("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS"))
+def as_users_have_it() -> dict[str, str]:
+    """The environment without the tests' settings of the compiler and its devices."""
+    settings = ("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS")
+    return {name: value for name, value in os.environ.items() if name not in settings}
+
+
+def as_users_run(script: str, *options: str) -> tuple[int, str, str]:
+    """A script in a process whose programs are compiled as those of users are."""
+    return in_a_process(script, *options, environment=as_users_have_it())
 
 
 def printed_by(run: Callable[..., tuple[int, str, str]], script: str, *options: str) -> str:
@@ -415,20 +420,8 @@ main()
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
-def test_a_run_has_the_same_bits_on_one_core_and_on_two(tmp_path: Path) -> None:
-    options = "train --method partial_work --devices-per-round 5 --rounds 2 --steps 3 --eval-every 1 --quiet".split()
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", ON_CORES, str(cores), *options, "--out", str(tmp_path / str(cores))],
-            cwd=ROOT,
-            env=environment,
-        )
-        for cores in (1, 2)
-    ]
-    assert [process.wait(PATIENCE) for process in running] == [0, 0]
-    rows = []
-    for cores in (1, 2):
-        (metrics,) = (tmp_path / str(cores)).rglob("metrics.jsonl")
-        rows.append([json.loads(line) for line in metrics.read_text().splitlines()])
-    assert rows[0] == rows[1]
+def test_a_run_has_the_same_bits_on_one_core_and_on_two(runs: Runs, tmp_path: Path) -> None:
+    two, _ = runs.of("train")
+    command = [sys.executable, "-c", ON_CORES, "1", "train", *runs.options["train"], "--quiet", "--out", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, env=as_users_have_it(), timeout=PATIENCE, check=True)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (two / "metrics.jsonl").read_bytes()

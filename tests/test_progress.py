@@ -175,10 +175,9 @@ def test_vectors_of_blocks_are_trained_with_whole_streams_and_narrow_blocks() ->
     assert np.all(np.array(size) == np.where(inside, full // 4, full))
 
 
-def test_candidates_of_all_sizes_come_back_in_their_places(given: Given) -> None:
-    one = given.progress(dataclasses.replace(SETTINGS, sizes=1))(ALL, 0)
+def test_candidates_of_all_sizes_come_back_in_their_places(given: Given, measured: np.ndarray) -> None:
     many = given.progress(dataclasses.replace(SETTINGS, sizes=3))(ALL, 0)
-    np.testing.assert_allclose(many, one, atol=1 / SETTINGS.held_out)  # an example more or less
+    np.testing.assert_allclose(many, measured, atol=1 / SETTINGS.held_out)  # an example more or less; one size in `measured`
 
 
 class AnySizeNetwork(nnx.Module):

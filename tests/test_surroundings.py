@@ -31,7 +31,7 @@ import os, pwd, runpy, sys
 def nobody(*_):
     raise KeyError("uid not found")
 pwd.getpwuid = pwd.getpwnam = nobody
-for name in ("HOME", "USER", "LOGNAME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS"):
+for name in ("HOME", "USER", "LOGNAME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "JAX_COMPILATION_CACHE_DIR"):
     os.environ.pop(name, None)
 os.environ |= {home}
 del os.sched_getaffinity
