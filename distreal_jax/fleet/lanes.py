@@ -33,8 +33,8 @@ class Lanes(NamedTuple):
         return cls((devices[0],) * count if devices[0].platform == "cpu" else tuple(devices[:count]))
 
     def placed(self, tree: Any) -> dict[jax.Device, Any]:
-        """The tree on every device of the lanes."""
-        return {place: jax.device_put(tree, place) for place in dict.fromkeys(self.places)}
+        """The tree on every device of the lanes, `strongly_typed`."""
+        return {place: jax.device_put(strongly_typed(tree), place) for place in dict.fromkeys(self.places)}
 
     def run(self, work: Callable[[Piece, jax.Device], None], pieces: Iterable[Piece]) -> None:
         """Does all pieces of work, each in the first lane that is free; after an error no further piece is begun.
@@ -67,6 +67,17 @@ class Lanes(NamedTuple):
                     waiting.get_nowait()
             for one in under_way:
                 one.exception()  # waits
+
+
+def strongly_typed(tree: Any) -> Any:
+    """The tree with types that are those of arrays alone.
+
+    JAX types an array that was made of a Python number, such as `jnp.full(3, 0.5)`, weakly: a program that was compiled for
+    its shape and type would be compiled again when it is called with it, and once more with what was computed of it.
+    """
+    return jax.tree.map(
+        lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype) if getattr(leaf, "weak_type", False) else leaf, tree
+    )
 
 
 def as_here(function: Callable[[Argument], Result]) -> Callable[[Argument], Result]:

@@ -18,7 +18,7 @@ from distreal_jax import processes
 from distreal_jax.errors import InputError
 from distreal_jax.fleet.aggregation import Server
 from distreal_jax.fleet.exchange import added_in_order, check_same_work, groups_of
-from distreal_jax.fleet.lanes import Lanes
+from distreal_jax.fleet.lanes import Lanes, strongly_typed
 from distreal_jax.fleet.programs import Execution, Here, Leaves, Moment, Name, RoundPrograms, RoundResult
 from distreal_jax.fleet.work import Block, ClientWork, Grouping, group_size, units_of
 from distreal_jax.methods import Method
@@ -41,7 +41,7 @@ class Round:
       seed: Of the devices' draws; the program is the same for all seeds, so a compilation cache serves them all.
       examples: int [entries], how many examples of a mini-batch each entry trains, a divisor of its size; None: all.
       class_axes: `class_axes` of the network, for methods that average rows of the classifier over who has their class.
-      programs: What is compiled, by its grouping; a changed copy has none yet.
+      programs: What is compiled, by its grouping, whose lanes change no program; a changed copy has none yet.
     """
 
     step: LocalStep
@@ -70,6 +70,7 @@ class Round:
 
     def start(self, params: Any) -> Server:
         """The server's state before the first round, where rounds leave it as well."""
+        params = strongly_typed(params)
         scores = next_scores(self.method.filters, self.step.network, params)
         server = Server(params, self.optimizer.init(in_full_precision(params)), scores)
         return Server(*jax.device_put(server, self._home))
@@ -140,7 +141,7 @@ class Round:
 
     def programs_for(self, group: int) -> RoundPrograms:
         """The programs of rounds whose sums have groups of so many clients."""
-        grouping = self.grouping.within(group)
+        grouping = dataclasses.replace(self.grouping.within(group), lanes=1)
         if grouping not in self.programs:
             self.programs[grouping] = RoundPrograms(
                 self.step,
