@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from distreal_jax.errors import InputError
+from distreal_jax.experiment.surroundings import prepare_jax, wait_for_others
 from distreal_jax.files import user_path
 from distreal_jax.record import lock
 from distreal_jax.record.run_folder import RunFolder
@@ -122,6 +123,33 @@ print(jax.jit(lambda x: x + 1)(jnp.ones(3)))
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "[2. 2. 2.]\n", "")
+
+
+@pytest.mark.parametrize("asked", ["", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1", "flags.txt"])
+def test_processes_wait_for_each_other_by_a_flag_that_xla_gets_to_read(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stops at the first word that is no flag, and takes flags that begin with none for the name of a file."""
+    monkeypatch.setenv("XLA_FLAGS", asked)
+    for _ in range(2):
+        wait_for_others()
+    first, _, rest = os.environ["XLA_FLAGS"].partition(" ")
+    assert (first, rest) == (asked, "") if asked == "flags.txt" else rest == asked and "collective_timeout" in first
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--xla_of_tomorrow=1", "Unknown flag in XLA_FLAGS: --xla_of_tomorrow=1"),
+        ("--xla_backend_optimization_level=high", "Couldn't interpret value high for flag xla_backend_optimization_level"),
+        ("no-such-file", 'Could not open file "no-such-file" to read flags for environment variable "XLA_FLAGS"'),
+    ],
+)
+def test_flags_that_xla_would_die_of_are_refused_with_its_reason(
+    flags: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    with pytest.raises(InputError) as error:
+        prepare_jax()
+    assert str(error.value).startswith(f"XLA_FLAGS is {flags!r} ({said}") and "\n" not in str(error.value)
 
 
 CONTAINED = """

@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import jax
 from distreal_jax.errors import InputError
 from distreal_jax.fleet.lanes import usable_cores
 
-_UNKNOWN_FLAG = "Unknown flag"
+_REFUSED_FLAGS = re.compile(r"(?:parse_flags_from_env|command_line_flags)\.cc:\d+\] ([^(\n]*[^(\s])")  # in XLA's log
 _PATIENCE_FLAG, _PATIENCE_SECONDS = "--xla_cpu_collective_timeout_seconds", 10**7  # four months, chosen by us
 _checked_flags = set[str]()
 
@@ -147,8 +148,9 @@ def wait_for_others() -> None:
     be called before JAX is used for the first time.
     """
     flags = os.environ.get("XLA_FLAGS", "")
-    if _PATIENCE_FLAG not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} {_PATIENCE_FLAG}={_PATIENCE_SECONDS}".strip()
+    if _PATIENCE_FLAG not in flags and flags[:1] in ("", "-"):  # otherwise they are the name of a file
+        # In front: XLA reads no further than the first word that is no flag, as one of `use_every_core` is.
+        os.environ["XLA_FLAGS"] = f"{_PATIENCE_FLAG}={_PATIENCE_SECONDS} {flags}".strip()
 
 
 def keep_freed_memory() -> None:
@@ -195,7 +197,7 @@ def _borrow_a_home(*, everything: bool) -> None:
 
 
 def _check_flags() -> None:
-    """Refuses flags that XLA doesn't know, of which it would die; so a process of its own is asked."""
+    """Refuses flags that XLA can't read, of which it would die; so a process of its own is asked."""
     flags = os.environ.get("XLA_FLAGS", "")
     if not flags or flags in _checked_flags:
         return
@@ -203,7 +205,5 @@ def _check_flags() -> None:
     ask = [sys.executable, "-c", "from jaxlib import xla_client; xla_client.CompileOptions()"]
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         asked = subprocess.run(ask, capture_output=True, text=True, errors="replace", timeout=60, check=False)
-        said = [line for line in asked.stderr.splitlines() if _UNKNOWN_FLAG in line]
-        if asked.returncode != 0 and said:
-            reason = said[0][said[0].index(_UNKNOWN_FLAG) :]
-            raise InputError(f"XLA_FLAGS is {flags!r} ({reason}); correct it, or unset it")
+        if asked.returncode != 0 and (said := _REFUSED_FLAGS.search(asked.stderr)):
+            raise InputError(f"XLA_FLAGS is {flags!r} ({said[1].rstrip('.')}); correct it, or unset it")
