@@ -80,10 +80,8 @@ def called(function: Callable[..., Any], name: str, what: str, **given: Any) -> 
     ]
     unknown = [parameter for parameter in needed if parameter not in given]
     if unknown:
-        raise InputError(
-            f"{what} {name!r} takes {', '.join(unknown)}, which is not known here; it is called with those of "
-            f"{', '.join(given)} that it takes, by name"
-        )
+        called_with = f"it may take {', '.join(given)}, by name" if given else "it is called without arguments"
+        raise InputError(f"{what} {name!r} takes {', '.join(unknown)}, which is not known here; {called_with}")
     names = [parameter.name for parameter in parameters]
     try:
         return function(**{key: value for key, value in given.items() if takes_all or key in names})

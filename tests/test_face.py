@@ -162,7 +162,7 @@ def test_a_table_is_searched_and_methods_compared_in_a_line_each_without_files(
 
 def test_what_is_printed_and_shown_in_notebooks_is_worth_reading(world: dj.World, history: dj.History) -> None:
     lines = str(history).splitlines()
-    assert lines[0].startswith("distreal_uniform, seed 0: accuracy 0.") and "% spent" in lines[0]
+    assert lines[0].startswith("distreal_uniform, seed 0: accuracy 0.") and "(mean of 3 evaluations)" in lines[0]
     assert len([line for line in lines if line.startswith("| ")]) == 4  # a head, and three evaluations
     assert history.plot()._repr_png_().startswith(b"\x89PNG") and "data:image/png;base64," in history._repr_html_()
     table = dj.DropoutTable.uniform(world.network, [0.0, 0.5])

@@ -117,7 +117,7 @@ def test_a_load_and_a_data_set_get_what_they_ask_for(mine: Path) -> None:
         (lambda: load_dataset("mine:useless"), "data set 'mine:useless' is a int; give a function that returns"),
         (lambda: make_availability("mine:useless", seed=0, num_devices=1), "is a int without `during"),
         (lambda: make_availability("sometimes", seed=0, num_devices=1), "unknown availability 'sometimes'; give one like"),
-        (lambda: World.make(WorldSettings(model="mine:Wide"), 0), "takes depth, which is not known here; it is called with"),
+        (lambda: World.make(WorldSettings(model="mine:Wide"), 0), "takes depth, which is not known here; it may take "),
         (lambda: World.make(WorldSettings(model="mine:useless"), 0), "makes a int; expected a Flax NNX module"),
     ],
 )

@@ -34,6 +34,7 @@ from distreal_jax.methods import method_named
 from distreal_jax.record.recorded_run import RecordSettings
 from distreal_jax.record.report import delivered
 from distreal_jax.record.run_folder import RESULTS_KIND
+from distreal_jax.record.statistics import of_evaluations
 from distreal_jax.settings import SEED, STEPS
 from distreal_jax.tuning import settings_of
 
@@ -77,4 +78,4 @@ def main(options: Options) -> None:
         result = run_method(federation, options.record, options.output, folder)
         folder.write_part("results.json", RESULTS_KIND, {"runs": [result.to_json()]})
         of = "" if result.delivered == 1 else f"of a model with {delivered(result.delivered)}, "
-        print(f"{method.name}: accuracy {result.final:.4f} ({of}mean of the last three evaluations), {folder.path}")
+        print(f"{method.name}: accuracy {result.final:.4f} ({of}{of_evaluations(len(result.accuracies))}), {folder.path}")

@@ -30,6 +30,7 @@ from distreal_jax.record.evaluations import Evaluation, RecordSettings, evaluati
 from distreal_jax.record.method_result import MethodResult
 from distreal_jax.record.pictures import accuracy_picture
 from distreal_jax.record.report import markdown_table
+from distreal_jax.record.statistics import of_evaluations
 from distreal_jax.step import ConvolutionForm
 from distreal_jax.table import DropoutTable
 
@@ -182,7 +183,7 @@ class History:
 
     @property
     def final(self) -> float:
-        """The mean of the last three evaluations."""
+        """The mean of the last three evaluations, or of all if there are fewer."""
         return self.result.final
 
     def __getitem__(self, name: str) -> npt.NDArray[np.float64]:
@@ -217,7 +218,7 @@ class History:
         work = max(result.macs_spent + result.macs_wasted + result.macs_idle, 1.0)
         spent, wasted, idle = (part / work for part in (result.macs_spent, result.macs_wasted, result.macs_idle))
         return (
-            f"{result.method}, seed {result.seed}: {result.score_name} {self.final:.3f} (last three evaluations); "
+            f"{result.method}, seed {result.seed}: {result.score_name} {self.final:.3f} ({of_evaluations(len(self.records))}); "
             f"of the devices' resources {spent:.0%} spent, {wasted:.0%} wasted, {idle:.0%} left idle\n\n"
             f"{markdown_table(rows)}"
         )

@@ -102,7 +102,7 @@ class MethodResult:
 
     @property
     def final(self) -> float:
-        """Mean accuracy of the last three evaluations."""
+        """Mean accuracy of the last three evaluations, or of all if there are fewer."""
         return final_accuracy(self.accuracies)
 
     @property

@@ -190,6 +190,13 @@ def final_accuracy(accuracies: Sequence[float], last: int = 3) -> float:
     return float(np.mean(accuracies[-last:]))
 
 
+def of_evaluations(count: int, last: int = 3) -> str:
+    """What `final_accuracy` is of, in words, after so many evaluations."""
+    if count == 1:
+        return "one evaluation"
+    return f"mean of the last {last} evaluations" if count > last else f"mean of {count} evaluations"
+
+
 def _curve(times: Sequence[float], values: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     times_array, values_array = np.asarray(times, dtype=np.float64), np.asarray(values, dtype=np.float64)
     if times_array.shape != values_array.shape or times_array.ndim != 1 or not times_array.size:
