@@ -218,7 +218,8 @@ class History:
         work = max(result.macs_spent + result.macs_wasted + result.macs_idle, 1.0)
         spent, wasted, idle = (part / work for part in (result.macs_spent, result.macs_wasted, result.macs_idle))
         return (
-            f"{result.method}, seed {result.seed}: {result.score_name} {self.final:.3f} ({of_evaluations(len(self.records))}); "
+            f"{result.method}, seed {result.seed}: {result.score_name} {self.final:.3f} "
+            f"({of_evaluations(len(self.records))}); "
             f"of the devices' resources {spent:.0%} spent, {wasted:.0%} wasted, {idle:.0%} left idle\n\n"
             f"{markdown_table(rows)}"
         )
