@@ -68,7 +68,7 @@ class Pace:
         return f"about {duration((self.total - done) * (now - known[1]) / max(done - known[0], 1))} left"
 
 
-def counted(count: int, noun: str) -> str:
+def how_many(count: int, noun: str) -> str:
     """A number and its noun: "1 program", "1,200 programs"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 

@@ -18,7 +18,7 @@ from distreal_jax.search.nsga2 import first_vectors
 from distreal_jax.search.progress import ProgressSettings
 from distreal_jax.search.space import Widths
 from distreal_jax.search.training_sizes import by_size
-from distreal_jax.signs import counted, duration
+from distreal_jax.signs import duration, how_many
 from distreal_jax.step.outputs import batch_shapes
 from distreal_jax.table import Configuration, Configurations, DropoutTable
 from distreal_jax.tracing import TracedNetwork
@@ -153,7 +153,7 @@ def measuring_dry_run(
     line = (
         f"{count:,} short trainings of {short.mini_batches} mini-batches of {settings.batch_size}, {short.seconds:.2g} s "
         f"each: about {duration(measuring + compiling)}, of which {duration(compiling)} to compile about "
-        f"{counted(short.programs, 'program')}."
+        f"{how_many(short.programs, 'program')}."
     )
     return line, measuring + compiling
 
@@ -189,7 +189,7 @@ def search_dry_run(
         f" {afresh:,} of the best, measured afresh.\n"
         f"A short training: {short.mini_batches} mini-batches of {progress_settings.batch_size}, examples of"
         f" {short.input_size}, {quantity(short.macs)}MACs at full shapes, {short.seconds:.2g} s on average.\n"
-        f"About {duration(measuring + compiling)} on {counted(len(jax.devices()), f'{jax.default_backend()} device')}: "
-        f"{duration(measuring)} of short trainings, {duration(compiling)} to compile about {counted(programs, 'program')} "
+        f"About {duration(measuring + compiling)} on {how_many(len(jax.devices()), f'{jax.default_backend()} device')}: "
+        f"{duration(measuring)} of short trainings, {duration(compiling)} to compile about {how_many(programs, 'program')} "
         f"(less if earlier searches left them in the cache). {short.origin}.\n{WROTE_NOTHING}\n"
     )

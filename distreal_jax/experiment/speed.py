@@ -19,7 +19,7 @@ from distreal_jax.experiment.estimate import (
 )
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.lanes import Lanes
-from distreal_jax.signs import counted, duration
+from distreal_jax.signs import duration, how_many
 from distreal_jax.step import Examples, LocalStep
 from distreal_jax.step.outputs import batch_shapes
 from distreal_jax.table import DropoutTable, TableEntry
@@ -100,7 +100,7 @@ class Time:
             f"About {duration(self.total)} on {places}{'s' if lanes > 1 else ''}: {duration(self.compiling)} to compile and "
             f"load programs ({self.programs:,} for training; less if an earlier run left them in the cache), "
             f"{duration(self.training)} of training, {duration(self.evaluating)} for "
-            f"{counted(self.evaluations, 'evaluation')}.\n"
+            f"{how_many(self.evaluations, 'evaluation')}.\n"
             f"{self.origin}."
         )
 

@@ -21,7 +21,7 @@ from distreal_jax.record.divergence import divergence
 from distreal_jax.record.json_values import json_value
 from distreal_jax.record.method_result import MethodResult
 from distreal_jax.settings import COUNT, SECONDS, check_settings
-from distreal_jax.signs import Pace, bar, duration, say
+from distreal_jax.signs import Pace, bar, duration, how_many, say
 
 TIERS = ("weakest third", "middle third", "strongest third")
 _WORTH_A_WORD = 3.0  # seconds of a first round, chosen by us
@@ -128,7 +128,8 @@ def _say_what_begins(name: str, federation: Federation, begin: int) -> None:
     training, programs = federation.training, len(federation.table.entries) if federation.execution == "compact" else 1
     say(
         f"{name}: rounds {begin + 1:,} to {training.rounds:,}, each of {training.devices_per_round:,} of "
-        f"{federation.world.devices:,} devices; up to {programs} programs to compile first, or to read from the cache"
+        f"{federation.world.devices:,} devices; up to {how_many(programs, 'program')} to compile first, "
+        "or to read from the cache"
     )
 
 
