@@ -27,9 +27,9 @@ from distreal_jax.tracing.sub_networks import Kept, Path, SubNetworks, leaf_path
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TracedNetwork(SubNetworks):
-    """What one trace of a network tells; made by `distreal_jax.trace_network`.
+    """What one trace of a network tells; made by `distreal_jax.trace_network`. It has the attributes of `SubNetworks` too.
 
-    Attributes, beside those of `SubNetworks`:
+    Attributes:
       graphdef: The network's static structure, for `flax.nnx.merge`.
       cost: Its convolutions and dots.
       order: The layers in the order in which they run.
