@@ -688,6 +688,21 @@ def test_the_batch_of_the_example_does_not_matter():
     assert one.signature() == four.signature()
 
 
+def test_products_of_what_is_learnt_count_where_each_example_has_its_own():
+    """Queries are learnt, and go through their layer once for each example; the square of a kernel is of no example."""
+
+    def run(net, x):
+        queries = net.query(jnp.tile(net.queries[...], (len(x), 1, 1)))
+        weights = nnx.softmax(queries @ net.key(x).swapaxes(1, 2))
+        square = jnp.sum(net.out.kernel[...].T @ net.out.kernel[...])
+        return net.out((weights @ x).mean(axis=1)) * square
+
+    def build():
+        return Net(run, queries=nnx.Param(jnp.ones((2, 6))), query=dense(6, 4), key=dense(5, 4), out=dense(5, 7))
+
+    assert trace(build, (1, 3, 5)).macs() == 2 * 6 * 4 + 3 * 5 * 4 + 2 * 3 * 4 + 2 * 3 * 5 + 5 * 7
+
+
 def test_groups_that_one_layer_creates_are_numbered():
     def run(net, x):
         left, right = jnp.split(net.conv(x), [net.left.kernel.shape[2]], axis=-1)

@@ -205,7 +205,7 @@ class Walk:
             return False
         before, after = shape_of(equation.invars[0]), shape_of(equation.outvars[0])
         carried = equation.params.get("broadcast_dimensions", range(len(before)))
-        return after[:1] == (self._batch,) and (0 not in carried or before[0] == 1)
+        return self._batch > 1 and after[:1] == (self._batch,) and (0 not in carried or before[0] == 1)
 
     def _note_meeting(self, site: Site) -> None:
         """Notes variables that meet what depends on the input for the first time."""
