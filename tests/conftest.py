@@ -45,16 +45,18 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 AS_USERS_COMPILE = [("xla_cpu_use_fusion_emitters", True), ("xla_cpu_parallel_codegen_split_count", 32)]  # XLA's defaults
 LONGEST = (
+    "processes",
     "experiments",
-    "fleet",
     "resume",
-    "search",
-    "sharing",
-    "surroundings",
     "readme",
-    "progress",
-    "studies",
+    "fleet",
     "notebooks",
+    "sharing",
+    "step",
+    "cost",
+    "sweeps",
+    "surroundings",
+    "progress",
 )
 
 
