@@ -323,6 +323,15 @@ def test_with_memory_as_an_objective_a_search_leaves_a_table_for_each_share_of_i
             search(network, value_of_knobs, changed, batch_size=8, memory=filters_kept)
 
 
+def test_memory_that_bounds_nothing_is_not_counted(network):
+    """Counting it traces a training step, which takes as long as a short training does."""
+
+    def never(vector):
+        raise AssertionError("nothing asks for it")
+
+    assert search(network, value_of_widths, SMALL, memory=never) == search(network, value_of_widths, SMALL)
+
+
 class Clock:
     """A device on which the last convolution takes all the time, and a step of the full network two seconds."""
 

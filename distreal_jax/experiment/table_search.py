@@ -99,9 +99,10 @@ def search_table(
         "progress": dataclasses.asdict(progress_settings),
     }
     memory = DeviceMemory(measured.step, world.params, world.train, training.batch_size)
-    of_run, seconds = tracker or Tracker(None), _seconds(world, training, progress_settings, settings)
+    of_run = tracker or Tracker(None)
 
     def lead(evaluate: Evaluate) -> TableSearch:
+        seconds = _seconds(world, training, progress_settings, settings)
         found = _searched(
             world.network,
             evaluate,

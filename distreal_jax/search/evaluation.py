@@ -269,7 +269,7 @@ def measured_afresh(
     limits = [math.inf, *(share * space.memory(full) for share in settings.memory_shares)]
     best: list[Configuration] = []
     for limit in limits:
-        held = [vector for vector in estimated if space.memory(vector) <= limit]
+        held = [vector for vector in estimated if space.fits(vector, limit)]
         costs, progress = [space.cost(vector) for vector in held], [estimated[vector] for vector in held]
         best += [held[i] for i in best_points(np.log(costs), progress, settings.population)]
     candidates = [vector for vector in dict.fromkeys([*best, *seeds, full]) if space.fits(vector)]
@@ -281,7 +281,7 @@ def measured_afresh(
     entries = estimated_entries(space, candidates, known)
     fronts = []
     for limit in limits:
-        held_by = np.array([space.memory(vector) <= limit for vector in candidates])
+        held_by = np.array([space.fits(vector, limit) for vector in candidates])
         fronts.append(_front_of(space, entries, known, np.flatnonzero(held_by)))
     return Fresh(fronts[0], tuple(fronts[1:]), entries)
 

@@ -145,8 +145,10 @@ def search(
 
 def _check_shares(space: SearchSpace, settings: SearchSettings) -> None:
     """Refuses shares of memory in which not even the leanest vector can be trained."""
+    if not settings.memory_shares:
+        return
     least, full = space.memory(space.leanest), space.memory(Configuration(space.network.full_widths))
-    if settings.memory_shares and not full:
+    if not full:
         raise InputError("shares of memory are given, and what a configuration needs is not known; leave them out")
     too_small = [share for share in settings.memory_shares if share * full < least]
     if too_small:

@@ -179,9 +179,10 @@ class SearchSpace:
         """Bytes that a device needs to train it; 0 where that is not known."""
         return 0.0 if self._memory is None else self._memory(vector)
 
-    def fits(self, vector: Configuration) -> bool:
-        """Whether a device can train it at all."""
-        return math.isinf(self._limit) or self.memory(vector) <= self._limit
+    def fits(self, vector: Configuration, limit: float | None = None) -> bool:
+        """Whether a device of so many bytes can train it; None: of the search's limit. Without one, none are counted."""
+        most = self._limit if limit is None else limit
+        return math.isinf(most) or self.memory(vector) <= most
 
     def learn_costs(self, vectors: Sequence[Configuration]) -> None:
         """Measures what vectors cost, where that is seconds and not yet known."""
