@@ -158,7 +158,7 @@ def speed_of_steps(
     low, most, equations = 1.0, step_seconds(full) / at_work, full.equations
     least = most
     if not masked and cheapest.work < network.training_macs():
-        part = batch_shapes(train, max(1, round(cheapest.batch_share * batch_size)))
+        part = batch_shapes(train, cheapest.configuration.examples(batch_size))
         narrow = size_of_step(step, params, cheapest.widths, part, depth=cheapest.depth)
         low, least = cheapest.work / network.training_macs(), step_seconds(narrow) / at_work
         equations = narrow.equations

@@ -28,8 +28,7 @@ class DeviceMemory:
 
     def __call__(self, configuration: Configuration) -> int:
         """Bytes; see `training_bytes`."""
-        # The length of a step takes no memory.
-        return self._counted(dataclasses.replace(configuration, step_factor=1.0))
+        return self._counted(configuration.at_usual_step)
 
     def added_to(self, table: DropoutTable) -> DropoutTable:
         """The table with the memory of each entry."""
@@ -40,8 +39,7 @@ class DeviceMemory:
     def _counted(self) -> Any:
         @functools.cache
         def counted(configuration: Configuration) -> int:
-            examples = max(1, round(configuration.batch_share * self.batch_size))
-            batch = batch_shapes(self.train, examples)
+            batch = batch_shapes(self.train, configuration.examples(self.batch_size))
             return training_bytes(self.step, self.params, configuration.widths, batch, depth=configuration.depth)
 
         return counted

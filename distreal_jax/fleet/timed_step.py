@@ -116,7 +116,7 @@ class ClientSteps:
 
     def _examples(self, configuration: Configuration) -> int | None:
         whole = self._federation.training.batch_size
-        count = max(1, round(configuration.batch_share * whole))
+        count = configuration.examples(whole)
         return None if count == whole else count
 
     def _local_training(
@@ -174,7 +174,7 @@ class RelativeSeconds:
         """Fractions of the full network's seconds, [configurations]."""
         if self._full is None:
             (self._full,) = self._steps.timed([Configuration(self._full_widths)])
-        plain = [dataclasses.replace(each, step_factor=1.0) for each in configurations]  # its length takes no time
+        plain = [each.at_usual_step for each in configurations]
         programs = [self._steps.program(each) for each in plain]
         new = {program: each for program, each in zip(programs, plain, strict=True) if program not in self._known}
         for program, step in zip(new, self._steps.timed(list(new.values())), strict=True):

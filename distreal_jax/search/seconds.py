@@ -1,6 +1,5 @@
 """What vectors cost a device in seconds: measured while a search goes on, each once."""
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -42,19 +41,15 @@ class SecondsOfVectors:
 
     def learn(self, vectors: Sequence[Configuration]) -> None:
         """Measures those that are not known."""
-        new = [vector for vector in dict.fromkeys(map(_timed, vectors)) if vector not in self.known]
+        new = [vector for vector in dict.fromkeys(vector.at_usual_step for vector in vectors) if vector not in self.known]
         if new:
             self.known.update(zip(new, self._measure(new).tolist(), strict=True))
             self.full = self._measure.full_seconds
 
     def cost(self, vector: Configuration) -> float:
         """Fraction of the full network's seconds."""
-        return self.known[_timed(vector)]
+        return self.known[vector.at_usual_step]
 
     def of(self, vector: Configuration) -> float:
         """Seconds of a step."""
         return self.cost(vector) * self.full
-
-
-def _timed(vector: Configuration) -> Configuration:
-    return dataclasses.replace(vector, step_factor=1.0)

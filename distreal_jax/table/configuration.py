@@ -38,6 +38,19 @@ class Configuration:
         """Multiply-accumulates of training with one example, forwards and backwards."""
         return network.training_macs(self.widths, self.depth)
 
+    def examples(self, batch_size: int) -> int:
+        """Examples of a mini-batch of that size that it trains, at least one."""
+        return max(1, round(self.batch_share * batch_size))
+
+    def is_full(self, filters: tuple[int, ...]) -> bool:
+        """Whether it trains all filters, [groups], of all layers with all examples, by whatever step."""
+        return (self.widths, self.batch_share, self.depth) == (filters, 1, 0)
+
+    @property
+    def at_usual_step(self) -> Self:
+        """The same with the optimiser's own step, whose length takes neither time nor memory."""
+        return dataclasses.replace(self, step_factor=1.0)
+
 
 class Configurations(NamedTuple):
     """Those of a table's entries, as arrays."""

@@ -400,8 +400,7 @@ class DropoutTable:
     @property
     def has_full(self) -> bool:
         """Whether the full network on all examples, every layer trained, is an entry."""
-        last = self.entries[-1]
-        return (last.widths, last.batch_share, last.depth) == (self.group_filters, 1, 0)
+        return self.entries[-1].configuration.is_full(self.group_filters)
 
     def as_settings(self) -> list[Any]:
         """What decides a run that uses this table, as JSON values: widths alone of entries that choose nothing else."""

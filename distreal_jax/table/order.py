@@ -35,7 +35,7 @@ def relative_costs(
     if unit == MACS:
         return np.array([entry.work / full_macs for entry in entries])
     device = device_of(unit)
-    is_full = [(entry.widths, entry.batch_share, entry.depth) == (full_widths, 1, 0) for entry in entries]
+    is_full = [entry.configuration.is_full(full_widths) for entry in entries]
     narrower = [entry.seconds for entry, full in zip(entries, is_full, strict=True) if not full]
     if narrower and not all(device in seconds for seconds in (full_seconds, *narrower)):
         measured = ", ".join(sorted(full_seconds)) or "none"
