@@ -24,6 +24,7 @@ from distreal_jax.record.method_result import MethodResult
 from distreal_jax.record.metrics import read_metrics
 from distreal_jax.table import DropoutTable
 from distreal_jax.tracing import TracedNetwork, trace_network
+from distreal_jax.tuning import TunedSettings
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = [
@@ -130,7 +131,8 @@ def compare_options(table: Path) -> list[str]:
 
 def map_options(table: Path) -> list[str]:
     digits = "--dataset digits --model digits_cnn --execution masked".split()
-    return [*digits, *"--means 0.3,1 --rates 2 --methods partial_work,heterofl --seeds 0 --table".split(), str(table)]
+    asked = "--means 0.3,1 --rates 2 --methods partial_work,heterofl --seeds 0 --trials 2 --table".split()
+    return [*digits, *asked, str(table)]
 
 
 def test_map_leaves_a_cell_for_each_load_and_a_picture(runs: Runs) -> None:
@@ -140,9 +142,17 @@ def test_map_leaves_a_cell_for_each_load_and_a_picture(runs: Runs) -> None:
     assert all(len(cell["final"]["partial_work"]) == len(cell["final"]["heterofl"]) == 1 for cell in cells)
     assert all(cell["delivered"]["partial_work"] == 1 for cell in cells) and cells[0]["delivered"]["heterofl"] < 1
     assert (folder / "map.png").stat().st_size > 10_000 and (folder / "mean0.3-rate2" / "partial_work-seed0").is_dir()
-    assert "| mean availability | changes a round | partial_work | heterofl |" in printed
-    first, last = (line.split(" | ")[-1].strip(" |") for line in printed.splitlines()[2:4])
+    lines = printed.splitlines()
+    heading = next(
+        n for n, line in enumerate(lines) if "| mean availability | changes a round | partial_work | heterofl" in line
+    )
+    first, last = (line.split(" | ")[-1].strip(" |") for line in lines[heading + 2 : heading + 4])
     assert re.fullmatch(r"heterofl: [\d.]+% of its MACs; others: full network", first) and last == "full network"
+    tuned = TunedSettings.load(folder / "mean0.3-rate2/tuning/tuned.json")
+    assert [(method.name, method.trials) for method in tuned.methods] == [("partial_work", 2), ("heterofl", 2)]
+    assert tuned.world["availability"] == "redrawn:0.06,0.54,2" and tuned.world["validation"] == 0.2
+    for measure in ("final accuracy", "mean accuracy over time"):
+        assert f"partial_work minus the others, {measure}:" in printed
 
 
 def test_profile_leaves_the_table_with_seconds(runs: Runs, table: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distreal_jax.commands.map_tables import Cell, difference_table
 from distreal_jax.errors import InputError
 from distreal_jax.record.device_model import DeviceModel
 from distreal_jax.record.method_result import MethodResult
@@ -22,7 +23,7 @@ from distreal_jax.record.statistics import (
     restricted_times,
     time_to_target,
 )
-from distreal_jax.record.summary import summarise
+from distreal_jax.record.summary import scores, summarise
 
 ACCURACY = st.floats(0, 1, width=32)
 SEVERAL = st.lists(ACCURACY, min_size=4, max_size=8)
@@ -334,3 +335,40 @@ def test_differences_of_a_table_are_corrected_for_their_number() -> None:
     assert summaries[0].final_p is None and any(
         after > before for after, before in zip([s.final_p for s in summaries[1:]], alone, strict=True)
     )
+
+
+def cells_of(differences: dict[tuple[float, str], float]) -> list[Cell]:
+    """Cells by mean availability in which the first method is ahead of each other one by so much, in five seeds."""
+    noise, cells = (0.0, 0.01, -0.01, 0.005, -0.005), {}
+    for (mean, other), ahead in differences.items():
+        runs = cells.setdefault(mean, [result(seed=seed, accuracies=(0.5,) * 3) for seed in range(5)])
+        runs += [result(other, seed, (0.5 - ahead + noise[seed],) * 3) for seed in range(5)]
+    return [Cell(mean, 1.0, tuple(runs)) for mean, runs in cells.items()]
+
+
+def test_a_map_says_in_how_many_cells_a_method_is_behind_or_ahead_of_all() -> None:
+    ahead_of_all = {(0.1, "a"): 0.2, (0.1, "b"): 0.2}
+    level_with_one = {(0.3, "a"): 0.2, (0.3, "b"): 0.001}
+    behind_one = {(0.6, "a"): 0.2, (0.6, "b"): -0.2}
+    text = difference_table(cells_of(ahead_of_all | level_with_one | behind_one), "final")
+    assert "distreal minus the others, final accuracy" in text
+    assert "Behind one of them (*) in 1 of 3 cells, ahead of all of them (*) in 1." in text
+    last = text.split("| 0.6 ")[1].split("\n")[0]
+    assert last.count("*") == 2 and "-0.200 [" in last and "+0.200 [" in last
+    assert text.split("| 0.3 ")[1].split("\n")[0].count("*") == 1
+
+
+def test_the_stars_of_a_map_are_corrected_for_all_of_its_comparisons() -> None:
+    alone, *_ = cells_of({(0.1, "a"): 0.0105})
+    many = cells_of({(mean, "a"): 0.0105 if mean == 0 else 0.0 for mean in range(10)})
+    assert "*" in difference_table([alone], "final").split("|\n")[2]
+    assert "ahead of all of them (*) in 0" in difference_table(many, "area")
+
+
+def test_scores_are_those_of_the_summary() -> None:
+    runs = [result(method, seed, (0.1 * seed, 0.5)) for method in ("distreal", "other") for seed in range(4)]
+    for summary in summarise(runs):
+        final, area = (list(scores(runs, measure)[summary.method].values()) for measure in ("final", "area"))
+        assert mean_interval(final) == summary.final and mean_interval(area) == summary.area
+    with pytest.raises(InputError, match="choose from: final, area"):
+        scores(runs, "speed")

@@ -4,16 +4,21 @@
 
 runs a comparison in each cell, in a folder of its own, and leaves map.png, map.json and a report. Finished cells are not run
 again. A device's availability is uniform, 0.8 times the distance to the nearer of 0 and 1 to either side of the mean, and
-redrawn so many times a round on average: at a mean of 1 nothing changes. The margin is between the first two methods.
+redrawn so many times a round on average: at a mean of 1 nothing changes. The first method is compared with each of the
+others, in final accuracy and in its mean over time; the picture's margin is to the best of them.
+
+    distreal map --trials 8 ...
+
+first tunes each method with that many trials in each cell, at its load, as `distreal tune` does.
 """
 
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
-from statistics import fmean
-from typing import Any
+from typing import Annotated, Any
 
 from distreal_jax.availability import make_availability
+from distreal_jax.commands.map_tables import Cell, map_section
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import (
     DryRun,
@@ -33,13 +38,19 @@ from distreal_jax.experiment import (
     parsed_seeds,
     speed_of,
 )
+from distreal_jax.experiment.tuning import Tuner
+from distreal_jax.experiment.tuning_report import TUNED_FILE, write_tuning
 from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import Method, methods_named
-from distreal_jax.record import MethodResult, RunFolder, Section, map_picture, paired_difference, write_report
+from distreal_jax.record import RunFolder, write_report
 from distreal_jax.record.recorded_run import RecordSettings
-from distreal_jax.record.report import delivered, markdown_table, signed
+from distreal_jax.settings import Within
+from distreal_jax.signs import say
 from distreal_jax.table import DropoutTable
+from distreal_jax.tuning import TunedSettings
+
+VALIDATION, TUNING_SEED = 0.2, 1000  # of a tuning, where the world's settings name no share; chosen by us
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +63,8 @@ class Options:
     """Changes of availability a round, rows of the map."""
     methods: ManyMethods = "distreal,partial_work,heterofl"
     seeds: ManySeeds = "0-2"
+    trials: Annotated[int, Within(0, 10_000)] = 0
+    """Trials with which each method is tuned in each cell first, on a part of the training examples; 0: untuned."""
     table: GivenTable = None
     execution: HowExecuted = "compact"
     world: Plain[WorldSettings] = WorldSettings()
@@ -60,37 +73,6 @@ class Options:
     output: PlainFlags[OutputSettings] = OutputSettings()
     dry_run: DryRun = False
     measure: Measure = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """What the methods did at one load."""
-
-    mean: float
-    rate: float
-    results: tuple[MethodResult, ...]
-
-    def final(self, method: str) -> list[float]:
-        """Final accuracies of a method, by seed."""
-        return [result.final for result in sorted(self.results, key=lambda result: result.seed) if result.method == method]
-
-    def mean_final(self, method: str) -> float:
-        """Their mean."""
-        return fmean(self.final(method))
-
-    def delivered(self, method: str) -> float:
-        """MACs of the model that the method delivers, as a share of the full network's; mean over seeds."""
-        return fmean(result.delivered for result in self.results if result.method == method)
-
-    def to_json(self, methods: Sequence[str]) -> dict[str, object]:
-        """For map.json."""
-        final = {method: self.final(method) for method in methods}
-        shares = {method: self.delivered(method) for method in methods}
-        return {"mean": self.mean, "rate": self.rate, "final": final, "delivered": shares}
-
-    def winner(self) -> str:
-        """The method of the best mean final accuracy."""
-        return max(dict.fromkeys(result.method for result in self.results), key=self.mean_final)
 
 
 def load_of(mean: float, rate: float) -> str:
@@ -119,41 +101,76 @@ def main(options: Options) -> None:
     methods, seeds = methods_named(parsed_list(options.methods, "methods")), parsed_seeds(options.seeds)
     if len(methods) < 2:
         raise InputError(f"a map of {options.methods!r} has nothing to compare; give at least two methods")
+    if TUNING_SEED in seeds and options.trials:
+        raise InputError(f"seed {TUNING_SEED} is that of the tuning; leave it out of --seeds")
     world = World.make(options.world, seeds[0])
     table = needed_table(options.table, world, methods)
     for rate, mean in itertools.product(rates, means):
         make_availability(load_of(mean, rate), seed=0, num_devices=1)  # bad input ends here, before anything is written
     if options.dry_run:
         loads = planned(options, methods, table, world, list(itertools.product(means, rates)))
-        print(dry_run(loads, options.record, speed_of=speed_of(measure=options.measure), seeds=len(seeds)))
+        notes = [f"Not counted: {options.trials} trials of each method in each cell."] if options.trials else []
+        print(dry_run(loads, options.record, notes, speed_of=speed_of(measure=options.measure), seeds=len(seeds)))
         return
     decided: dict[str, Any] = {} if table is None else {"table": table.as_settings()}
-    growing = ("means", "rates", "methods", "seeds")
+    growing = ("means", "rates", "methods", "seeds", "trials")
     with open_folder(options.output, "map", options, may_change=growing, **decided) as folder:
-        cells = []
-        for rate in rates:
-            for mean in means:
-                load = load_of(mean, rate)
-                settings = dataclasses.replace(options.world, availability=load)
-                decides = {"world": settings, "training": options.training, "record": options.record}
-                with RunFolder.at(folder.path / f"mean{mean:g}-rate{rate:g}", decides) as own:
-                    comparison = compare(
-                        methods,
-                        seeds,
-                        settings,
-                        options.training,
-                        options.record,
-                        options.output,
-                        own,
-                        searched=lambda world, _: table or DropoutTable.full(world.network),  # the latter: nobody asks
-                        execution=options.execution,
-                    )
-                cells.append(Cell(mean, rate, comparison.results))
-        first, second = methods[0].name, methods[1].name
-        section = drawn(folder, cells, means, rates, first, second)
+        cells = [run_cell(options, methods, seeds, table, folder, mean, rate) for rate in rates for mean in means]
+        section = map_section(folder, cells, means, rates)
         write_report(folder.path / "report.md", "Map", section)
         print(section.text)
         print(f"report: {folder.path / 'report.md'}")
+
+
+def run_cell(
+    options: Options,
+    methods: Sequence[Method],
+    seeds: Sequence[int],
+    table: DropoutTable | None,
+    folder: RunFolder,
+    mean: float,
+    rate: float,
+) -> Cell:
+    """Tunes the methods at a cell's load, if that is asked for, and compares them.
+
+    Args:
+      options: Of the map.
+      methods: At least two.
+      seeds: Of the comparison.
+      table: For methods that need a searched one.
+      folder: Of the map; the cell gets a folder in it.
+      mean: Mean availability.
+      rate: Changes of availability a round.
+    """
+    settings = dataclasses.replace(options.world, availability=load_of(mean, rate))
+    decides = {"world": settings, "training": options.training, "record": options.record}
+
+    def searched(world: World, _: Method) -> DropoutTable:
+        return table or DropoutTable.full(world.network)  # the latter: nobody asks
+
+    with RunFolder.at(folder.path / f"mean{mean:g}-rate{rate:g}", decides) as own:
+        tuned = None
+        if options.trials:
+            split = dataclasses.replace(settings, validation=settings.validation or VALIDATION)
+            world = World.make(split, TUNING_SEED)
+            with RunFolder.at(own.path / "tuning", {**decides, "world": split}) as trials:
+                tuner = Tuner((world,), options.training, options.record, trials, searched, options.execution)
+                tunings = [tuner.tune(method, options.trials, TUNING_SEED, say) for method in methods]
+                write_tuning(trials, tuner, tunings, split)
+                tuned = TunedSettings.load(trials.path / TUNED_FILE)
+        comparison = compare(
+            methods,
+            seeds,
+            settings,
+            options.training,
+            options.record,
+            options.output,
+            own,
+            searched=searched,
+            execution=options.execution,
+            tuned=tuned,
+        )
+    return Cell(mean, rate, comparison.results)
 
 
 def planned(
@@ -171,31 +188,3 @@ def planned(
             named = dataclasses.replace(method, name=f"{method.name} at {mean:g}, {rate:g}")
             own = table_for(named, world, table, options.training)
             yield Federation(world, named, own, options.training, options.execution)
-
-
-def drawn(
-    folder: RunFolder, cells: Sequence[Cell], means: Sequence[float], rates: Sequence[float], first: str, second: str
-) -> Section:
-    """Writes map.json and map.png; returns the section of the report, a line for each cell."""
-    names = list(dict.fromkeys(result.method for result in cells[0].results))
-    rows = [["mean availability", "changes a round", *names, f"{first} minus {second}", "delivered"]]
-    for cell in cells:
-        margin = paired_difference(cell.final(first), cell.final(second))
-        finals = [f"{cell.mean_final(name):.3f}" for name in names]
-        smaller = [f"{name}: {delivered(cell.delivered(name))}" for name in names if cell.delivered(name) < 1]
-        models = ", ".join(smaller) + "; others: full network" * (0 < len(smaller) < len(names)) or delivered(1)
-        rows.append([f"{cell.mean:g}", f"{cell.rate:g}", *finals, signed(margin), models])
-    folder.write_json("map.json", [cell.to_json(names) for cell in cells])
-    grid = [cells[row * len(means) : (row + 1) * len(means)] for row in range(len(rates))]
-    map_picture(
-        folder.path / "map.png",
-        x_values=means,
-        y_values=rates,
-        winners=[[cell.winner() for cell in row] for row in grid],
-        best=[[cell.mean_final(cell.winner()) for cell in row] for row in grid],
-        delivered=[[cell.delivered(cell.winner()) for cell in row] for row in grid],
-        margins=[[paired_difference(cell.final(first), cell.final(second)).mean for cell in row] for row in grid],
-        title=f"{first} minus {second}",
-        margin_label="points of accuracy",
-    )
-    return Section("Which method at which load", markdown_table(rows), {"map.png": "Best method and margin in each cell"})

@@ -30,18 +30,16 @@ from distreal_jax.experiment import (
     speed_of,
     tracked,
 )
-from distreal_jax.experiment.tuning import Tuner, Tuning, tuned_table, tuning_table
+from distreal_jax.experiment.tuning import Tuner, Tuning
 from distreal_jax.experiment.tuning_dry_run import tuning_dry_run
+from distreal_jax.experiment.tuning_report import TUNED_FILE, write_tuning
 from distreal_jax.fleet.federation import UNIFORM_RATES, TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import Method, methods_named
-from distreal_jax.record import RunFolder, Section, provenance, sensitivity_picture, write_report
-from distreal_jax.record.json_values import json_value
 from distreal_jax.record.recorded_run import RecordSettings
 from distreal_jax.settings import Within
 from distreal_jax.signs import say
 from distreal_jax.table import DropoutTable
-from distreal_jax.tuning import TunedSettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +86,7 @@ def main(options: Options) -> None:
         tuner = dataclasses.replace(tuner, folder=folder)
         with tracked(options.output, folder, "tune") as tracker:
             tunings = [tuner.tune(method, options.trials, seeds[0], say) for method in methods]
-            section = reported(options, folder, tuner, tunings)
+            section = write_tuning(folder, tuner, tunings, options.world)
             columns = [
                 "method",
                 "trial",
@@ -99,9 +97,9 @@ def main(options: Options) -> None:
             tracker.log_table("tuning/trials", columns, rows)
             tracker.summarise({f"{tuning.method.name}/validation_accuracy": tuning.best.score() for tuning in tunings})
             tracker.log_picture(folder.path / "sensitivity.png")
-            tracker.log_artifact(folder.path / "tuned.json", "tuned-settings", "tuned-settings")
+            tracker.log_artifact(folder.path / TUNED_FILE, "tuned-settings", "tuned-settings")
         print(section.text)
-        print(f"tuned settings: {folder.path / 'tuned.json'}; report: {folder.path / 'report.md'}")
+        print(f"tuned settings: {folder.path / TUNED_FILE}; report: {folder.path / 'report.md'}")
 
 
 def rows_of(tuning: Tuning, knobs: Sequence[str]) -> list[list[str | float]]:
@@ -111,28 +109,3 @@ def rows_of(tuning: Tuning, knobs: Sequence[str]) -> list[list[str | float]]:
         [name, index, *(str(trial.point.get(knob, "")) for knob in knobs), trial.score()]
         for index, trial in enumerate(tuning.trials)
     ]
-
-
-def reported(options: Options, folder: RunFolder, tuner: Tuner, tunings: list[Tuning]) -> Section:
-    """Writes tuned.json, the picture and the report; returns the report's section."""
-    world, training = (json_value(dataclasses.asdict(part)) for part in (options.world, options.training))
-    settings = TunedSettings([tuning.tuned() for tuning in tunings], world, training, provenance())
-    settings.save(folder.path / "tuned.json")
-    quarter = tuner.rungs[0]
-
-    def place(tuning: Tuning, index: int) -> tuple[float, int, float]:
-        trial = tuning.trials[index]
-        return float(trial.point["learning_rate"]), int(trial.point["batch_size"]), trial.score(quarter)
-
-    sensitivity_picture(
-        folder.path / "sensitivity.png",
-        {tuning.method.name: [place(tuning, index) for index in range(len(tuning.trials))] for tuning in tunings},
-        {tuning.method.name: place(tuning, tuning.trials.index(tuning.best)) for tuning in tunings},
-        quarter,
-        {tuning.method.name: tuning.best.delivered for tuning in tunings},
-    )
-    pictures = {"sensitivity.png": "Validation accuracy over learning rate and batch size, for each method"}
-    text = f"{tuning_table(tunings)}\n{tuned_table(settings)}"
-    section = Section("Tuning", text, pictures)
-    write_report(folder.path / "report.md", "Tuning", section)
-    return section

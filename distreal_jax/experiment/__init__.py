@@ -27,7 +27,7 @@ from distreal_jax.experiment.options import (
 from distreal_jax.experiment.search_dry_run import measuring_dry_run, search_dry_run
 from distreal_jax.experiment.table_search import TableSearch, search_table, table_section
 from distreal_jax.experiment.tracked import tracked
-from distreal_jax.experiment.tuning import tuned_table
+from distreal_jax.experiment.tuning_report import tuned_table
 
 __all__ = [
     "Comparison",

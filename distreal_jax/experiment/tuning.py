@@ -9,12 +9,11 @@ on where it was.
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
-from scipy import stats
 
 from distreal_jax.experiment.comparison import table_settings
 from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
@@ -24,7 +23,6 @@ from distreal_jax.methods import Method
 from distreal_jax.record.json_values import settings_hash
 from distreal_jax.record.method_result import MethodResult
 from distreal_jax.record.recorded_run import RecordSettings, recorded_run
-from distreal_jax.record.report import delivered, markdown_table
 from distreal_jax.record.run_folder import RunFolder
 from distreal_jax.record.statistics import final_accuracy
 from distreal_jax.table import DropoutTable
@@ -32,7 +30,6 @@ from distreal_jax.tuning import (
     Knob,
     Point,
     TunedMethod,
-    TunedSettings,
     at_edges,
     first_points,
     knobs_of,
@@ -215,43 +212,6 @@ class Tuner:
         self.compiled.clear()  # the next method has other steps: memory, not time
         jax.clear_caches()
         return Tuning(method, knobs, tuple(done.values()), best)
-
-
-def tuning_table(tunings: Sequence[Tuning]) -> str:
-    """For a report: each method's scores and what was chosen."""
-    rows = [
-        ["method", "delivered", "trials", "untuned", "tuned", "gain", "test", "rank correlation with test", "at the edge"]
-    ]
-    for tuning in tunings:
-        tuned, ended = tuning.tuned(), [trial for trial in tuning.trials if trial.rounds >= tuning.best.rounds]
-        correlation = "–"
-        if len(ended) > 3:  # fewer say nothing about an order
-            found = stats.spearmanr([trial.score() for trial in ended], [trial.tested for trial in ended]).statistic
-            correlation = f"{found:+.2f} ({len(ended)} trials)"
-        rows.append(
-            [
-                f"`{tuned.name}`",
-                delivered(tuning.best.delivered),
-                str(tuned.trials),
-                f"{tuned.untuned:.3f}",
-                f"{tuned.score:.3f}",
-                f"{tuned.score - tuned.untuned:+.3f}",
-                f"{tuning.best.tested:.3f}",
-                correlation,
-                ", ".join(f"{name} {value}" for name, value in tuned.at_edge.items()) or "–",
-            ]
-        )
-    return markdown_table(rows)
-
-
-def tuned_table(settings: TunedSettings) -> str:
-    """The settings that each method was tuned to."""
-    names = list(dict.fromkeys(name for method in settings.methods for name in method.point))
-    rows = [["method", *names, "validation accuracy"]]
-    for method in settings.methods:
-        cells = [str(method.point.get(name, "–")) for name in names]
-        rows.append([f"`{method.name}`", *cells, f"{method.score:.3f}"])
-    return markdown_table(rows)
 
 
 def _key(point: Mapping[str, Any]) -> str:

@@ -133,6 +133,24 @@ def usual_reference(results: Sequence[MethodResult]) -> str:
     return methods[0] if methods and "distreal" not in methods else "distreal"
 
 
+def scores(results: Sequence[MethodResult], measure: str) -> dict[str, dict[int, float]]:
+    """A measure of every run that methods are compared by, method -> seed -> value.
+
+    Args:
+      results: At least one, in any order; each (method, seed) once.
+      measure: `final`, the final accuracy of the delivered model, or `area`, its mean from time 0 to the end of the
+        shortest run.
+
+    Raises:
+      InputError: As `summarise`, or another measure.
+    """
+    runs = _Runs(results, usual_reference(results), DeviceModel())
+    measured = {"final": lambda result: result.final, "area": runs.area}
+    if measure not in measured:
+        raise InputError(f"unknown measure {measure!r}; choose from: {', '.join(measured)}")
+    return {method: {seed: measured[measure](run) for seed, run in of.items()} for method, of in runs.of.items()}
+
+
 class _Runs:
     """Results by method and seed, one of the methods being the reference of the others."""
 
@@ -157,6 +175,10 @@ class _Runs:
         watched = [result for result in every if result.divergence is None] or every
         return min(self.axis(result, axis)[-1] for result in watched)
 
+    def area(self, result: MethodResult) -> float:
+        """A run's mean accuracy from time 0 to the end of the shortest run."""
+        return area_under_curve(result.times, result.accuracies, self.horizon(result.method, "seconds"))
+
     def pairs(self, method: str, value: Callable[[MethodResult], float]) -> tuple[list[float], list[float]] | None:
         """Of method and reference, for the seeds of both; None for the reference, and without a common seed."""
         ran, others = self.of[method], self.of.get(self._reference, {})
@@ -176,11 +198,6 @@ def _summary(runs: _Runs, method: str, targets: Sequence[float], smooth: int) ->
     work = np.sum([(result.macs_spent, result.macs_wasted, result.macs_idle) for result in ran], axis=0)
     spent, wasted, idle = (work / max(work.sum(), 1.0)).tolist()
     finals = runs.pairs(method, lambda result: result.final)
-    horizon = runs.horizon(method, "seconds")
-
-    def area(result: MethodResult) -> float:
-        return area_under_curve(result.times, result.accuracies, horizon)
-
     return MethodSummary(
         method=method,
         seeds=tuple(sorted(runs.of[method])),
@@ -189,8 +206,8 @@ def _summary(runs: _Runs, method: str, targets: Sequence[float], smooth: int) ->
         full=mean_interval([result.full for result in ran]),
         final_difference=runs.difference(method, lambda result: result.final),
         final_p=None if finals is None else paired_p_value(*finals),
-        area=mean_interval([area(result) for result in ran]),
-        area_difference=runs.difference(method, area),
+        area=mean_interval([runs.area(result) for result in ran]),
+        area_difference=runs.difference(method, runs.area),
         to_target={axis: tuple(_time_to_target(runs, method, axis, target, smooth) for target in targets) for axis in AXES},
         macs_computed=(work[0] + work[1]).item() / len(ran),
         spent=spent,

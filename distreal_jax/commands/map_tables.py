@@ -1,0 +1,120 @@
+"""What a map shows: the cells, the picture, and the tables of its report."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from statistics import fmean
+
+from distreal_jax.record import MethodResult, RunFolder, Section, map_picture, paired_difference
+from distreal_jax.record.report import delivered, markdown_table, signed
+from distreal_jax.record.statistics import holm, paired_p_value
+from distreal_jax.record.summary import scores
+
+MEASURES = {"final": "final accuracy", "area": "mean accuracy over time"}
+LEVEL = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """What the methods did at one load."""
+
+    mean: float
+    rate: float
+    results: tuple[MethodResult, ...]
+
+    @functools.cached_property
+    def methods(self) -> tuple[str, ...]:
+        """Names, in the order in which they were given."""
+        return tuple(dict.fromkeys(result.method for result in self.results))
+
+    @functools.cached_property
+    def _scores(self) -> dict[str, dict[str, dict[int, float]]]:
+        return {measure: scores(self.results, measure) for measure in MEASURES}
+
+    def values(self, method: str, measure: str = "final") -> list[float]:
+        """A measure of a method, by seed, [seeds]."""
+        return [value for _, value in sorted(self._scores[measure][method].items())]
+
+    def mean_final(self, method: str) -> float:
+        """Its final accuracy, mean over seeds."""
+        return fmean(self.values(method))
+
+    def delivered(self, method: str) -> float:
+        """MACs of the model that the method delivers, as a share of the full network's; mean over seeds."""
+        return fmean(result.delivered for result in self.results if result.method == method)
+
+    def to_json(self) -> dict[str, object]:
+        """For map.json."""
+        values = {measure: {method: self.values(method, measure) for method in self.methods} for measure in MEASURES}
+        shares = {method: self.delivered(method) for method in self.methods}
+        return {"mean": self.mean, "rate": self.rate, **values, "delivered": shares}
+
+    def winner(self) -> str:
+        """The method of the best mean final accuracy."""
+        return max(self.methods, key=self.mean_final)
+
+
+def map_section(folder: RunFolder, cells: Sequence[Cell], means: Sequence[float], rates: Sequence[float]) -> Section:
+    """Writes map.json and map.png; returns the section of the report.
+
+    Args:
+      folder: Of the map.
+      cells: Row by row, [rates * means].
+      means: Mean availability, [columns].
+      rates: Changes of availability a round, [rows].
+    """
+    names = cells[0].methods
+    first, *others = names
+    rows = [["mean availability", "changes a round", *names, "delivered"]]
+    for cell in cells:
+        finals = [f"{cell.mean_final(name):.3f}" for name in names]
+        smaller = [f"{name}: {delivered(cell.delivered(name))}" for name in names if cell.delivered(name) < 1]
+        models = ", ".join(smaller) + "; others: full network" * (0 < len(smaller) < len(names)) or delivered(1)
+        rows.append([f"{cell.mean:g}", f"{cell.rate:g}", *finals, models])
+    folder.write_json("map.json", [cell.to_json() for cell in cells])
+    grid = [cells[row * len(means) : (row + 1) * len(means)] for row in range(len(rates))]
+    map_picture(
+        folder.path / "map.png",
+        x_values=means,
+        y_values=rates,
+        winners=[[cell.winner() for cell in row] for row in grid],
+        best=[[cell.mean_final(cell.winner()) for cell in row] for row in grid],
+        delivered=[[cell.delivered(cell.winner()) for cell in row] for row in grid],
+        margins=[[cell.mean_final(first) - max(map(cell.mean_final, others)) for cell in row] for row in grid],
+        title=f"{first} minus {others[0] if len(others) == 1 else 'the best of the others'}",
+        margin_label="points of accuracy",
+    )
+    texts = [
+        f"Final accuracy:\n\n{markdown_table(rows)}",
+        *(difference_table(cells, measure) for measure in MEASURES),
+        "Differences are paired by seed, with intervals of 95 %. * marks p < 0.05 after Holm's correction for all "
+        f"{len(others) * len(cells)} comparisons of a table.",
+    ]
+    return Section("Which method at which load", "\n".join(texts), {"map.png": "Best method and margin in each cell"})
+
+
+def difference_table(cells: Sequence[Cell], measure: str) -> str:
+    """The first method minus each of the others in each cell, and in how many it is behind or ahead of all of them.
+
+    Args:
+      cells: All of a map.
+      measure: Of `MEASURES`.
+    """
+    first, *others = cells[0].methods
+    pairs = [(cell.values(first, measure), cell.values(other, measure)) for cell in cells for other in others]
+    p_values = holm([paired_p_value(own, rival) for own, rival in pairs])
+    found = [
+        (paired_difference(own, rival), p is not None and p < LEVEL) for (own, rival), p in zip(pairs, p_values, strict=True)
+    ]
+    rows = [["mean availability", "changes a round", *(f"minus {other}" for other in others)]]
+    behind = ahead = 0
+    for index, cell in enumerate(cells):
+        of_cell = found[index * len(others) : (index + 1) * len(others)]
+        behind += any(interval.mean < 0 and mark for interval, mark in of_cell)
+        ahead += all(interval.mean > 0 and mark for interval, mark in of_cell)
+        shown = [signed(interval) + "*" * mark for interval, mark in of_cell]
+        rows.append([f"{cell.mean:g}", f"{cell.rate:g}", *shown])
+    return (
+        f"{first} minus the others, {MEASURES[measure]}:\n\n{markdown_table(rows)}\n"
+        f"Behind one of them (*) in {behind} of {len(cells)} cells, ahead of all of them (*) in {ahead}.\n"
+    )

@@ -1,0 +1,88 @@
+"""What a tuning leaves: the settings file, a picture of how much settings matter, and its part of a report."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from scipy import stats
+
+from distreal_jax.experiment.tuning import Tuner, Tuning
+from distreal_jax.fleet.world import WorldSettings
+from distreal_jax.record.json_values import json_value
+from distreal_jax.record.pictures import sensitivity_picture
+from distreal_jax.record.provenance import provenance
+from distreal_jax.record.report import Section, delivered, markdown_table, write_report
+from distreal_jax.record.run_folder import RunFolder
+from distreal_jax.tuning import TunedSettings
+
+TUNED_FILE = "tuned.json"
+
+
+def write_tuning(folder: RunFolder, tuner: Tuner, tunings: Sequence[Tuning], world: WorldSettings) -> Section:
+    """Writes `tuned.json`, the picture and the report into the folder; returns the report's section.
+
+    Args:
+      folder: Of the tuning.
+      tuner: That made the tunings.
+      tunings: One of each method.
+      world: Data, network, devices and load that they were tuned in.
+
+    Raises:
+      InputError: A file can't be written.
+    """
+    of_world, training = (json_value(dataclasses.asdict(part)) for part in (world, tuner.training))
+    settings = TunedSettings([tuning.tuned() for tuning in tunings], of_world, training, provenance())
+    settings.save(folder.path / TUNED_FILE)
+    quarter = tuner.rungs[0]
+
+    def place(tuning: Tuning, index: int) -> tuple[float, int, float]:
+        trial = tuning.trials[index]
+        return float(trial.point["learning_rate"]), int(trial.point["batch_size"]), trial.score(quarter)
+
+    sensitivity_picture(
+        folder.path / "sensitivity.png",
+        {tuning.method.name: [place(tuning, index) for index in range(len(tuning.trials))] for tuning in tunings},
+        {tuning.method.name: place(tuning, tuning.trials.index(tuning.best)) for tuning in tunings},
+        quarter,
+        {tuning.method.name: tuning.best.delivered for tuning in tunings},
+    )
+    pictures = {"sensitivity.png": "Validation accuracy over learning rate and batch size, for each method"}
+    section = Section("Tuning", f"{tuning_table(tunings)}\n{tuned_table(settings)}", pictures)
+    write_report(folder.path / "report.md", "Tuning", section)
+    return section
+
+
+def tuning_table(tunings: Sequence[Tuning]) -> str:
+    """For a report: each method's scores and what was chosen."""
+    rows = [
+        ["method", "delivered", "trials", "untuned", "tuned", "gain", "test", "rank correlation with test", "at the edge"]
+    ]
+    for tuning in tunings:
+        tuned, ended = tuning.tuned(), [trial for trial in tuning.trials if trial.rounds >= tuning.best.rounds]
+        correlation = "–"
+        if len(ended) > 3:  # fewer say nothing about an order
+            found = stats.spearmanr([trial.score() for trial in ended], [trial.tested for trial in ended]).statistic
+            correlation = f"{found:+.2f} ({len(ended)} trials)"
+        rows.append(
+            [
+                f"`{tuned.name}`",
+                delivered(tuning.best.delivered),
+                str(tuned.trials),
+                f"{tuned.untuned:.3f}",
+                f"{tuned.score:.3f}",
+                f"{tuned.score - tuned.untuned:+.3f}",
+                f"{tuning.best.tested:.3f}",
+                correlation,
+                ", ".join(f"{name} {value}" for name, value in tuned.at_edge.items()) or "–",
+            ]
+        )
+    return markdown_table(rows)
+
+
+def tuned_table(settings: TunedSettings) -> str:
+    """The settings that each method was tuned to."""
+    names = list(dict.fromkeys(name for method in settings.methods for name in method.point))
+    rows = [["method", *names, "validation accuracy"]]
+    for method in settings.methods:
+        cells = [str(method.point.get(name, "–")) for name in names]
+        rows.append([f"`{method.name}`", *cells, f"{method.score:.3f}"])
+    return markdown_table(rows)
