@@ -94,7 +94,8 @@ def plan_round(
         mini-batch has a budget for it: 1 / `steps` of a round at its present speed (pace `present`), or an equal share of
         the time that is left of the round (pace `remaining`). With `idle=train` a device trains on after its last
         mini-batch, and the plan has `planned_steps` columns.
-      costs: Cost of a mini-batch with each entry, [entries], as ascending fractions of the full network's mini-batch.
+      costs: Cost of a mini-batch with each entry, [entries], ascending, as fractions of what a round offers for each of its
+        `steps` at full availability: of the full network's mini-batch, as a rule.
       availability: The availability of the devices over time; ignored if the method does not limit them.
       clients: Indices of the devices that take part, [clients].
       round_index: The round, 0 for the first.
@@ -105,7 +106,7 @@ def plan_round(
       only: The entry that all devices run in this round, where a schedule says so.
 
     Raises:
-      InputError: The costs are not ascending or not in (0, 1], or there are no steps.
+      InputError: The costs are not ascending or not above 0, or there are no steps.
     """
     ascending = _checked(costs)
     if steps < 1:
@@ -265,9 +266,9 @@ def _checked(costs: npt.ArrayLike) -> Floats:
     ascending = np.asarray(costs, dtype=np.float64)
     if ascending.ndim != 1 or not len(ascending):
         raise InputError(f"costs of shape {ascending.shape} given; expected [entries], at least one")
-    if not np.all((ascending > 0) & (ascending <= 1 + TOLERANCE)):
-        wrong = ascending[~((ascending > 0) & (ascending <= 1 + TOLERANCE))][0]
-        raise InputError(f"cost {wrong:g} is outside (0, 1]; expected fractions of the full network's mini-batch")
+    if not np.all((ascending > 0) & np.isfinite(ascending)):
+        wrong = ascending[~((ascending > 0) & np.isfinite(ascending))][0]
+        raise InputError(f"cost {wrong:g} is no number above 0; expected fractions of the full network's mini-batch")
     if not np.all(np.diff(ascending) > 0):
         raise InputError("costs do not ascend from each entry to the next; sort the entries and keep one of each cost")
     return ascending

@@ -325,9 +325,8 @@ def test_work_spent_wasted_and_idle_is_work_offered_under_random_load(
         ([[0.5, 1.0]], "shape (1, 2)"),
         ([0.5, 0.5], "do not ascend"),
         ([1.0, 0.5], "do not ascend"),
-        ([0.0, 1.0], "cost 0 is outside (0, 1]"),
-        ([0.5, 1.2], "cost 1.2 is outside (0, 1]"),
-        ([float("nan")], "cost nan is outside (0, 1]"),
+        ([0.0, 1.0], "cost 0 is no number above 0"),
+        ([float("nan")], "cost nan is no number above 0"),
     ],
 )
 def test_costs_that_make_no_sense_are_refused(costs: list[float], said: str) -> None:

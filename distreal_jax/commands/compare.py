@@ -38,6 +38,7 @@ from distreal_jax.experiment import (
     traffic_notes,
     tuned_table,
 )
+from distreal_jax.experiment.measured import GivenSeconds, counted_in
 from distreal_jax.fleet.federation import UNIFORM_RATES, Federation, TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import Method, methods_named
@@ -58,6 +59,7 @@ class Options:
     seeds: ManySeeds = "0"
     table: str | None = None
     """Dropout table: a file, or the name of a shipped one; {seed} in a path stands for the seed that is run."""
+    seconds: GivenSeconds = None
     tuned: Path | None = None
     """Tuned settings of each method, a file that `distreal tune` wrote."""
     targets: str | None = None
@@ -91,8 +93,12 @@ def main(options: Options) -> None:
     tuned = None if options.tuned is None or missing else TunedSettings.load(options.tuned)
     seeds, targets = parsed_seeds(options.seeds), parsed_targets(options.targets)
     world = World.make(options.world, seeds[0])
+    counted = counted_in(options.world, options.training, options.seconds, world, planned=options.dry_run)
+    options, world = dataclasses.replace(options, world=counted.settings), counted.of(world)
     table = given_or_shipped(options.table, world, planned=options.dry_run)
-    notes = [] if table else [f"A table for {options.world.model} is not there yet; uniform rates stand in for it."]
+    notes = [*counted.notes]
+    if table is None:
+        notes.append(f"A table for {options.world.model} is not there yet; uniform rates stand in for it.")
     if missing:
         notes.append(f"{options.tuned} is not there yet; the untuned settings stand in for it.")
 
@@ -103,8 +109,8 @@ def main(options: Options) -> None:
 
     def planned(seeds: Sequence[int]) -> Iterator[Federation]:
         settings = (options.world, options.training)
-        how: Any = {"searched": known, "execution": options.execution, "tuned": tuned, "first": world}
-        return federations(methods, seeds, *settings, **how)
+        how: Any = {"searched": known, "execution": options.execution, "tuned": tuned, "measured": counted.measured}
+        return federations(methods, seeds, *settings, first=world, **how)
 
     if options.dry_run:
         speed = speed_of(measure=options.measure)
@@ -131,6 +137,7 @@ def main(options: Options) -> None:
             tuned=tuned,
             first=world,
             share=options.share,
+            measured=counted.measured,
         )
         sections = [comparison.section, *([] if tuned is None else [tuned_section(tuned, options)])]
         with folder.alone() if options.share else contextlib.nullcontext():

@@ -38,9 +38,10 @@ from distreal_jax.experiment import (
     parsed_seeds,
     speed_of,
 )
+from distreal_jax.experiment.measured import GivenSeconds, counted_in
 from distreal_jax.experiment.tuning import Tuner
 from distreal_jax.experiment.tuning_report import TUNED_FILE, write_tuning
-from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
+from distreal_jax.fleet.federation import Federation, Measured, TrainingSettings, table_for
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import Method, methods_named
 from distreal_jax.record import RunFolder, write_report
@@ -66,6 +67,7 @@ class Options:
     trials: Annotated[int, Within(0, 10_000)] = 0
     """Trials with which each method is tuned in each cell first, on a part of the training examples; 0: untuned."""
     table: GivenTable = None
+    seconds: GivenSeconds = None
     execution: HowExecuted = "compact"
     world: Plain[WorldSettings] = WorldSettings()
     training: Plain[TrainingSettings] = TrainingSettings(rounds=60)
@@ -105,17 +107,24 @@ def main(options: Options) -> None:
         raise InputError(f"seed {TUNING_SEED} is that of the tuning; leave it out of --seeds")
     world = World.make(options.world, seeds[0])
     table = needed_table(options.table, world, methods)
+    counted = counted_in(options.world, options.training, options.seconds, world, planned=options.dry_run)
+    options, world = dataclasses.replace(options, world=counted.settings), counted.of(world)
     for rate, mean in itertools.product(rates, means):
         make_availability(load_of(mean, rate), seed=0, num_devices=1)  # bad input ends here, before anything is written
     if options.dry_run:
         loads = planned(options, methods, table, world, list(itertools.product(means, rates)))
-        notes = [f"Not counted: {options.trials} trials of each method in each cell."] if options.trials else []
+        tuned = [f"Not counted: {options.trials} trials of each method in each cell."] if options.trials else []
+        notes = [*counted.notes, *tuned]
         print(dry_run(loads, options.record, notes, speed_of=speed_of(measure=options.measure), seeds=len(seeds)))
         return
     decided: dict[str, Any] = {} if table is None else {"table": table.as_settings()}
     growing = ("means", "rates", "methods", "seeds", "trials")
     with open_folder(options.output, "map", options, may_change=growing, **decided) as folder:
-        cells = [run_cell(options, methods, seeds, table, folder, mean, rate) for rate in rates for mean in means]
+        cells = [
+            run_cell(options, methods, seeds, table, counted.measured, folder, mean, rate)
+            for rate in rates
+            for mean in means
+        ]
         section = map_section(folder, cells, means, rates)
         write_report(folder.path / "report.md", "Map", section)
         print(section.text)
@@ -127,6 +136,7 @@ def run_cell(
     methods: Sequence[Method],
     seeds: Sequence[int],
     table: DropoutTable | None,
+    measured: Measured | None,
     folder: RunFolder,
     mean: float,
     rate: float,
@@ -138,6 +148,7 @@ def run_cell(
       methods: At least two.
       seeds: Of the comparison.
       table: For methods that need a searched one.
+      measured: As for `table_for`.
       folder: Of the map; the cell gets a folder in it.
       mean: Mean availability.
       rate: Changes of availability a round.
@@ -154,7 +165,7 @@ def run_cell(
             split = dataclasses.replace(settings, validation=settings.validation or VALIDATION)
             world = World.make(split, TUNING_SEED)
             with RunFolder.at(own.path / "tuning", {**decides, "world": split}) as trials:
-                tuner = Tuner((world,), options.training, options.record, trials, searched, options.execution)
+                tuner = Tuner((world,), options.training, options.record, trials, searched, options.execution, measured)
                 tunings = [tuner.tune(method, options.trials, TUNING_SEED, say) for method in methods]
                 write_tuning(trials, tuner, tunings, split)
                 tuned = TunedSettings.load(trials.path / TUNED_FILE)
@@ -169,6 +180,7 @@ def run_cell(
             searched=searched,
             execution=options.execution,
             tuned=tuned,
+            measured=measured,
         )
     return Cell(mean, rate, comparison.results)
 

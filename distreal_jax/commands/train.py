@@ -28,6 +28,7 @@ from distreal_jax.experiment import (
     traffic_notes,
 )
 from distreal_jax.experiment.comparison import table_settings
+from distreal_jax.experiment.measured import GivenSeconds, counted_in
 from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import method_named
@@ -45,6 +46,7 @@ class Options:
 
     method: OneMethod = "distreal"
     table: GivenTable = None
+    seconds: GivenSeconds = None
     seed: Annotated[int, SEED] = 0
     """Seed of the data split, the devices, the first weights and the load."""
     examples: Annotated[int, STEPS] | None = None
@@ -68,10 +70,12 @@ def main(options: Options) -> None:
         _, training = settings_of({"batch_size": options.training.batch_size}, method, training)
     world = World.make(options.world, options.seed)
     searched = needed_table(options.table, world, [method])
-    table = table_for(method, world, searched, training)
+    counted = counted_in(options.world, options.training, options.seconds, world, planned=options.dry_run)
+    options, world = dataclasses.replace(options, world=counted.settings), counted.of(world)
+    table = table_for(method, world, searched, training, counted.measured)
     federation = Federation(world, method, table, training, options.execution)
     if options.dry_run:
-        notes = traffic_notes(federation, options.job.num_processes)
+        notes = [*counted.notes, *traffic_notes(federation, options.job.num_processes)]
         print(dry_run([federation], options.record, notes, speed_of=speed_of(measure=options.measure)))
         return
     with open_folder(options.output, f"train-{method.name}", options, table=table_settings(federation)) as folder:

@@ -30,6 +30,7 @@ from distreal_jax.experiment import (
     speed_of,
     tracked,
 )
+from distreal_jax.experiment.measured import GivenSeconds, counted_in
 from distreal_jax.experiment.tuning import Tuner, Tuning
 from distreal_jax.experiment.tuning_dry_run import tuning_dry_run
 from distreal_jax.experiment.tuning_report import TUNED_FILE, write_tuning
@@ -52,6 +53,7 @@ class Options:
     seeds: str = "1000"
     """Seeds that every trial is trained with, such as 1000,1001: others than those of the comparison."""
     table: GivenTable = None
+    seconds: GivenSeconds = None
     execution: HowExecuted = "compact"
     world: Plain[WorldSettings] = WorldSettings(validation=0.2)
     training: Plain[TrainingSettings] = TrainingSettings()
@@ -67,6 +69,9 @@ def main(options: Options) -> None:
     if not options.world.validation:
         raise InputError("tuning on the test set would choose by what is reported; give --validation a share such as 0.2")
     worlds = tuple(World.make(options.world, seed) for seed in seeds)
+    counted = counted_in(options.world, options.training, options.seconds, worlds[0], planned=options.dry_run)
+    options = dataclasses.replace(options, world=counted.settings)
+    worlds = tuple(map(counted.of, worlds))
     if options.dry_run:
         table = given_or_shipped(options.table, worlds[0], planned=True)
     else:
@@ -75,10 +80,10 @@ def main(options: Options) -> None:
     def searched(world: World, _: Method) -> DropoutTable:
         return table or DropoutTable.uniform(world.network, UNIFORM_RATES)
 
-    tuner = Tuner(worlds, options.training, options.record, None, searched, options.execution)
+    tuner = Tuner(worlds, options.training, options.record, None, searched, options.execution, counted.measured)
     if options.dry_run:
         speed = speed_of(measure=options.measure)
-        print(tuning_dry_run(methods, options.trials, tuner, seed=seeds[0], speed_of=speed))
+        print(*counted.notes, tuning_dry_run(methods, options.trials, tuner, seed=seeds[0], speed_of=speed), sep="\n")
         return
     widths: dict[str, Any] = {} if table is None else {"table": table.as_settings()}
     # More methods may come to those that are there, and more trials: what was tried stays and is gone on from.

@@ -13,7 +13,7 @@ from distreal_jax.errors import InputError
 from distreal_jax.experiment.command_line import OutputSettings
 from distreal_jax.experiment.sharing import shared_out
 from distreal_jax.experiment.tracked import tracked
-from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
+from distreal_jax.fleet.federation import Federation, Measured, TrainingSettings, table_for
 from distreal_jax.fleet.programs import Execution
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import Method
@@ -69,6 +69,7 @@ def compare(
     first: World | None = None,
     make_world: Callable[[int], World] | None = None,
     share: bool = False,
+    measured: Measured | None = None,
 ) -> Comparison:
     """Runs every method with every seed, or what is left of them, and draws the comparison into the folder.
 
@@ -88,6 +89,7 @@ def compare(
       first: The world of the first seed if it is made already.
       make_world: Makes the world of a seed, where settings can't name it: data, a task or a network of one's own.
       share: Other processes do the same in the folder, which was let go: runs are shared out among them.
+      measured: As for `table_for`.
 
     Raises:
       InputError: Any of it is no good.
@@ -104,7 +106,7 @@ def compare(
 
     def of(seeds: Sequence[int]) -> Iterator[Federation]:
         how: Any = {"searched": searched, "execution": execution, "tuned": tuned, "first": first, "make_world": make_world}
-        return federations(methods, seeds, world_settings, training, **how)
+        return federations(methods, seeds, world_settings, training, measured=measured, **how)
 
     if not share:
         results = [run(federation) for federation in of(seeds)]
@@ -127,6 +129,7 @@ def federations(
     tuned: TunedSettings | None = None,
     first: World | None = None,
     make_world: Callable[[int], World] | None = None,
+    measured: Measured | None = None,
 ) -> Iterator[Federation]:
     """Every method in the world of every seed; arguments as for `compare`.
 
@@ -144,7 +147,7 @@ def federations(
     for seed in seeds:
         world = first if first and first.seed == seed else make_world(seed)
         for method, own in each:
-            table = table_for(method, world, searched(world, method) if method.rates == "table" else None, own)
+            table = table_for(method, world, searched(world, method) if method.rates == "table" else None, own, measured)
             yield Federation(world, method, table, own, execution)
 
 

@@ -72,7 +72,7 @@ def forecast(federation: Federation) -> Forecast:
         federation.world.seed,
         table.entries,
         unit,
-        table.costs(unit),
+        federation.costs if federation.unit == unit else table.costs(unit),
         computed,
         scale * mini_batches,
         counted.scaled(scale),

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from distreal_jax.experiment.comparison import table_settings
-from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
+from distreal_jax.fleet.federation import Federation, Measured, TrainingSettings, table_for
 from distreal_jax.fleet.programs import Execution
 from distreal_jax.fleet.world import World
 from distreal_jax.methods import Method
@@ -110,6 +110,7 @@ class Tuner:
       folder: Gets a folder for each trial and seed; None: nothing can be trained.
       searched: The searched table for a method in a world.
       execution: `compact` or `masked`.
+      measured: As for `table_for`.
       compiled: What trials have compiled; those of a method have most of it in common.
     """
 
@@ -119,6 +120,7 @@ class Tuner:
     folder: RunFolder | None
     searched: Searched
     execution: Execution = "compact"
+    measured: Measured | None = None
     compiled: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False)
 
     @property
@@ -148,7 +150,7 @@ class Tuner:
         """
         tuned, training = settings_of(point, method, dataclasses.replace(self.training, rounds=rounds))
         searched = self.searched(world, tuned) if tuned.rates == "table" else None
-        table = table_for(tuned, world, searched, training)
+        table = table_for(tuned, world, searched, training, self.measured)
         return Federation(world, tuned, table, training, self.execution).using(self.compiled)
 
     def trained(self, method: Method, point: Point, rounds: int) -> Trial:

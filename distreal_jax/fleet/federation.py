@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Annotated, Any, Literal, Self
 
 import jax
@@ -30,6 +30,7 @@ from distreal_jax.plan import RoundPlan, plan_round
 from distreal_jax.settings import COUNT, FACTOR, STEP_SIZE, STEPS, Within, check_settings
 from distreal_jax.step import ConvolutionForm, Examples, LocalStep, class_axes
 from distreal_jax.table import DropoutTable
+from distreal_jax.table.order import MACS, device_of
 from distreal_jax.tracing import ensemble_members
 
 MOST_EXAMPLES = 2**28  # that the clients of a round train on, chosen by us: 1 GiB of indices
@@ -111,7 +112,17 @@ class Delivered:
     share: float
 
 
-def table_for(method: Method, world: World, searched: DropoutTable | None, training: TrainingSettings) -> DropoutTable:
+Measured = Callable[[DropoutTable, World, TrainingSettings], DropoutTable]
+"""Adds measured seconds of the entries, and of the full network, to a table."""
+
+
+def table_for(
+    method: Method,
+    world: World,
+    searched: DropoutTable | None,
+    training: TrainingSettings,
+    measured: Measured | None = None,
+) -> DropoutTable:
     """The table that a method's devices choose from: what is worth choosing at its cost in the world's unit.
 
     Args:
@@ -119,12 +130,14 @@ def table_for(method: Method, world: World, searched: DropoutTable | None, train
       world: Its network, its load, and the unit of cost.
       searched: The searched table, for methods that need one.
       training: Has the size of a whole mini-batch.
+      measured: Adds the seconds of a world that counts in seconds to any table, in place of those that the table has; see
+        `StepSeconds`.
 
     Raises:
       InputError: The method needs a searched table and none is given, or it was made for another network; or cost is counted
         in seconds that were not measured; or it drops filters and of this network none can be dropped.
     """
-    network = world.network
+    network, unmeasured = world.network, world.cost != MACS and measured is None
     if method.rates not in ("table", "full", "depths") or (not network.filter_groups and method.rates == "table"):
         network.refuse_if_nothing_is_dropped(method.name, dense=method.dense)
     if method.rates == "table":
@@ -133,27 +146,31 @@ def table_for(method: Method, world: World, searched: DropoutTable | None, train
         table = searched.checked_for(network)
     elif method.rates == "full" and method.unfinished != "layers":
         table = DropoutTable.full(network)
-    elif world.cost != "macs":
+    elif method.rates == "stages":
+        if world.cost != MACS:
+            raise InputError(f"{method.name} makes stages that fit a budget of MACs; leave --cost out")
+        budget = expected_of_fleet(method.cap, world.availability, np.arange(world.devices))
+        return stages_table(network, budget, dense=method.dense)
+    elif unmeasured:
         raise InputError(
-            f"{method.name} makes a table of its own ({method.rates}), of which no seconds were measured; leave --cost out, "
-            "or choose a method of the given table or of the full network"
+            f"{method.name} makes a table of its own ({method.rates}), of which no seconds were measured; give --seconds a "
+            "file for them, or leave --cost out"
         )
     elif method.rates in ("full", "depths"):
         table = DropoutTable.frozen(network)
-    elif method.rates == "stages":
-        budget = expected_of_fleet(method.cap, world.availability, np.arange(world.devices))
-        return stages_table(network, budget, dense=method.dense)
     else:
         rates = HALVING_RATES if method.rates == "halving" else UNIFORM_RATES
         table = DropoutTable.uniform(network, rates, dense=method.dense)
     if method.batch == "cut":
-        if world.cost != "macs":
+        if unmeasured:
             raise InputError(
-                f"{method.name} cuts mini-batches, of which no seconds were measured; leave --cost out, or choose another "
-                "method"
+                f"{method.name} cuts mini-batches, of which no seconds were measured; give --seconds a file for them, or "
+                "leave --cost out"
             )
         table = table.with_cut_batches(training.batch_size)
     table = table.for_batches(training.batch_size)
+    if world.cost != MACS and measured is not None:
+        table = measured(table, world, training)
     if method.pace == "progress" and any(entry.progress is None for entry in table.entries):
         raise InputError(
             f"{method.name} chooses by measured progress, which the table has not; search one, or give pace=present"
@@ -295,12 +312,28 @@ class Federation:
     def unit(self) -> str:
         """What devices choose by, and the unit in which a plan counts work, as for `DropoutTable.costs`."""
         # Who has all resources runs the dearest entry, whatever it costs.
-        return self.world.cost if self.method.limited else "macs"
+        return self.world.cost if self.method.limited else MACS
+
+    @functools.cached_property
+    def full_cost(self) -> float:
+        """What a mini-batch of the full network costs, as a fraction of what a round offers for each of its `steps`.
+
+        1, unless the world says how many seconds a round offers: small mini-batches may cost more than their share then.
+
+        Raises:
+          InputError: The seconds of the full network were not measured.
+        """
+        if self.unit == MACS or not self.world.seconds_offered:
+            return 1.0
+        device = device_of(self.unit)
+        if device not in self.table.full_seconds:
+            raise InputError(f"a round offers seconds, and those of the full network on {device!r} were not measured")
+        return self.table.full_seconds[device] * self.training.steps / self.world.seconds_offered
 
     @functools.cached_property
     def costs(self) -> npt.NDArray[np.float64]:
-        """What a mini-batch costs in that unit, as a fraction of the full network's, [entries]."""
-        return self.table.costs(self.unit)
+        """What a mini-batch costs, as a fraction of what a round offers for each of its `steps`, [entries]."""
+        return self.table.costs(self.unit) * self.full_cost
 
     @property
     def examples(self) -> npt.NDArray[np.int64] | None:

@@ -8,7 +8,7 @@ convolutions of a federation. On a CPU a program is as wide as that which serves
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
@@ -27,7 +27,7 @@ from distreal_jax.fleet.client_steps import (
     compact_program,
     compact_programs,
 )
-from distreal_jax.fleet.federation import Federation
+from distreal_jax.fleet.federation import Federation, TrainingSettings
 from distreal_jax.fleet.lanes import compiling_threads
 from distreal_jax.step import ConvolutionForm, Examples, Learner
 from distreal_jax.table import Configuration, Configurations
@@ -144,6 +144,7 @@ class ClientSteps:
 class RelativeSeconds:
     """Seconds of a training step of configurations, as fractions of the full network's, each program timed once.
 
+    The full network's step is that of a federation, the reference; configurations may be of other training settings (`of`).
     A sample of a configuration is divided by one of the full network in the same turn, so that what slows the whole machine
     down for a while falls out; the median of the ratios counts.
 
@@ -155,15 +156,17 @@ class RelativeSeconds:
         """Compiles nothing yet; the defaults are chosen by us: a search measures hundreds of configurations.
 
         Args:
-          federation: As for `ClientSteps`.
+          federation: The reference, as for `ClientSteps`.
           device: What to call the device.
           samples: Of each configuration.
           sample_seconds: About how long each lasts.
         """
-        self.device, self._steps = device, ClientSteps(federation, sample_seconds)
-        self._samples, self._known = samples, dict[CompactProgram, float]()
+        self.device, self._federation = device, federation
+        self._samples, self._sample_seconds = samples, sample_seconds
+        self._known = dict[tuple[Hashable, CompactProgram], float]()
+        self._steps_of = dict[Hashable, ClientSteps]()
         self._full: TimedStep | None = None
-        self._full_widths, self._full_samples = federation.world.network.full_widths, list[float]()
+        self._full_samples = list[float]()
 
     @property
     def full_seconds(self) -> float:
@@ -172,16 +175,42 @@ class RelativeSeconds:
 
     def __call__(self, configurations: Sequence[Configuration]) -> npt.NDArray[np.float64]:
         """Fractions of the full network's seconds, [configurations]."""
+        return self.of(configurations, self._federation.training)
+
+    def of(self, configurations: Sequence[Configuration], training: TrainingSettings) -> npt.NDArray[np.float64]:
+        """Seconds of a step with other training settings, as fractions of those of the reference's full step.
+
+        Args:
+          configurations: What to measure.
+          training: Has the size of a mini-batch, and the optimiser.
+
+        Returns:
+          [configurations].
+        """
+        steps, kind = self._steps(training), kind_of_step(training)
         if self._full is None:
-            (self._full,) = self._steps.timed([Configuration(self._full_widths)])
+            full = Configuration(self._federation.world.network.full_widths)
+            (self._full,) = self._steps(self._federation.training).timed([full])
         plain = [each.at_usual_step for each in configurations]
-        programs = [self._steps.program(each) for each in plain]
+        programs = [(kind, steps.program(each)) for each in plain]
         new = {program: each for program, each in zip(programs, plain, strict=True) if program not in self._known}
-        for program, step in zip(new, self._steps.timed(list(new.values())), strict=True):
+        for program, step in zip(new, steps.timed(list(new.values())), strict=True):
             turns = [(step.seconds_of_step(), self._full.seconds_of_step()) for _ in range(self._samples)]
             self._known[program] = float(np.median([own / full for own, full in turns]))
             self._full_samples += [full for _, full in turns]
         return np.array([self._known[program] for program in programs])
+
+    def _steps(self, training: TrainingSettings) -> ClientSteps:
+        kind = kind_of_step(training)
+        if kind not in self._steps_of:
+            federation = dataclasses.replace(self._federation, training=training)
+            self._steps_of[kind] = ClientSteps(federation, self._sample_seconds)
+        return self._steps_of[kind]
+
+
+def kind_of_step(training: TrainingSettings) -> tuple[int, bool, bool, bool]:
+    """What of the training settings decides how long a step takes: its examples, momentum, decay and clipping."""
+    return training.batch_size, training.momentum > 0, training.weight_decay > 0, training.clip_norm > 0
 
 
 def _lowered(training: LocalTraining, arguments: tuple[Any, ...], device: jax.Device) -> Any:

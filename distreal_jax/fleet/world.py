@@ -46,6 +46,9 @@ class WorldSettings:
         MODULE:FUNCTION.
       cost: The unit in which a device compares entries with its availability: macs, or seconds:DEVICE, which
         `distreal profile` measures for a table.
+      seconds_offered: Seconds of training that a round offers to a device with full availability, where cost is counted in
+        seconds; 0: those of `steps` mini-batches of the full network. With it methods of different batch sizes have the same
+        deadline.
       shrink: Factor by which images are made smaller on each side, by averaging squares; 1: off.
       validation: Share of the training examples to hold out and to score on instead of the test set, for tuning; 0: none.
     """
@@ -57,6 +60,7 @@ class WorldSettings:
     devices: Annotated[int, Within(0, MOST_DEVICES)] = 100
     availability: str = "redrawn:0.1,1,3"
     cost: str = "macs"
+    seconds_offered: Annotated[float, Within(0, 1e9)] = 0.0
     shrink: Annotated[int, Within(1, 1000)] = 1
     validation: Annotated[float, Within(0, 1, below=True)] = 0.0
 
@@ -79,6 +83,7 @@ class World:
     seed: int
     cost: str = "macs"  # `DropoutTable.costs`: what work is counted in
     also_on: Mapping[str, Evaluator] = dataclasses.field(default_factory=dict)  # other test sets, by name
+    seconds_offered: float = 0.0  # by a round to a device with full availability; 0: those of its full mini-batches
 
     def _described(self) -> str:
         """Data, devices and load, in three lines."""
@@ -158,7 +163,20 @@ class World:
         also_on = {}
         if settings.validation:  # reported at the end of a run, never chosen by
             also_on["test"] = dataclasses.replace(evaluator, test=jax.tree.map(jnp.asarray, held_back.test))
-        return cls(dataset, partition, availability, network, params, others, train, evaluator, seed, settings.cost, also_on)
+        return cls(
+            dataset,
+            partition,
+            availability,
+            network,
+            params,
+            others,
+            train,
+            evaluator,
+            seed,
+            settings.cost,
+            also_on,
+            settings.seconds_offered,
+        )
 
 
 def _checksum(tree: Any) -> str:

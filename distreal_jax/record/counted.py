@@ -54,7 +54,7 @@ class Counted:
         wasted = plan.work_wasted * _macs_of_work(federation, plan, ~counts)
         self.spent += macs_of_mini_batch * float(spent.sum())
         self.wasted += macs_of_mini_batch * float(wasted.sum())
-        self.idle += macs_of_mini_batch * float(plan.work_idle.sum())
+        self.idle += macs_of_mini_batch * float(plan.work_idle.sum()) / federation.full_cost
         self.client_rounds += len(plan.clients)
         self.deadline_hits += int(plan.deadline_hits.sum())
         up, down = federation.bytes_moved(plan)
@@ -71,7 +71,7 @@ class Counted:
 
 
 def _macs_of_work(federation: Federation, plan: RoundPlan, among: npt.NDArray[np.bool_]) -> Floats:
-    """MACs that a client computes in a unit of its work, where the full network computes 1, [clients].
+    """Full mini-batches' MACs that a client computes in a unit of its work, [clients].
 
     Just 1 where work is counted in MACs; the seconds of a narrow network hold fewer MACs than those of the full one.
 
