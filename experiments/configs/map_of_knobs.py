@@ -1,0 +1,32 @@
+"""At which load is one search over every knob of a device at least as good as each knob alone, all tuned at that load?
+
+    python -m experiments.configs.map_of_knobs --out runs/map_of_knobs
+
+Digits, digits_cnn, Dirichlet 0.3, 100 devices, 10 a round, 24 rounds. Availability uniform around means from 0.05 to 0.3,
+redrawn 1 or 10 times a round; 12 trials of each method in each cell, then 5 seeds. DISTREAL chooses from the shipped table
+of all knobs, and trains on in idle time.
+
+Expected: not run yet; about an hour on 2 CPU cores, 2026-11-26.
+"""
+
+from distreal_jax.commands.map import Options, main
+from distreal_jax.experiment import run_command
+from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.world import WorldSettings
+from distreal_jax.record.recorded_run import RecordSettings
+
+CONFIG = Options(
+    means="0.05,0.1,0.3",
+    rates="1,10",
+    methods="distreal[idle=train],partial_work,adaptive_batch,salf",
+    seeds="0-4",
+    trials=12,
+    table="digits_cnn_every_knob",
+    execution="masked",
+    world=WorldSettings("digits", model="digits_cnn"),
+    training=TrainingSettings(rounds=24),
+    record=RecordSettings(eval_every=2),
+)
+
+if __name__ == "__main__":
+    run_command(main, CONFIG)

@@ -1,0 +1,29 @@
+r"""The same map in measured seconds of a CPU core, where narrow networks and small mini-batches cost more than their MACs.
+
+    python experiments/search.py --dataset digits --model digits_cnn --cost seconds:core --search.population 32 \
+        --search.generations 10 --progress.rounds 8 --progress.devices 4 --progress.held-out 400 --progress.sizes 1 \
+        --search.knobs filters examples depth step --out runs/digits_cnn_every_knob_seconds
+    python -m experiments.configs.map_of_knobs_seconds --out runs/map_of_knobs_seconds
+
+Everything as in map_of_knobs, but for the unit: the table is searched by seconds, a round offers the seconds of ten
+mini-batches of 20 with the full network, and every step costs what was measured on this machine.
+
+Expected: not run yet; about an hour on 2 CPU cores, 2026-11-26.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from distreal_jax.commands.map import main
+from distreal_jax.experiment import run_command
+from experiments.configs.map_of_knobs import CONFIG as BY_MACS
+
+CONFIG = dataclasses.replace(
+    BY_MACS,
+    table="runs/digits_cnn_every_knob_seconds/table.json",
+    seconds=Path("runs/core.json"),
+    world=dataclasses.replace(BY_MACS.world, cost="seconds:core"),
+)
+
+if __name__ == "__main__":
+    run_command(main, CONFIG)
