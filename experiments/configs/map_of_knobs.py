@@ -6,7 +6,7 @@ Digits, digits_cnn, Dirichlet 0.3, 100 devices, 10 a round, 24 rounds. Availabil
 redrawn 1 or 10 times a round; 12 trials of each method in each cell, then 5 seeds. DISTREAL chooses from the shipped table
 of all knobs, and trains on in idle time.
 
-Expected: not run yet; about an hour on 2 CPU cores, 2026-11-26.
+Expected: not run yet; about 60 min on 2 CPU cores, 2026-11-26.
 """
 
 from distreal_jax.commands.map import Options, main

@@ -1,4 +1,4 @@
-r"""The same map in measured seconds of a CPU core, where narrow networks and small mini-batches cost more than their MACs.
+r"""And in measured seconds of a CPU core, where narrow networks and small mini-batches cost more than their MACs?
 
     python experiments/search.py --dataset digits --model digits_cnn --cost seconds:core --search.population 32 \
         --search.generations 10 --progress.rounds 8 --progress.devices 4 --progress.held-out 400 --progress.sizes 1 \
@@ -6,9 +6,9 @@ r"""The same map in measured seconds of a CPU core, where narrow networks and sm
     python -m experiments.configs.map_of_knobs_seconds --out runs/map_of_knobs_seconds
 
 Everything as in map_of_knobs, but for the unit: the table is searched by seconds, a round offers the seconds of ten
-mini-batches of 20 with the full network, and every step costs what was measured on this machine.
+mini-batches of 20 with the full network, and every step costs what was measured on this machine; 5 seeds.
 
-Expected: not run yet; about an hour on 2 CPU cores, 2026-11-26.
+Expected: not run yet; about 60 min on 2 CPU cores, 2026-11-26.
 """
 
 import dataclasses
