@@ -126,7 +126,7 @@ def plan_round(
             time, present = clock.at(done)
             share = 1.0 if method.pace == "present" else steps * (1.0 - time) / max(steps - step, 1)
             if method.pace == "progress" and progress is not None:
-                entry = _most_promising(ascending, np.asarray(progress), present * steps * (1.0 - time), steps - step)
+                entry = _most_promising(ascending, np.asarray(progress), present * steps * (1.0 - time), columns - step)
             else:
                 entry = _largest_within(ascending, present * share)
             entry = np.minimum(entry, cap)
@@ -256,9 +256,9 @@ def _most_promising(costs: Floats, progress: Floats, left: Floats, steps: int) -
       costs: Of the entries, [entries].
       progress: Of the entries, [entries].
       left: What each client can still compute, in mini-batches of the full network, [clients].
-      steps: Mini-batches that are left of the round.
+      steps: Mini-batches that a client may still do in the round.
     """
-    mini_batches = np.minimum(np.floor(left[:, np.newaxis] / costs + TOLERANCE), max(steps, 1))
+    mini_batches = np.minimum(np.floor(left[:, np.newaxis] / costs + TOLERANCE), steps)
     return np.argmax(mini_batches * np.maximum(progress, 0.0), axis=1).astype(np.int64)
 
 

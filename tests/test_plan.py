@@ -355,11 +355,14 @@ def test_what_the_deadline_leaves_of_a_mini_batch_is_one_with_frozen_layers() ->
 def test_a_device_may_choose_what_promises_the_most_by_the_deadline() -> None:
     method, costs = method_named("distreal[pace=progress]"), np.array([0.1, 0.5, 1.0])
 
-    def entries(progress: list[float], available: float) -> list[list[int]]:
+    def entries(progress: list[float], available: float, method: Method = method) -> list[list[int]]:
         load, device = Given((0.0,), (available,)), np.array([0])
         given = {"round_index": 0, "steps": 4, "seed": 0, "progress": progress}
         return plan_round(method, costs, load, device, **given).entries.tolist()  # type: ignore[arg-type]
 
+    # Whoever trains in idle time is not held back by the steps of a round: twenty of a tenth are more than two full ones.
+    idle = method_named("distreal[pace=progress,idle=train]")
+    assert entries([1, 2, 6], 0.5, idle) == [[0] * 20 + [-1] * 20]
     # Two full mini-batches, four of half the cost, or four of a tenth: by progress, and never more than there are steps.
     assert entries([0.1, 0.3, 1.0], 0.5) == [[2, 2, -1, -1]]
     assert entries([0.1, 0.6, 1.0], 0.5) == [[1, 1, 1, 1]]
