@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from distreal_jax.experiment.fitting import Federation, History
     from distreal_jax.experiment.in_a_line import compare, search_table
     from distreal_jax.experiment.surroundings import prepare_jax
-    from distreal_jax.fleet.federation import TrainingSettings
     from distreal_jax.fleet.rounds import TrainedRound
+    from distreal_jax.fleet.training import TrainingSettings
     from distreal_jax.fleet.work import Grouping
     from distreal_jax.fleet.world import World, WorldSettings
     from distreal_jax.methods import METHODS, Method, method_named
@@ -72,7 +72,7 @@ _MODULES = {
     "Task": "step",
     "TracedNetwork": "tracing",
     "TrainedRound": "fleet.rounds",
-    "TrainingSettings": "fleet.federation",
+    "TrainingSettings": "fleet.training",
     "World": "fleet.world",
     "WorldSettings": "fleet.world",
     "compare": "experiment.in_a_line",

@@ -19,7 +19,7 @@ from distreal_jax.availability import make_availability
 from distreal_jax.data import synthetic_dataset
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import parsed_list, parsed_seeds
-from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import WorldSettings, partition_of
 from distreal_jax.methods import CHOICES, METHODS, methods_named
 from distreal_jax.record.method_result import MethodResult

@@ -23,7 +23,9 @@ from distreal_jax.experiment.dry_run import MOST_PLANNED, forecast
 from distreal_jax.experiment.estimate import StepSize, compiling_seconds, size_of_step, step_seconds
 from distreal_jax.experiment.search_dry_run import measurements
 from distreal_jax.experiment.speed import Speed, measured_speed
-from distreal_jax.fleet.federation import UNIFORM_RATES, Federation, TrainingSettings, table_for
+from distreal_jax.fleet.federation import Federation
+from distreal_jax.fleet.method_table import UNIFORM_RATES, table_for
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS
 from distreal_jax.networks import make_network

@@ -96,8 +96,8 @@ class Runs:
         if script not in self.printed:
             run = {"train": as_users_run, "search": in_a_process}.get(script, run_here)  # W&B in a process of its own
             with pytest.MonkeyPatch.context() as patch:  # tables of two entries in place of 12 and 5: fewer programs
-                patch.setattr("distreal_jax.fleet.federation.UNIFORM_RATES", (0.8, 0.0))
-                patch.setattr("distreal_jax.fleet.federation.HALVING_RATES", (0.0, 3 / 4))
+                patch.setattr("distreal_jax.fleet.method_table.UNIFORM_RATES", (0.8, 0.0))
+                patch.setattr("distreal_jax.fleet.method_table.HALVING_RATES", (0.0, 3 / 4))
                 self.printed[script] = printed_by(run, script, *self.options[script], "--out", str(folder))
         return folder, self.printed[script]
 

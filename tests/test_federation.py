@@ -15,7 +15,9 @@ from distreal_jax.data.datasets import synthetic_dataset
 from distreal_jax.data.partition import make_partition
 from distreal_jax.errors import InputError
 from distreal_jax.fleet.evaluation import Evaluator
-from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
+from distreal_jax.fleet.federation import Federation
+from distreal_jax.fleet.method_table import table_for
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS, Method, method_named
 from distreal_jax.record.recorded_run import accuracy_per_tier

@@ -29,10 +29,10 @@ from distreal_jax.fleet import (
 )
 from distreal_jax.fleet.aggregation import rows_of_classes, server_step, sums_of
 from distreal_jax.fleet.client_steps import RoundKeys
-from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.fleet.grouping import Room
 from distreal_jax.fleet.programs import RoundPrograms
 from distreal_jax.fleet.stages import stages_table
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.work import GROUPS, group_size, path_lengths, units_of
 from distreal_jax.methods import METHODS, Method, method_named
 from distreal_jax.plan import plan_round

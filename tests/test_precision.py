@@ -12,7 +12,8 @@ from flax import nnx
 
 from distreal_jax.data.datasets import synthetic_dataset
 from distreal_jax.fleet.aggregation import Server, no_clients, server_step, sums_of
-from distreal_jax.fleet.federation import Federation, TrainingSettings
+from distreal_jax.fleet.federation import Federation
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import method_named
 from distreal_jax.table import DropoutTable

@@ -16,9 +16,11 @@ from distreal_jax.commands import profile as commands_profile
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import OutputSettings
 from distreal_jax.experiment.comparison import table_settings
-from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
+from distreal_jax.fleet.federation import Federation
+from distreal_jax.fleet.method_table import table_for
 from distreal_jax.fleet.profile import ProfileSettings, StepProfile, profile_steps
 from distreal_jax.fleet.timed_step import ClientSteps, RelativeSeconds
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS, method_named
 from distreal_jax.record.recorded_run import Counted

@@ -25,7 +25,9 @@ from running_scripts import run_here
 
 from distreal_jax.document import write_document
 from distreal_jax.errors import InputError
-from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
+from distreal_jax.fleet.federation import Federation
+from distreal_jax.fleet.method_table import table_for
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS
 from distreal_jax.record.checkpoint import Checkpoints, Restored

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from distreal_jax.commands import COMMANDS, population
 from distreal_jax.errors import InputError
 from distreal_jax.experiment.command_line import parsed
-from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.fleet.profile import ProfileSettings
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.recorded_run import RecordSettings
 from distreal_jax.search import SearchSettings

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 from distreal_jax.errors import InputError
-from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.networks import make_network
 from distreal_jax.step import CLASSIFICATION, Batch, Knobs, Learner, LocalStep, MaskedNetwork, forward, split_variables
 from distreal_jax.step.forms import in_form

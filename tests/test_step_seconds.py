@@ -10,9 +10,11 @@ from distreal_jax import processes
 from distreal_jax.availability import make_availability
 from distreal_jax.errors import InputError
 from distreal_jax.experiment.measured import counted_in
-from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
+from distreal_jax.fleet.federation import Federation
+from distreal_jax.fleet.method_table import table_for
 from distreal_jax.fleet.step_seconds import StepSeconds
 from distreal_jax.fleet.timed_step import ClientSteps
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS, method_named
 from distreal_jax.record.recorded_run import Counted

@@ -21,7 +21,8 @@ from distreal_jax.data.datasets import synthetic_dataset
 from distreal_jax.data.partition import Partition
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import comparison
-from distreal_jax.fleet.federation import Federation, TrainingSettings
+from distreal_jax.fleet.federation import Federation
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.record import Front, RunFolder, conditions_picture, proxy_picture, rivals_picture
 from distreal_jax.record.method_result import MethodResult

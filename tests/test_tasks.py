@@ -18,7 +18,9 @@ from distreal_jax.data import Dataset
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import OutputSettings, compare
 from distreal_jax.experiment.proxy import proxy_in
-from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
+from distreal_jax.fleet.federation import Federation
+from distreal_jax.fleet.method_table import table_for
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import method_named
 from distreal_jax.record.method_result import MethodResult

@@ -15,7 +15,8 @@ from hypothesis import strategies
 from distreal_jax.data.datasets import load_dataset, synthetic_dataset
 from distreal_jax.errors import InputError
 from distreal_jax.experiment.tuning import Tuner, rounds_of
-from distreal_jax.fleet.federation import Federation, TrainingSettings
+from distreal_jax.fleet.federation import Federation
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS, method_named
 from distreal_jax.record.method_result import MethodResult

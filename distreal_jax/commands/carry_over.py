@@ -38,7 +38,7 @@ from distreal_jax.experiment import (
 from distreal_jax.experiment.dry_run import WROTE_NOTHING
 from distreal_jax.experiment.proxy import MEASURED_KIND, measured_often, proxy_in
 from distreal_jax.experiment.tracked import tracked
-from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.record import (
     Front,

@@ -39,7 +39,9 @@ from distreal_jax.experiment import (
     tuned_table,
 )
 from distreal_jax.experiment.measured import GivenSeconds, counted_in
-from distreal_jax.fleet.federation import UNIFORM_RATES, Federation, TrainingSettings
+from distreal_jax.fleet.federation import Federation
+from distreal_jax.fleet.method_table import UNIFORM_RATES
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import Method, methods_named
 from distreal_jax.record import DeviceModel, RunFolder, Section, write_report

@@ -23,7 +23,9 @@ from distreal_jax.experiment import (
     speed_of,
     table_section,
 )
-from distreal_jax.fleet.federation import UNIFORM_RATES, Federation, TrainingSettings, table_for
+from distreal_jax.fleet.federation import Federation
+from distreal_jax.fleet.method_table import UNIFORM_RATES, table_for
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import methods_named
 from distreal_jax.record import write_report

@@ -41,7 +41,9 @@ from distreal_jax.experiment import (
 from distreal_jax.experiment.measured import GivenSeconds, counted_in
 from distreal_jax.experiment.tuning import Tuner
 from distreal_jax.experiment.tuning_report import TUNED_FILE, write_tuning
-from distreal_jax.fleet.federation import Federation, Measured, TrainingSettings, table_for
+from distreal_jax.fleet.federation import Federation
+from distreal_jax.fleet.method_table import Measured, table_for
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import Method, methods_named
 from distreal_jax.record import RunFolder, write_report

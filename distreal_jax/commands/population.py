@@ -17,7 +17,9 @@ import jax
 from distreal_jax.data.datasets import synthetic_dataset
 from distreal_jax.experiment import DryRun, dry_run
 from distreal_jax.experiment.surroundings import peak_memory_mib
-from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
+from distreal_jax.fleet.federation import Federation
+from distreal_jax.fleet.method_table import table_for
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS
 from distreal_jax.record.recorded_run import RecordSettings

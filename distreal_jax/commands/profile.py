@@ -15,8 +15,9 @@ accelerator. Give the batch size and optimiser that devices will train with.
 import dataclasses
 
 from distreal_jax.experiment import DryRun, GivenTable, OutputSettings, Plain, PlainFlags, open_folder, the_table, tracked
-from distreal_jax.fleet.federation import Federation, TrainingSettings
+from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.profile import UNCERTAIN, ProfileSettings, StepProfile, profile_steps
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS
 from distreal_jax.record import Section, provenance, seconds_picture, write_report

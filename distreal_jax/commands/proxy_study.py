@@ -34,7 +34,8 @@ from distreal_jax.experiment import (
 )
 from distreal_jax.experiment.proxy import MEASURED_KIND, measured_often, proxy_in
 from distreal_jax.experiment.tracked import tracked
-from distreal_jax.fleet.federation import Federation, TrainingSettings
+from distreal_jax.fleet.federation import Federation
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS
 from distreal_jax.record import RunFolder, Section, proxy_picture, write_report

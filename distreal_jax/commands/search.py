@@ -23,7 +23,7 @@ from distreal_jax.experiment import (
     table_section,
     tracked,
 )
-from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.record import write_report
 from distreal_jax.record.run_folder import RESULTS_KIND

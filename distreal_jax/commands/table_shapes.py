@@ -29,7 +29,8 @@ from distreal_jax.experiment import (
     speed_of,
     table_of,
 )
-from distreal_jax.fleet.federation import Federation, TrainingSettings
+from distreal_jax.fleet.federation import Federation
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS
 from distreal_jax.record import write_report

@@ -29,7 +29,9 @@ from distreal_jax.experiment import (
 )
 from distreal_jax.experiment.comparison import table_settings
 from distreal_jax.experiment.measured import GivenSeconds, counted_in
-from distreal_jax.fleet.federation import Federation, TrainingSettings, table_for
+from distreal_jax.fleet.federation import Federation
+from distreal_jax.fleet.method_table import table_for
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import method_named
 from distreal_jax.record.recorded_run import RecordSettings

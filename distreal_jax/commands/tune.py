@@ -34,7 +34,8 @@ from distreal_jax.experiment.measured import GivenSeconds, counted_in
 from distreal_jax.experiment.tuning import Tuner, Tuning
 from distreal_jax.experiment.tuning_dry_run import tuning_dry_run
 from distreal_jax.experiment.tuning_report import TUNED_FILE, write_tuning
-from distreal_jax.fleet.federation import UNIFORM_RATES, TrainingSettings
+from distreal_jax.fleet.method_table import UNIFORM_RATES
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import Method, methods_named
 from distreal_jax.record.recorded_run import RecordSettings

@@ -13,8 +13,10 @@ from distreal_jax.errors import InputError
 from distreal_jax.experiment.command_line import OutputSettings
 from distreal_jax.experiment.sharing import shared_out
 from distreal_jax.experiment.tracked import tracked
-from distreal_jax.fleet.federation import Federation, Measured, TrainingSettings, table_for
+from distreal_jax.fleet.federation import Federation
+from distreal_jax.fleet.method_table import Measured, table_for
 from distreal_jax.fleet.programs import Execution
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import Method
 from distreal_jax.record.device_model import DeviceModel

@@ -20,9 +20,10 @@ from distreal_jax.errors import InputError, choose_from
 from distreal_jax.experiment.given_table import needed_table
 from distreal_jax.fleet import federation as fleet
 from distreal_jax.fleet.aggregation import Server
-from distreal_jax.fleet.federation import TrainingSettings, table_for
+from distreal_jax.fleet.method_table import table_for
 from distreal_jax.fleet.programs import Execution, RoundResult
 from distreal_jax.fleet.rounds import TrainedRound, trained_rounds
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.work import ClientWork, Grouping
 from distreal_jax.fleet.world import World
 from distreal_jax.methods import Method, method_named

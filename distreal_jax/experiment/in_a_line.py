@@ -11,8 +11,8 @@ from distreal_jax.experiment.comparison import Comparison
 from distreal_jax.experiment.comparison import compare as compare_in
 from distreal_jax.experiment.given_table import the_table
 from distreal_jax.experiment.table_search import search_table as search_in
-from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.fleet.programs import Execution
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import Method, method_named
 from distreal_jax.record.evaluations import RecordSettings

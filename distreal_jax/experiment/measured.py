@@ -7,8 +7,9 @@ from typing import Annotated
 import tyro
 
 from distreal_jax.errors import InputError
-from distreal_jax.fleet.federation import Measured, TrainingSettings
+from distreal_jax.fleet.method_table import Measured
 from distreal_jax.fleet.step_seconds import StepSeconds
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.record.provenance import provenance
 from distreal_jax.table.order import MACS, device_of

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distreal_jax.data.partition import Partition
-from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World
 from distreal_jax.search.progress import Progress, ProgressSettings
 from distreal_jax.table import Configurations

@@ -10,7 +10,8 @@ import numpy as np
 from distreal_jax.experiment.dry_run import WROTE_NOTHING
 from distreal_jax.experiment.estimate import compile_seconds, forward_seconds, size_of_step, step_seconds
 from distreal_jax.experiment.proxy import proxy_in
-from distreal_jax.fleet.federation import UNIFORM_RATES, TrainingSettings
+from distreal_jax.fleet.method_table import UNIFORM_RATES
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World
 from distreal_jax.record.report import quantity
 from distreal_jax.search import SearchSettings, SearchSpace

@@ -13,9 +13,11 @@ from distreal_jax.errors import InputError
 from distreal_jax.experiment.given_table import table_in_all
 from distreal_jax.experiment.proxy import proxy_in
 from distreal_jax.fleet.device_memory import DeviceMemory
-from distreal_jax.fleet.federation import UNIFORM_RATES, Federation, TrainingSettings
+from distreal_jax.fleet.federation import Federation
+from distreal_jax.fleet.method_table import UNIFORM_RATES
 from distreal_jax.fleet.profile import ProfileSettings, profile_steps
 from distreal_jax.fleet.timed_step import RelativeSeconds
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World
 from distreal_jax.methods import METHODS
 from distreal_jax.record.logged import SEARCH_AXIS, SEARCH_KEYS, generation_row

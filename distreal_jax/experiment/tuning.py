@@ -16,8 +16,10 @@ import jax
 import numpy as np
 
 from distreal_jax.experiment.comparison import table_settings
-from distreal_jax.fleet.federation import Federation, Measured, TrainingSettings, table_for
+from distreal_jax.fleet.federation import Federation
+from distreal_jax.fleet.method_table import Measured, table_for
 from distreal_jax.fleet.programs import Execution
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World
 from distreal_jax.methods import Method
 from distreal_jax.record.json_values import settings_hash

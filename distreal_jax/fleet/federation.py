@@ -3,17 +3,15 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Hashable
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Hashable
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
-import optax
 
 from distreal_jax import processes
-from distreal_jax.availability.history import expected_of_fleet
 from distreal_jax.data.sampling import batch_indices, sample_clients
 from distreal_jax.errors import InputError
 from distreal_jax.fleet.aggregation import Server
@@ -22,79 +20,18 @@ from distreal_jax.fleet.evaluation import Evaluator, Scores
 from distreal_jax.fleet.grouping import Room, default_grouping
 from distreal_jax.fleet.programs import Execution, RoundPrograms, RoundResult
 from distreal_jax.fleet.round import Round
-from distreal_jax.fleet.stages import Stages, stages_table
+from distreal_jax.fleet.stages import Stages
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.work import ClientWork, Grouping, client_work
 from distreal_jax.fleet.world import World
 from distreal_jax.methods import Method
 from distreal_jax.plan import RoundPlan, plan_round
-from distreal_jax.settings import COUNT, FACTOR, STEP_SIZE, STEPS, Within, check_settings
 from distreal_jax.step import ConvolutionForm, Examples, LocalStep, class_axes
 from distreal_jax.table import DropoutTable
 from distreal_jax.table.order import MACS, device_of
 from distreal_jax.tracing import ensemble_members
 
 MOST_EXAMPLES = 2**28  # that the clients of a round train on, chosen by us: 1 GiB of indices
-HALVING_RATES = (0.0, 1 / 2, 3 / 4, 7 / 8, 15 / 16)  # HeteroFL's levels {1, 1/2, 1/4, 1/8, 1/16}
-UNIFORM_RATES = tuple(1 - level / 12 for level in range(1, 13))  # chosen by us: as many entries as a searched table has
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingSettings:
-    """How devices and server train; the same for all methods.
-
-    Attributes:
-      rounds: Number of rounds.
-      devices_per_round: Devices that the server samples in each round.
-      steps: Mini-batches that a device with full availability completes in a round.
-      batch_size: Examples in a mini-batch.
-      learning_rate: Learning rate of the devices' SGD.
-      momentum: Momentum of the devices' SGD.
-      weight_decay: Weight decay of the devices' SGD.
-      clip_norm: Global norm to which a device clips its gradients; 0: no clipping.
-      server_optimizer: The server's optimiser: sgd (FedAvg), momentum (FedAvgM) or adam (FedAdam).
-      server_learning_rate: Learning rate of the server's optimiser; 1 with sgd is plain FedAvg.
-      client_weights: Weight of a device in the average: its number of examples (FedAvg), or equal.
-      rescale: Inverted-dropout rescaling where no normalisation follows, for methods that draw filters
-        at random and leave the choice open.
-      fedprox_mu: Weight of FedProx's proximal term; the default, chosen by us, is in the middle of the paper's grid.
-    """
-
-    rounds: Annotated[int, COUNT] = 50
-    devices_per_round: Annotated[int, COUNT] = 10
-    steps: Annotated[int, STEPS] = 10
-    batch_size: Annotated[int, STEPS] = 20
-    learning_rate: Annotated[float, STEP_SIZE] = 0.1
-    momentum: Annotated[float, Within(0, 1, below=True)] = 0.0
-    weight_decay: Annotated[float, FACTOR] = 0.0
-    clip_norm: Annotated[float, FACTOR] = 5.0
-    server_optimizer: Literal["sgd", "momentum", "adam"] = "sgd"
-    server_learning_rate: Annotated[float, STEP_SIZE] = 1.0
-    client_weights: Literal["examples", "equal"] = "examples"
-    # On digits under redrawn:0.05,0.5,3, 3 seeds: distreal 0.961 with and 0.953 without, distreal_uniform 0.955 and 0.935.
-    rescale: bool = True
-    fedprox_mu: Annotated[float, FACTOR] = 0.1
-
-    def __post_init__(self) -> None:
-        check_settings(self)
-
-    def local_optimizer(self) -> optax.GradientTransformation:
-        """The devices' optimiser; its learning rate and momentum lie in its state, so that programs are the same for all."""
-        clip = [optax.clip_by_global_norm(self.clip_norm)] if self.clip_norm else []
-        decay = [optax.add_decayed_weights(self.weight_decay)] if self.weight_decay else []
-        sgd = optax.inject_hyperparams(optax.sgd, hyperparam_dtype=jnp.float32)
-        return optax.chain(*clip, *decay, sgd(self.learning_rate, momentum=self.momentum or None))
-
-    def global_optimizer(self) -> optax.GradientTransformation:
-        """The server's optimiser, on the negative mean change (Reddi et al., ICLR 2021; momentum 0.9, tau 1e-3).
-
-        Its learning rate lies in its state, as that of the devices does.
-        """
-        constants: dict[str, Any] = {"momentum": 0.9 if self.server_optimizer == "momentum" else None}
-        if self.server_optimizer == "adam":
-            constants = {"b1": 0.9, "b2": 0.99, "eps": 1e-3, "eps_root": 0.0}
-        optimizer = optax.adam if self.server_optimizer == "adam" else optax.sgd
-        injected = optax.inject_hyperparams(optimizer, static_args=constants, hyperparam_dtype=jnp.float32)
-        return injected(self.server_learning_rate, **constants)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,76 +47,6 @@ class Delivered:
     widths: tuple[int, ...]
     members: int
     share: float
-
-
-Measured = Callable[[DropoutTable, World, TrainingSettings], DropoutTable]
-"""Adds measured seconds of the entries, and of the full network, to a table."""
-
-
-def table_for(
-    method: Method,
-    world: World,
-    searched: DropoutTable | None,
-    training: TrainingSettings,
-    measured: Measured | None = None,
-) -> DropoutTable:
-    """The table that a method's devices choose from: what is worth choosing at its cost in the world's unit.
-
-    Args:
-      method: The method.
-      world: Its network, its load, and the unit of cost.
-      searched: The searched table, for methods that need one.
-      training: Has the size of a whole mini-batch.
-      measured: Adds the seconds of a world that counts in seconds to any table, in place of those that the table has; see
-        `StepSeconds`.
-
-    Raises:
-      InputError: The method needs a searched table and none is given, or it was made for another network; or cost is counted
-        in seconds that were not measured; or it drops filters and of this network none can be dropped.
-    """
-    network, unmeasured = world.network, world.cost != MACS and measured is None
-    if method.rates not in ("table", "full", "depths") or (not network.filter_groups and method.rates == "table"):
-        network.refuse_if_nothing_is_dropped(method.name, dense=method.dense)
-    if method.rates == "table":
-        if searched is None:
-            raise InputError(f"{method.name} needs a dropout table; search one with `distreal search` and give --table")
-        table = searched.checked_for(network)
-    elif method.rates == "full" and method.unfinished != "layers":
-        table = DropoutTable.full(network)
-    elif method.rates == "stages":
-        if world.cost != MACS:
-            raise InputError(f"{method.name} makes stages that fit a budget of MACs; leave --cost out")
-        budget = expected_of_fleet(method.cap, world.availability, np.arange(world.devices))
-        return stages_table(network, budget, dense=method.dense)
-    elif unmeasured:
-        raise InputError(
-            f"{method.name} makes a table of its own ({method.rates}), of which no seconds were measured; give --seconds a "
-            "file for them, or leave --cost out"
-        )
-    elif method.rates in ("full", "depths"):
-        table = DropoutTable.frozen(network)
-    else:
-        rates = HALVING_RATES if method.rates == "halving" else UNIFORM_RATES
-        table = DropoutTable.uniform(network, rates, dense=method.dense)
-    if method.batch == "cut":
-        if unmeasured:
-            raise InputError(
-                f"{method.name} cuts mini-batches, of which no seconds were measured; give --seconds a file for them, or "
-                "leave --cost out"
-            )
-        table = table.with_cut_batches(training.batch_size)
-    table = table.for_batches(training.batch_size)
-    if world.cost != MACS and measured is not None:
-        table = measured(table, world, training)
-    if method.pace == "progress" and any(entry.progress is None for entry in table.entries):
-        raise InputError(
-            f"{method.name} chooses by measured progress, which the table has not; search one, or give pace=present"
-        )
-    table = table.undominated(world.cost)
-    if method.decided != "never":
-        return table
-    affordable = expected_of_fleet(method.cap, world.availability, np.arange(world.devices))
-    return dataclasses.replace(table, entries=(table.select_share(affordable, world.cost),))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,8 +17,9 @@ from distreal_jax import processes
 from distreal_jax.document import Fields, read_document, write_document
 from distreal_jax.errors import InputError
 from distreal_jax.files import writing
-from distreal_jax.fleet.federation import Federation, TrainingSettings
+from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.timed_step import RelativeSeconds, kind_of_step
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World
 from distreal_jax.methods import METHODS
 from distreal_jax.signs import say

@@ -27,8 +27,9 @@ from distreal_jax.fleet.client_steps import (
     compact_program,
     compact_programs,
 )
-from distreal_jax.fleet.federation import Federation, TrainingSettings
+from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.lanes import compiling_threads
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.step import ConvolutionForm, Examples, Learner
 from distreal_jax.table import Configuration, Configurations
 from distreal_jax.tracing.filters import next_scores

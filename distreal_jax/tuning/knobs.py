@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from distreal_jax.errors import InputError, choose_from
-from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.methods import CHOICES, Method
 
 Value = float | int | str | bool

@@ -7,7 +7,7 @@ from typing import Any
 
 from distreal_jax.document import Fields, plain_json, read_document, write_document
 from distreal_jax.errors import InputError
-from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.methods import Method
 from distreal_jax.tuning.knobs import Point, settings_of
 

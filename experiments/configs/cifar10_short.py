@@ -13,7 +13,7 @@ comparison: two seeds, one learning rate, and only the beginning of a training.
 
 from distreal_jax.commands.compare import Options, main
 from distreal_jax.experiment import run_command
-from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.recorded_run import RecordSettings
 

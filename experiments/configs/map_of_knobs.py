@@ -11,7 +11,7 @@ Expected: not run yet; about 60 min on 2 CPU cores, 2026-11-26.
 
 from distreal_jax.commands.map import Options, main
 from distreal_jax.experiment import run_command
-from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.recorded_run import RecordSettings
 

@@ -14,7 +14,7 @@ All with 20 examples a mini-batch. With smaller ones partial work also learns at
 
 from distreal_jax.commands.map import Options, main
 from distreal_jax.experiment import run_command
-from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.recorded_run import RecordSettings
 

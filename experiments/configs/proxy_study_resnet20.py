@@ -13,7 +13,7 @@ agree by 0.96 (0.84). 18 min on 2 CPU cores, 2026-11-25.
 
 from distreal_jax.commands.proxy_study import Options, main
 from distreal_jax.experiment import run_command
-from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.recorded_run import RecordSettings
 from distreal_jax.search.progress import ProgressSettings

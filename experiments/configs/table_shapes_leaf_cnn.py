@@ -11,7 +11,7 @@ searched table 0.716 ± 0.028: the shape hardly matters to this network. 16 min 
 
 from distreal_jax.commands.table_shapes import Options, main
 from distreal_jax.experiment import run_command
-from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.recorded_run import RecordSettings
 

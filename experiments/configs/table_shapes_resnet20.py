@@ -18,7 +18,7 @@ All of it at a learning rate of 0.1, which decides how large the differences are
 
 from distreal_jax.commands.table_shapes import Options, main
 from distreal_jax.experiment import run_command
-from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.recorded_run import RecordSettings
 

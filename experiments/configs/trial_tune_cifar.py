@@ -12,7 +12,7 @@ from pathlib import Path
 
 from distreal_jax.commands.tune import Options, main
 from distreal_jax.experiment import OutputSettings, run_command
-from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.recorded_run import RecordSettings
 

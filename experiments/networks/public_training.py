@@ -19,8 +19,9 @@ from sklearn.datasets import load_digits
 
 from distreal_jax import DropoutTable
 from distreal_jax.data import Dataset
-from distreal_jax.fleet.federation import Federation, TrainingSettings
+from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.programs import Execution
+from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import method_named
 from distreal_jax.step import Task
