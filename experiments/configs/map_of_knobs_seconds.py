@@ -8,7 +8,7 @@ r"""And in measured seconds of a CPU core, where narrow networks and small mini-
 Everything as in map_of_knobs, but for the unit: the table is searched by seconds, a round offers the seconds of ten
 mini-batches of 20 with the full network, and every step costs what was measured on this machine; 5 seeds.
 
-Expected: not run yet; about 60 min on 2 CPU cores, 2026-11-26.
+Expected: not run yet; about 30 min on 2 CPU cores, 2026-11-26.
 """
 
 import dataclasses

@@ -1,0 +1,26 @@
+"""Is one search over every knob at least as good as each knob alone, with small_cnn on Fashion-MNIST, all of them tuned?
+
+    python -m experiments.configs.trial_fashion_knobs --data-dir ../shared/tfds
+
+Fashion-MNIST, Dirichlet 0.3, 100 devices, 10 a round, 60 rounds, availability from a fiftieth to a fifth of a round's MACs;
+tuned by trial_tune_fashion_knobs, with its table, 10 seeds.
+
+Expected: not run yet; about 30 min on 2 CPU cores, 2026-11-26.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from distreal_jax.commands.compare import main
+from distreal_jax.experiment import run_command
+from experiments.configs.trial_fashion import CONFIG as FILTERS
+
+CONFIG = dataclasses.replace(
+    FILTERS,
+    methods="partial_work,adaptive_batch,salf,distreal,distreal[idle=train]",
+    table="runs/small_cnn_every_knob/table.json",
+    tuned=Path("runs/trial_tune_fashion_knobs/tuned.json"),
+)
+
+if __name__ == "__main__":
+    run_command(main, CONFIG)

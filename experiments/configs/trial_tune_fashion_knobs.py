@@ -1,0 +1,29 @@
+r"""With which settings is each way of turning knobs at its best with small_cnn on Fashion-MNIST?
+
+    python experiments/search.py --dataset fashion_mnist --data-dir ../shared/tfds --model small_cnn --search.population 32 \
+        --search.generations 10 --progress.rounds 8 --progress.devices 4 --progress.held-out 1000 --progress.sizes 1 \
+        --progress.snapshots 0 300 --search.knobs filters examples depth step --out runs/small_cnn_every_knob
+    python -m experiments.configs.trial_tune_fashion_knobs --data-dir ../shared/tfds
+
+Fashion-MNIST, Dirichlet 0.3, 100 devices, 10 a round, harsh load, 16 trials of each method in 60 rounds, seeds of its own
+(1000). DISTREAL chooses from the table of the first command, which takes 4 min.
+
+Expected: not run yet; about 30 min on 2 CPU cores, 2026-11-26.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from distreal_jax.commands.tune import main
+from distreal_jax.experiment import OutputSettings, run_command
+from experiments.configs.trial_tune_fashion import CONFIG as FILTERS
+
+CONFIG = dataclasses.replace(
+    FILTERS,
+    methods="partial_work,adaptive_batch,salf,distreal,distreal[idle=train]",
+    table="runs/small_cnn_every_knob/table.json",
+    output=OutputSettings(out=Path("runs/trial_tune_fashion_knobs")),
+)
+
+if __name__ == "__main__":
+    run_command(main, CONFIG)
