@@ -124,8 +124,10 @@ def test_a_file_of_seconds_that_is_no_good_is_refused(world: World, monkeypatch:
         counted_in(dataclasses.replace(SETTINGS, cost="macs"), TRAINING, file, world)
     with pytest.raises(InputError, match="slt makes stages that fit a budget of MACs; leave --cost out"):
         federation(world, "slt", TRAINING, StepSeconds("pi", tmp_path / "slt.json"))
+    with pytest.raises(InputError, match="start one process first, without --share"):
+        counted_in(SETTINGS, TRAINING, tmp_path / "shared.json", world, shared=True)
     monkeypatch.setattr(processes, "count", lambda: 2)
-    with pytest.raises(InputError, match="start with one process first"):
+    with pytest.raises(InputError, match="start one process first, without --share"):
         StepSeconds("pi", tmp_path / "other.json").of_round(world, TRAINING)
 
 

@@ -95,7 +95,8 @@ def main(options: Options) -> None:
     tuned = None if options.tuned is None or missing else TunedSettings.load(options.tuned)
     seeds, targets = parsed_seeds(options.seeds), parsed_targets(options.targets)
     world = World.make(options.world, seeds[0])
-    counted = counted_in(options.world, options.training, options.seconds, world, planned=options.dry_run)
+    how_counted: Any = {"planned": options.dry_run, "shared": options.share}
+    counted = counted_in(options.world, options.training, options.seconds, world, **how_counted)
     options, world = dataclasses.replace(options, world=counted.settings), counted.of(world)
     table = given_or_shipped(options.table, world, planned=options.dry_run)
     notes = [*counted.notes]

@@ -44,7 +44,13 @@ class CountedIn:
 
 
 def counted_in(
-    settings: WorldSettings, training: TrainingSettings, file: Path | None, world: World, *, planned: bool = False
+    settings: WorldSettings,
+    training: TrainingSettings,
+    file: Path | None,
+    world: World,
+    *,
+    planned: bool = False,
+    shared: bool = False,
 ) -> CountedIn:
     """Measures what a round offers in seconds: what `training.steps` mini-batches of the full network take.
 
@@ -54,6 +60,7 @@ def counted_in(
       file: Of the seconds; None: nothing is measured.
       world: A world of these settings.
       planned: In a dry run nothing is measured either; MACs stand in for seconds.
+      shared: Other processes run beside this one.
 
     Raises:
       InputError: A file is given and MACs count, or as `StepSeconds`.
@@ -66,7 +73,7 @@ def counted_in(
     if planned:
         note = f"Nothing is measured in a dry run: MACs stand in for seconds on {device}."
         return CountedIn(dataclasses.replace(settings, cost=MACS), notes=(note,))
-    seconds = StepSeconds(device, file, provenance())
+    seconds = StepSeconds(device, file, provenance(), shared=shared)
     if not settings.seconds_offered:
         settings = dataclasses.replace(settings, seconds_offered=seconds.of_round(world, training))
     return CountedIn(settings, seconds.measured)

@@ -49,18 +49,21 @@ class StepSeconds:
       device: Name of the machine's device, as in `--cost seconds:NAME`.
     """
 
-    def __init__(self, device: str, file: Path, provenance: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, device: str, file: Path, provenance: Mapping[str, Any] | None = None, *, shared: bool = False
+    ) -> None:
         """Reads what the file knows, if it is there.
 
         Args:
           device: Its name.
           file: The file.
           provenance: JSON values that say who measures, for the file.
+          shared: Other processes run beside this one, so nothing can be measured.
 
         Raises:
           InputError: The file is damaged, or holds the seconds of another device.
         """
-        self.device, self._file, self._provenance = device, file, provenance or {}
+        self.device, self._file, self._provenance, self._shared = device, file, provenance or {}, shared
         self._known = self._read() if file.exists() else dict[str, _OfNetwork]()
         self._measuring = dict[str, RelativeSeconds]()
 
@@ -73,7 +76,7 @@ class StepSeconds:
           training: Has the size of a mini-batch, and the optimiser.
 
         Raises:
-          InputError: Something has to be measured and the job has several processes, or the file can't be written.
+          InputError: Something has to be measured and there are other processes, or the file can't be written.
         """
         every = [entry.configuration for entry in table.entries]
         *seconds, full = self._seconds([*every, Configuration(world.network.full_widths)], world, training)
@@ -90,10 +93,10 @@ class StepSeconds:
         known = self._known.setdefault(world.network.signature(), _OfNetwork(kind, 0.0, {}))
         missing = {step: each for step, each in zip(steps, configurations, strict=True) if step not in known.costs}
         if missing:
-            if processes.count() > 1:
+            if self._shared or processes.count() > 1:
                 raise InputError(
-                    f"the seconds of {len(missing)} training steps are not in {self._file}, and the processes of a job "
-                    "would disturb each other's measurements; start with one process first"
+                    f"the seconds of {len(missing)} training steps are not in {self._file}, and processes beside each other "
+                    "would disturb the measurement; start one process first, without --share"
                 )
             relative = self._relative(world, training, known.reference)
             say(f"measuring the seconds of {len(missing)} training steps with mini-batches of {size}")
