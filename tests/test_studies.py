@@ -37,7 +37,7 @@ from distreal_jax.record.rank_correlation import (
 from distreal_jax.record.recorded_run import RecordSettings
 from distreal_jax.search import SearchSettings, SearchSpace, inner_weights, search, uniform_rates, weighted_rates
 from distreal_jax.search.design import DesignedVector, designed_table, designed_vectors, uniform_beside
-from distreal_jax.search.nsga2 import first_vectors
+from distreal_jax.search.first_vectors import first_vectors
 from distreal_jax.search.progress import Progress, ProgressSettings
 from distreal_jax.step import Batch, Examples, split_variables
 from distreal_jax.table import Configuration, Configurations, DropoutTable

@@ -15,7 +15,7 @@ from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World
 from distreal_jax.record.report import quantity
 from distreal_jax.search import SearchSettings, SearchSpace
-from distreal_jax.search.nsga2 import first_vectors
+from distreal_jax.search.first_vectors import first_vectors
 from distreal_jax.search.progress import ProgressSettings
 from distreal_jax.search.space import Widths
 from distreal_jax.search.training_sizes import by_size

@@ -6,22 +6,19 @@ rates and, if asked, other knobs. The configurations that they stand for are eva
 
 import contextlib
 import dataclasses
-import functools
-import itertools
 import math
-import operator
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from deap import base, tools
 
 from distreal_jax.errors import InputError
-from distreal_jax.search.baselines import inner_weights, weighted_rates
 from distreal_jax.search.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from distreal_jax.search.evaluation import Evaluate, EvaluatedVectors, Generation, SearchResult, measured_afresh
+from distreal_jax.search.first_vectors import first_vectors
 from distreal_jax.search.seconds import StepSeconds
 from distreal_jax.search.space import SearchSettings, SearchSpace
 from distreal_jax.table import Configuration
@@ -36,24 +33,23 @@ ALGORITHM = 4  # counts changes after which the same seed finds something else
 
 
 class _Fitness(base.Fitness):  # type: ignore[misc]  # DEAP is untyped
-    """(logarithm of the cost, progress): the first is to be low, the second high."""
+    """(logarithm of the cost, progress), and the logarithm of the memory where that is an objective: low, high and low."""
 
-    weights = (-1.0, 1.0)
+    weights: tuple[float, ...] = (-1.0, 1.0, -1.0)
 
-
-class _FitnessWithMemory(base.Fitness):  # type: ignore[misc]
-    """(logarithm of the cost, progress, logarithm of the memory): the second is to be high, the others low."""
-
-    weights = (-1.0, 1.0, -1.0)
+    def __init__(self, *values: float) -> None:
+        self.weights = self.weights[: len(values)]
+        super().__init__(values)
 
 
 class _Individual(list[float]):
     """The genes of a vector, with what DEAP's selection reads."""
 
+    fitness: _Fitness
+
     def __init__(self, genes: Sequence[float], configuration: Configuration) -> None:
         super().__init__(genes)
         self.configuration = configuration
-        self.fitness: base.Fitness = _Fitness()
 
 
 def search(
@@ -115,7 +111,7 @@ def search(
         seconds=seconds,
     )
     _check_shares(space, settings)
-    vectors = EvaluatedVectors(space, evaluate, settings)
+    run = _Run(space, EvaluatedVectors(space, evaluate, settings), settings)
     identity = {
         "settings": dataclasses.asdict(settings),
         "network": network.signature(),
@@ -124,23 +120,15 @@ def search(
         "unit": "macs" if seconds is None else f"seconds:{seconds.device}",
         "algorithm": ALGORITHM,
     }
-    seeds = [space.configuration(genes) for genes in first_vectors(space, settings)]
-    population = [] if checkpoint is None else _resumed(checkpoint, identity, space, vectors)
-    for index in range(len(vectors.counts), settings.generations):
-        children = (
-            _first_generation(space, settings) if index == 0 else _children(population, space, vectors, settings, index)
-        )
-        vectors.evaluate(child.configuration for child in children)
-        population = _selected([*population, *children], space, vectors, settings, settings.population)
+    if checkpoint is not None:
+        run.restore(checkpoint, identity)
+    for index in range(run.generations, settings.generations):
+        run.breed()
         if checkpoint is not None:
-            rates = tuple(tuple(individual) for individual in population)
-            costs = ({}, 0.0) if space.seconds is None else (space.seconds.known, space.seconds.full)
-            save_checkpoint(checkpoint, identity, Checkpoint(rates, vectors.measured, tuple(vectors.counts), *costs))
+            save_checkpoint(checkpoint, identity, run.state)
         if on_generation is not None:
-            on_generation(vectors.generation(index))
-    if settings.memory_shares:
-        seeds = [*seeds, space.leanest]
-    return SearchResult.of(space, vectors, measured_afresh(space, vectors, [*seeds, *also], settings), settings)
+            on_generation(run.vectors.generation(index))
+    return SearchResult.of(space, run.vectors, measured_afresh(space, run.vectors, [*run.given, *also], settings), settings)
 
 
 def _check_shares(space: SearchSpace, settings: SearchSettings) -> None:
@@ -158,6 +146,129 @@ def _check_shares(space: SearchSpace, settings: SearchSettings) -> None:
         )
 
 
+@dataclasses.dataclass
+class _Run:
+    """A search that goes on: its population, and all vectors that were evaluated.
+
+    Attributes:
+      space: What is searched.
+      vectors: Evaluated so far.
+      settings: Of the search.
+      population: In the order of selection; empty before the first generation.
+    """
+
+    space: SearchSpace
+    vectors: EvaluatedVectors
+    settings: SearchSettings
+    population: list[_Individual] = dataclasses.field(default_factory=list)
+
+    @property
+    def generations(self) -> int:
+        """How many were evaluated."""
+        return len(self.vectors.counts)
+
+    @property
+    def given(self) -> list[Configuration]:
+        """Vectors that may enter the table though no search found them: those of `first_vectors`, the leanest for memory."""
+        first = [self.space.configuration(genes) for genes in first_vectors(self.space, self.settings)]
+        return [*first, self.space.leanest] if self.settings.memory_shares else first
+
+    def breed(self) -> None:
+        """Evaluates the next generation and selects the population among it and the present one."""
+        children = self._children() if self.generations else self._first_generation()
+        self.vectors.evaluate(child.configuration for child in children)
+        self.population = self._selected([*self.population, *children], self.settings.population)
+
+    @property
+    def state(self) -> Checkpoint:
+        """What a checkpoint holds of it."""
+        genes, seconds = tuple(tuple(individual) for individual in self.population), self.space.seconds
+        costs = ({}, 0.0) if seconds is None else (seconds.known, seconds.full)
+        return Checkpoint(genes, self.vectors.measured, tuple(self.vectors.counts), *costs)
+
+    def restore(self, path: Path, identity: Mapping[str, object]) -> None:
+        """Goes on from a checkpoint, if there is one.
+
+        Raises:
+          InputError: It is of another search, or nothing can be written there.
+        """
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"can't write {path}: {error.strerror}; choose a folder that can be written") from error
+        kept = load_checkpoint(path, identity)
+        if kept is None:
+            return
+        self.vectors.measured.update(kept.measured)
+        self.vectors.counts.extend(kept.counts)
+        if self.space.seconds is not None:
+            self.space.seconds.known.update(kept.seconds)
+            self.space.seconds.full = kept.full_seconds
+        self.population = [_Individual(genes, self.space.configuration(genes)) for genes in kept.population]
+
+    def _first_generation(self) -> list[_Individual]:
+        """The vectors of `first_vectors` and, up to a population, vectors that are drawn."""
+        space, settings = self.space, self.settings
+        given = {space.configuration(genes): genes for genes in reversed(first_vectors(space, settings))}
+        found = {configuration: genes for configuration, genes in given.items() if space.fits(configuration)}
+        with _random_numbers(settings.seed, 0):
+            for _ in range(_MATING_ROUNDS * settings.population):
+                if len(found) >= settings.population:
+                    break
+                genes = [random.uniform(low, high) for low, high in zip(space.low, space.high, strict=True)]
+                if space.fits(configuration := space.configuration(genes)):
+                    found.setdefault(configuration, genes)
+        if not found:
+            raise InputError(
+                f"none of {_MATING_ROUNDS * settings.population} vectors can be trained in {settings.memory_limit:,.0f} "
+                "bytes of memory; allow more"
+            )
+        return [_Individual(genes, configuration) for configuration, genes in found.items()]
+
+    def _selected(self, pool: Sequence[_Individual], count: int) -> list[_Individual]:
+        """The `count` best of a pool, or all of a smaller one, with their crowding distances."""
+        progress = self.vectors.progress()
+        for individual in pool:
+            # The logarithm orders costs as they are, and spreads a front evenly over octaves of a device's resources.
+            vector = individual.configuration
+            values = [math.log(self.space.cost(vector)), progress[vector]]
+            if self.settings.memory_shares:
+                values.append(math.log(self.space.memory(vector)))
+            individual.fitness = _Fitness(*values)
+        selected: list[_Individual] = tools.selNSGA2(list(pool), min(count, len(pool)))
+        return selected
+
+    def _children(self) -> list[_Individual]:
+        """As many as the population has members, fewer in a space that runs out; none was evaluated before."""
+        # crowding distances anew from the members alone, so that a checkpoint needs to hold nothing but their genes
+        members = self._selected(self.population, len(self.population))
+        children: dict[Configuration, _Individual] = {}
+        with _random_numbers(self.settings.seed, self.generations):
+            for _ in range(_MATING_ROUNDS):
+                parents = tools.selTournamentDCD(members, len(members) - len(members) % 4)
+                for genes in self._offspring(parents):
+                    new = self.space.configuration(genes)
+                    known = new in self.vectors.measured or len(children) >= self.settings.population
+                    if not known and self.space.fits(new):
+                        children.setdefault(new, _Individual(genes, new))
+        return list(children.values())
+
+    def _offspring(self, parents: Sequence[_Individual]) -> Iterator[list[float]]:
+        """Genes of two children of each pair of parents: crossed, half of them scaled, then mutated."""
+        settings, bounds = self.settings, {"low": self.space.low, "up": self.space.high}
+        rated = len(self.space.groups)
+        for first, second in zip(parents[::2], parents[1::2], strict=True):
+            pair = [list(first), list(second)]
+            if random.random() <= settings.crossover_probability:
+                tools.cxSimulatedBinaryBounded(*pair, eta=settings.crossover_eta, **bounds)
+            for genes in pair:
+                if random.random() < _SCALED:
+                    factor = 2 ** random.uniform(-1, 1)  # chosen by us: from half to twice
+                    genes[:rated] = [min(settings.max_rate, factor * rate) for rate in genes[:rated]]
+                tools.mutPolynomialBounded(genes, eta=settings.mutation_eta, indpb=1 / len(genes), **bounds)
+                yield genes
+
+
 @contextlib.contextmanager
 def _random_numbers(seed: int, generation: int) -> Iterator[None]:
     """Gives DEAP, which draws from the global `random`, the numbers of this generation; restores the caller's state."""
@@ -169,122 +280,3 @@ def _random_numbers(seed: int, generation: int) -> Iterator[None]:
         yield
     finally:
         random.setstate(outside)
-
-
-def _resumed(
-    checkpoint: Path, identity: Mapping[str, object], space: SearchSpace, vectors: EvaluatedVectors
-) -> list[_Individual]:
-    """The population of a search that was stopped, whose measurements `vectors` gets; empty without a file."""
-    try:
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"can't write {checkpoint}: {error.strerror}; choose a folder that can be written") from error
-    resumed = load_checkpoint(checkpoint, identity)
-    if resumed is None:
-        return []
-    vectors.measured.update(resumed.measured)
-    vectors.counts.extend(resumed.counts)
-    if space.seconds is not None:
-        space.seconds.known.update(resumed.seconds)
-        space.seconds.full = resumed.full_seconds
-    return [_Individual(genes, space.configuration(genes)) for genes in resumed.population]
-
-
-def first_vectors(space: SearchSpace, settings: SearchSettings) -> list[list[float]]:
-    """What a search begins with and does not draw, as genes.
-
-    Of filters alone, one rate for all groups and one for those inside blocks alone; with other knobs, each turned alone and
-    two together.
-    """
-    if settings.beyond_filters:
-        return _first_of_knobs(space, settings)
-    of_one_rate = space.uniform_seeds(max(2, settings.population // 4))
-    inner = inner_weights(space)
-    if not inner.any():
-        return of_one_rate
-    inside = weighted_rates(space, max(2, settings.population // 2) + 1, inner)[1:]  # the first is the full network
-    return [*of_one_rate, *inside.tolist()]
-
-
-def _first_of_knobs(space: SearchSpace, settings: SearchSettings) -> list[list[float]]:
-    """Vectors that turn one knob from where it changes nothing to its end, and two knobs together."""
-    turned: dict[str, Callable[[float], dict[str, Any]]] = {
-        name: functools.partial(_turned, name) for name in ("examples", "depth") if name in space.knobs
-    }
-    if space.groups:
-        inner = inner_weights(space)
-        turned["one rate"] = lambda far: {"rates": [far * space.max_rate] * len(space.groups)}
-        if inner.any():
-            turned["inside"] = lambda far: {"rates": (far * space.max_rate * inner).tolist()}
-    pairs = [pair for pair in itertools.combinations(turned, 2) if pair != ("one rate", "inside")]
-    families = [*((name,) for name in turned), *pairs]
-    each = max(2, 3 * settings.population // (4 * len(families)))
-    return [
-        space.genes(**functools.reduce(operator.or_, (turned[name](far) for name in family)))
-        for family in families
-        for far in np.linspace(0, 1, each + 1)[1:].tolist()
-    ]
-
-
-def _turned(name: str, far: float) -> dict[str, Any]:
-    return {name: far}
-
-
-def _first_generation(space: SearchSpace, settings: SearchSettings) -> list[_Individual]:
-    given = {space.configuration(genes): genes for genes in reversed(first_vectors(space, settings))}
-    found = {configuration: genes for configuration, genes in given.items() if space.fits(configuration)}
-    with _random_numbers(settings.seed, 0):
-        for _ in range(_MATING_ROUNDS * settings.population):
-            if len(found) >= settings.population:
-                break
-            genes = [random.uniform(low, high) for low, high in zip(space.low, space.high, strict=True)]
-            if space.fits(configuration := space.configuration(genes)):
-                found.setdefault(configuration, genes)
-    if not found:
-        raise InputError(
-            f"none of {_MATING_ROUNDS * settings.population} vectors can be trained in {settings.memory_limit:,.0f} bytes "
-            "of memory; allow more"
-        )
-    return [_Individual(genes, configuration) for configuration, genes in found.items()]
-
-
-def _selected(
-    pool: Sequence[_Individual], space: SearchSpace, vectors: EvaluatedVectors, settings: SearchSettings, count: int
-) -> list[_Individual]:
-    progress = vectors.progress()
-    for individual in pool:
-        # The logarithm orders costs as they are, and spreads a front evenly over octaves of a device's resources.
-        vector = individual.configuration
-        values = (math.log(space.cost(vector)), progress[vector])
-        if settings.memory_shares:
-            individual.fitness = _FitnessWithMemory((*values, math.log(space.memory(vector))))
-        else:
-            individual.fitness.values = values
-    selected: list[_Individual] = tools.selNSGA2(list(pool), min(count, len(pool)))
-    return selected
-
-
-def _children(
-    population: Sequence[_Individual], space: SearchSpace, vectors: EvaluatedVectors, settings: SearchSettings, index: int
-) -> list[_Individual]:
-    """As many children as the population has members, fewer in a space that runs out; none was evaluated before."""
-    # crowding distances anew from the members alone, so that a checkpoint needs to hold nothing but their rates
-    members = _selected(population, space, vectors, settings, len(population))
-    bounds, rated = {"low": space.low, "up": space.high}, len(space.groups)
-    children: dict[Configuration, _Individual] = {}
-    with _random_numbers(settings.seed, index):
-        for _ in range(_MATING_ROUNDS):
-            parents = tools.selTournamentDCD(members, len(members) - len(members) % 4)
-            for first, second in zip(parents[::2], parents[1::2], strict=True):
-                pair = [list(first), list(second)]
-                if random.random() <= settings.crossover_probability:
-                    tools.cxSimulatedBinaryBounded(*pair, eta=settings.crossover_eta, **bounds)
-                for genes in pair:
-                    if random.random() < _SCALED:
-                        factor = 2 ** random.uniform(-1, 1)  # chosen by us: from half to twice
-                        genes[:rated] = [min(settings.max_rate, factor * rate) for rate in genes[:rated]]
-                    tools.mutPolynomialBounded(genes, eta=settings.mutation_eta, indpb=1 / len(genes), **bounds)
-                    new = space.configuration(genes)
-                    if new not in vectors.measured and len(children) < settings.population and space.fits(new):
-                        children.setdefault(new, _Individual(genes, new))
-    return list(children.values())
