@@ -7,6 +7,8 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
@@ -14,7 +16,7 @@ from distreal_jax.errors import InputError
 from distreal_jax.methods import METHODS
 from distreal_jax.record import pictures
 from distreal_jax.record.pictures import Front
-from distreal_jax.record.pictures.look import label_ends, style_of, styles_of
+from distreal_jax.record.pictures.look import by_logarithm, label_ends, marks_of_logarithm, style_of, styles_of
 
 TIMES = [0.0, 10.0, 20.0, 30.0]
 PICTURES: dict[str, Callable[[Path], None]] = {
@@ -149,3 +151,44 @@ def test_the_names_at_the_ends_of_lines_do_not_overlap(ends: list[float]) -> Non
     assert len(texts) == len(ends)
     assert all(above.y0 >= below.y1 for below, above in itertools.pairwise(texts))
     assert all(extent.y0 >= 0 and extent.y1 <= 460 and extent.x1 <= 840 for extent in texts)
+
+
+@given(low=st.floats(1e-9, 1e9), ratio=st.floats(1.1, 1e12))
+def test_a_logarithmic_axis_has_two_to_six_marks(low: float, ratio: float) -> None:
+    marks = marks_of_logarithm(low, low * ratio)
+    assert 2 <= len(marks) <= 6 and marks == sorted(set(marks))
+    assert low <= marks[0] and marks[-1] <= low * ratio
+
+
+def test_a_logarithmic_axis_of_less_than_a_decade_has_plain_numbers_that_do_not_overlap() -> None:
+    figure = Figure(figsize=(3.4, 3), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    axes.plot([2.6e9, 8.2e9], [0, 1])
+    by_logarithm(axes)
+    figure.draw_without_rendering()
+    shown = axes.get_xticklabels()
+    assert [label.get_text() for label in shown] == ["3 G", "5 G", "7 G"]
+    assert all(left.get_window_extent().x1 < right.get_window_extent().x0 for left, right in itertools.pairwise(shown))
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures of pictures, in the order in which they are drawn."""
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+    return figures
+
+
+def test_a_method_alone_gives_its_picture_its_name_and_is_named_where_its_line_ends(
+    drawn: list[Figure], tmp_path: Path
+) -> None:
+    pictures.accuracy_picture(tmp_path / "one.png", {"partial_work": [([60.0, 120.0], [0.2, 0.8])]})
+    (axes,), words = drawn[0].axes, drawn[0].get_supxlabel()
+    (name,) = (text for text in axes.texts if isinstance(text, Annotation))
+    assert axes.get_title(loc="left") == "partial work" and words == "One seed. Number: mean of 2 evaluations."
+    assert "0.500" in name.get_text() and name.xy[1] == pytest.approx(0.8)
+
+
+def test_generations_of_a_picture_are_counted_as_in_words_from_one(drawn: list[Figure], tmp_path: Path) -> None:
+    pictures.hypervolume_picture(tmp_path / "hypervolume.png", {"NSGA-II": [0.1, 0.2, 0.3]})
+    assert list(drawn[0].axes[0].lines[0].get_xdata()) == [1, 2, 3]

@@ -14,6 +14,7 @@ from distreal_jax.record.method_result import MethodResult
 from distreal_jax.record.pictures.look import (
     GREY,
     by_error,
+    by_logarithm,
     check_lengths,
     in_percent,
     label_ends,
@@ -22,7 +23,7 @@ from distreal_jax.record.pictures.look import (
     style_of,
     styles_of,
 )
-from distreal_jax.record.statistics import FEWEST_SEEDS, final_accuracy
+from distreal_jax.record.statistics import FEWEST_SEEDS, final_accuracy, of_evaluations
 from distreal_jax.record.summary import AXES
 
 _CROWDED = 0.9  # of accuracy, chosen by us: above it a picture has an axis of the logarithm of the error
@@ -34,7 +35,7 @@ def accuracy_picture(
     path: Path,
     curves: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]]],
     x_label: str = "simulated time (s)",
-    title: str = "Methods under the same load",
+    title: str = "",
     targets: Sequence[float] = (),
     score: str = "accuracy",
     delivered: Mapping[str, float] = MappingProxyType({}),
@@ -45,7 +46,7 @@ def accuracy_picture(
       path: The PNG file.
       curves: Method -> for each seed its times and accuracies, each [evaluations].
       x_label: What time is counted in.
-      title: Of the picture.
+      title: Of the picture; the method's name, or that methods are compared, if empty.
       targets: Accuracies drawn as horizontal lines.
       score: What the task calls its score, for an axis.
       delivered: Method -> MACs of the model that it delivers, as a share of the full network's; absent: that network.
@@ -67,15 +68,18 @@ def accuracy_picture(
             elif len(runs) > 1:
                 axes.plot(grid, values.T, color=style.colour, alpha=0.35, linewidth=0.7)
             final = float(np.mean([final_accuracy(accuracies) for _, accuracies in runs]))
-            # A name stands where its number says, so that names are in the order of their numbers.
-            ends.append((method, float(grid[-1]), float(mean[-1]), final, f" {final:.3f}{_smaller(delivered, method)}"))
+            # A name stands where its number says, so that names are in the order of their numbers; one alone ends its line.
+            place = final if len(curves) > 1 else float(mean[-1])
+            ends.append((method, float(grid[-1]), float(mean[-1]), place, f" {final:.3f}{_smaller(delivered, method)}"))
         spread = "band: worst to best seed" if seeds >= FEWEST_SEEDS else "thin lines: each seed"
         over = f"Line: mean over {seeds} seeds; {spread}. " if seeds > 1 else "One seed. "
+        title = title or ("Methods under the same load" if len(curves) > 1 else styles[next(iter(curves))].label)
         axes.set(title=title, xlabel=x_label, ylabel=f"test {score} of the delivered model")
-        words = f"{over}Number, and order of names: mean of the last three evaluations."
+        number = "Number, and order of names" if len(curves) > 1 else "Number"
+        words = f"{over}{number}: {of_evaluations(min(len(times) for runs in curves.values() for times, _ in runs))}."
         axes.margins(x=0.01)
         axes.set_xlim(left=0)  # before the first evaluation nothing is known, and there is room for the targets
-        if _crowds_the_top([final for *_, final, _ in ends], curves):
+        if _crowds_the_top([place for *_, place, _ in ends], curves):
             by_error(axes)
             words += " Vertical axis: logarithm of the error."
         for target in targets:
@@ -203,7 +207,7 @@ def costs_picture(path: Path, runs: Mapping[str, Sequence[MethodResult]], device
                 axes.plot(unit * along, values.mean(axis=0), color=style.colour, linestyle=style.line)
                 axes.plot(unit * along[-1:], values.mean(axis=0)[-1:], color=style.colour, marker=style.marker or "_")
             if axis != "link_seconds":  # seconds of all methods are of one size
-                axes.set_xscale("log")
+                by_logarithm(axes)
             axes.set(xlabel=label, ylabel=f"test {score}")
             axes.grid(True, axis="y")
         for method, results in runs.items():

@@ -17,12 +17,14 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from distreal_jax.errors import InputError
 from distreal_jax.files import write_atomically
+from distreal_jax.record.report import quantity
 
 _DOTS_PER_INCH = 150
+_MOST_MARKS = 6  # of a logarithmic axis, chosen by us: so many numbers stand apart in a panel
 _LEAST_ERROR = 0.003  # added to an error before its logarithm, so that none has none; chosen by us
 _LOOK: Any = {
     "font.family": "DejaVu Sans",
@@ -157,6 +159,26 @@ def by_error(axes: Axes) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
 
 
+def by_logarithm(axes: Axes) -> None:
+    """Draws x by its logarithm, marked in plain numbers that stand apart; called when all is drawn."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(marks_of_logarithm(*axes.get_xlim())))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: quantity(value).strip()))
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def marks_of_logarithm(low: float, high: float) -> list[float]:
+    """Round numbers from `low` to `high`, both above 0, evenly spread over the logarithm: at least 2, at most 6."""
+    powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    for steps in ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
+        marks = [mark for power in powers for step in steps if low <= (mark := float(f"{step}e{power}")) <= high]
+        if len(marks) <= _MOST_MARKS:
+            break
+    if len(marks) < 2:  # less than an octave
+        return [float(mark) for mark in MaxNLocator(3).tick_values(low, high) if low <= mark <= high]
+    return marks[:: -(-len(marks) // _MOST_MARKS)]
+
+
 def label_ends(axes: Axes, ends: Sequence[tuple[str, float, float, float, str]]) -> None:
     """Names lines to the right, moved apart where names would overlap.
 
@@ -187,7 +209,8 @@ def label_ends(axes: Axes, ends: Sequence[tuple[str, float, float, float, str]])
         method, x, y, _, words = ends[index]
         style = styles[method]
         mark_x = right + 0.05 * (right - left)
-        axes.plot([x, mark_x], [y, place], color=style.colour, linewidth=0.7, clip_on=False)
+        # faint, for it is no part of the curve
+        axes.plot([x, mark_x], [y, place], color=style.colour, linewidth=0.7, alpha=0.4, clip_on=False)
         axes.plot([mark_x], [place], color=style.colour, marker=style.marker or "_", clip_on=False)
         axes.annotate(
             f"{style.label}{words}", (mark_x, place), (8, 0), textcoords="offset points", color=style.colour,

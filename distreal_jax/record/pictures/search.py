@@ -28,7 +28,14 @@ class Front:
 
 
 def front_picture(
-    path: Path, *, searched: Front, uniform: Front, title: str, progress: str = "progress", cost: str = "MACs"
+    path: Path,
+    *,
+    searched: Front,
+    uniform: Front,
+    title: str,
+    progress: str = "progress",
+    cost: str = "MACs",
+    label: str = "searched, a rate per layer",
 ) -> None:
     """The searched Pareto front over the curve of uniform rates.
 
@@ -39,11 +46,12 @@ def front_picture(
       title: Of the picture.
       progress: What progress is measured in.
       cost: What cost is measured in.
+      label: What was searched, in words.
 
     Raises:
       InputError: Nothing to draw, lists of different lengths, or the file can't be written; as all pictures.
     """
-    curves = ((uniform, "distreal_uniform", "one rate for all layers"), (searched, "distreal", "searched, a rate per layer"))
+    curves = ((uniform, "distreal_uniform", "one rate for all layers"), (searched, "distreal", label))
     with picture(path, 7.2, 4.4) as figure:
         axes = figure.subplots()
         for front, method, label in curves:
@@ -85,7 +93,7 @@ def hypervolume_picture(
         for (name, values), (colour, marker) in zip(history.items(), _STYLES, strict=False):
             check_lengths(name, values)
             marks = {"marker": marker, "markevery": max(len(values) // 12, 1)}
-            axes.plot(range(len(values)), values, color=colour, label=name, **marks)  # type: ignore[arg-type]
+            axes.plot(range(1, len(values) + 1), values, color=colour, label=name, **marks)  # type: ignore[arg-type]
         axes.set(title=title, xlabel=x_label, ylabel="dominated hypervolume")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
-from distreal_jax.record.pictures.look import GREY, check_lengths, picture, smaller_model, style_of
+from distreal_jax.record.pictures.look import GREY, by_logarithm, check_lengths, picture, smaller_model, style_of
 
 _COLUMNS = 3
 
@@ -49,9 +49,9 @@ def sensitivity_picture(
                 axes.plot(*zip(*of_size, strict=True) if of_size else ((), ()), "o", color=colours[size], markersize=4)
             rate, _, accuracy = best[method]
             axes.plot([rate], [accuracy], "o", markersize=11, markerfacecolor="none", color=GREY)
-            axes.set_xscale("log")
             axes.set_title(f"{style_of(method).label}\n{smaller_model(delivered[method])}".strip(), fontsize=10)
             axes.grid(True, axis="y")
+        by_logarithm(grid[0])  # all share it
         handles = [matplotlib.lines.Line2D([], [], color=colours[size], marker="o", label=f"{size}") for size in sizes]
         figure.legend(handles=handles, loc="outside right upper", title="batch size", fontsize=9)
         figure.supxlabel("learning rate", fontsize=10)
