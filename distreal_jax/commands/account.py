@@ -55,7 +55,11 @@ class Options:
 
 
 def part_of(code: str) -> str:
-    """What part of a step an operation belongs to, by the name that it carries from the code."""
+    """What part of a step an operation belongs to, by the name that it carries from the code.
+
+    Args:
+      code: The `op_name` of an operation of a compiled program; empty: XLA added it.
+    """
     found = _CONVOLUTION.search(code)
     if found:
         window, image = found.groups()
@@ -69,7 +73,14 @@ def part_of(code: str) -> str:
 
 
 def parts_of_program(text: str) -> dict[str, str]:
-    """The part of every operation of a compiled program that does work itself, by its name."""
+    """The part of every operation of a compiled program that does work itself, by its name.
+
+    Args:
+      text: A compiled program's HLO, as `as_text` gives it.
+
+    Returns:
+      Name of the operation -> its part, as `part_of` says it.
+    """
     parts = {}
     for line in text.splitlines():
         instruction = _INSTRUCTION.match(line)
@@ -80,7 +91,15 @@ def parts_of_program(text: str) -> dict[str, str]:
 
 
 def profiled(call: Any, parts: dict[str, str]) -> Counter[str]:
-    """Milliseconds of each part in one call of a compiled program."""
+    """Milliseconds of each part in one call of a compiled program.
+
+    Args:
+      call: Runs the program; takes nothing.
+      parts: Of the program's operations, as `parts_of_program` finds them.
+
+    Returns:
+      Part -> milliseconds of the whole call, which has several steps.
+    """
     options = jax.profiler.ProfileOptions()
     options.host_tracer_level, options.python_tracer_level = 3, 0
     spent: Counter[str] = Counter()
@@ -98,6 +117,12 @@ def profiled(call: Any, parts: dict[str, str]) -> Counter[str]:
 
 def account(options: Options) -> dict[str, Any]:
     """Milliseconds of a step, all and by part.
+
+    Args:
+      options: The workload, the width and how many calls.
+
+    Returns:
+      What the JSON line says: `step_ms` as timed, `profiled_ms` as the sum of the parts, `parts_ms` of each; medians.
 
     Raises:
       InputError: The platform is no CPU: its profiler says nothing of operations in this form.

@@ -38,6 +38,9 @@ _WITHOUT_A_TPU = {
 def devices_of(topology: str) -> list[Any]:
     """The devices of a topology of TPUs, such as v5e:2x2.
 
+    Args:
+      topology: As JAX calls it.
+
     Raises:
       InputError: The compiler for TPUs is not installed, or knows no such topology.
     """
@@ -59,6 +62,9 @@ def needs(choice: RoundChoice, device: Any) -> dict[str, Any]:
     Args:
       choice: The round, with its form, chunk and block.
       device: That it is compiled for.
+
+    Raises:
+      InputError: The compiler says nothing of memory.
     """
     ours = OurRounds(choice)
     work = ours.works[0]
@@ -86,7 +92,14 @@ def needs(choice: RoundChoice, device: Any) -> dict[str, Any]:
 
 
 def choices(choice: RoundChoice) -> Iterator[RoundChoice]:
-    """The forms, chunks and blocks to be tried: those that are given, or all of a few."""
+    """The forms, chunks and blocks to be tried: those that are given, or all of a few.
+
+    Args:
+      choice: The round; a form, chunk or block that it leaves to the platform is tried in several values.
+
+    Returns:
+      Rounds of as many clients as it says or, if it says none, of 16 blocks.
+    """
     forms = _FORMS if choice.convolution == "platform" else (choice.convolution,)
     chunks = (choice.chunk,) if choice.chunk else _CHUNKS
     blocks = (choice.block,) if choice.block else _BLOCKS
@@ -97,7 +110,15 @@ def choices(choice: RoundChoice) -> Iterator[RoundChoice]:
 
 
 def compile_ahead(choice: RoundChoice, topology: str) -> None:
-    """Compiles a round's training program in each form, chunk and block; prints a JSON line for each."""
+    """Compiles a round's training program in each form, chunk and block; prints a JSON line for each.
+
+    Args:
+      choice: As for `choices`.
+      topology: As for `devices_of`.
+
+    Raises:
+      InputError: As `devices_of` and `needs`.
+    """
     device = devices_of(topology)[0]
     for each in choices(choice):
         line = {"workload": choice.workload, "keep": choice.keep, "device": device.device_kind, **needs(each, device)}

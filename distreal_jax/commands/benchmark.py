@@ -64,7 +64,14 @@ class Options(RoundChoice):
 
 
 def main(options: Options) -> None:
-    """Times rounds and prints the JSON line; or runs the suite, or compiles ahead of time."""
+    """Times rounds and prints the JSON line; or runs the suite, or compiles ahead of time.
+
+    Args:
+      options: The command line.
+
+    Raises:
+      InputError: Several processes are asked for what one does alone; as `run_suite`, `compile_ahead` and `time_rounds`.
+    """
     if processes.count() > 1 and (options.suite or options.ahead_of_time or options.compare_pytorch):
         raise processes.in_all(
             InputError("several processes time rounds alone; leave --suite, --ahead-of-time and --compare-pytorch out")
@@ -78,7 +85,14 @@ def main(options: Options) -> None:
 
 
 def time_rounds(options: Options) -> None:
-    """Times rounds and prints the JSON line."""
+    """Times rounds and prints the JSON line.
+
+    Args:
+      options: The round, and what it is compared with.
+
+    Raises:
+      InputError: `examples` doesn't divide the mini-batch, or PyTorch is asked for and not there.
+    """
     if options.examples and WORKLOADS[options.workload].batch_size % options.examples:
         raise InputError(
             f"examples is {options.examples}; give a divisor of the mini-batch's {WORKLOADS[options.workload].batch_size}"
@@ -142,7 +156,14 @@ def time_rounds(options: Options) -> None:
 
 
 def compared(options: Options) -> dict[str, OurRounds]:
-    """Our own rounds that are timed beside what is asked for."""
+    """Our own rounds that are timed beside what is asked for.
+
+    Args:
+      options: The round, and what it is compared with.
+
+    Returns:
+      `full`, our own full network, and `masked`, the same round at full shapes: those that are asked for.
+    """
     choices: dict[str, RoundChoice] = {}
     if options.compare_full:
         choices["full"] = dataclasses.replace(options, plan=False, examples=0, keep=1.0, execution="compact")
@@ -152,7 +173,12 @@ def compared(options: Options) -> dict[str, OurRounds]:
 
 
 def planned(options: Options, ours: OurRounds) -> str:
-    """The text of `--dry-run`."""
+    """The text of `--dry-run`.
+
+    Args:
+      options: The round, and what it is compared with.
+      ours: The round.
+    """
     total = ours.estimated()
     for other in compared(options).values():
         total += other.estimated()
@@ -165,12 +191,23 @@ def planned(options: Options, ours: OurRounds) -> str:
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """Median, smallest and largest."""
+    """Median, smallest and largest.
+
+    Args:
+      values: At least one, of any unit.
+
+    Returns:
+      `median`, `min` and `max`, to three decimals.
+    """
     return {name: round(f(values), 3) for name, f in (("median", statistics.median), ("min", min), ("max", max))}
 
 
 def matmul_peak(lanes: int) -> float:
-    """GFLOP/s of a large float32 product on each of the devices that train, at the same time: what the hardware can do."""
+    """GFLOP/s of a large float32 product on each of the devices that train, at the same time: what the hardware can do.
+
+    Args:
+      lanes: Devices of this process that multiply at the same time, each two matrices of 2048 x 2048.
+    """
     size, times = 2048, []
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()[:lanes]), ("devices",))
     matrices = jax.device_put(

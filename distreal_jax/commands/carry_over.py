@@ -138,11 +138,22 @@ class Measured:
         return mean
 
     def areas(self, vectors: list[int]) -> list[float]:
-        """Below some of the vectors, [seeds]."""
+        """Below some of the vectors, [seeds].
+
+        Args:
+          vectors: Their places among the vectors.
+        """
         return [area_below(self.costs[vectors], row[vectors]) for row in self.of_seeds]
 
     def front(self, vectors: list[int]) -> Front:
-        """Some of the vectors, for a picture."""
+        """Some of the vectors, for a picture.
+
+        Args:
+          vectors: Their places among the vectors.
+
+        Returns:
+          Costs, with the mean and standard error of progress over all seeds and repeats.
+        """
         every = self.progress.reshape(-1, len(self.costs))[:, vectors]
         stderr = every.std(axis=0) / np.sqrt(max(len(every) - 1, 1))
         return Front(self.costs[vectors].tolist(), every.mean(axis=0).tolist(), stderr.tolist())
@@ -164,7 +175,14 @@ class Measured:
 
 
 def main(options: Options) -> None:
-    """Runs what is not finished and reports."""
+    """Runs what is not finished and reports.
+
+    Args:
+      options: The command line.
+
+    Raises:
+      InputError: The table was searched with one of the seeds; as `conditions_of`.
+    """
     seeds = parsed_seeds(options.seeds)
     world = World.make(options.world, seeds[0])
     table = the_table(options.table, world, "carry_over")
@@ -192,7 +210,14 @@ def main(options: Options) -> None:
 
 
 def planned(options: Options, conditions: Sequence[Condition], vectors: Sequence[Widths], seeds: int) -> str:
-    """The text of `--dry-run`."""
+    """The text of `--dry-run`.
+
+    Args:
+      options: The command line.
+      conditions: Under which is measured.
+      vectors: Filters kept, [vectors][groups].
+      seeds: How many.
+    """
     lines, total = [f"{len(vectors)} vectors, measured {options.repeats} times with each of {seeds} seeds."], 0.0
     for condition in conditions:
         count = len(vectors) * options.repeats * seeds
@@ -206,6 +231,10 @@ def planned(options: Options, conditions: Sequence[Condition], vectors: Sequence
 
 def conditions_of(options: Options, world: World) -> list[Condition]:
     """The condition that the table was searched for, then those with one thing changed.
+
+    Args:
+      options: The command line.
+      world: The one that the table was searched for, with the first seed.
 
     Raises:
       InputError: On the other data set the network has other filter groups.
@@ -236,7 +265,17 @@ def measured_under(
     folder: RunFolder,
     bar: "tqdm[Any]",
 ) -> Measured:
-    """Measures the vectors under a condition with every seed, or reads what is in the folder."""
+    """Measures the vectors under a condition with every seed, or reads what is in the folder.
+
+    Args:
+      condition: The condition.
+      entries: Filters kept in the table's entries, [entries][groups].
+      uniform: The same of vectors of one rate, [vectors][groups].
+      seeds: Of the measurements.
+      options: The command line.
+      folder: Has a file for each condition and seed.
+      bar: Moves on by one for each seed.
+    """
     first, progress = condition.world, []
     vectors = list(dict.fromkeys([*entries, *uniform]))
     for seed in seeds:
@@ -256,7 +295,12 @@ def measured_under(
 
 
 def drawn(folder: RunFolder, measured: Sequence[Measured]) -> Section:
-    """Writes results.json and carry_over.png; returns the section of the report, a line for each condition."""
+    """Writes results.json and carry_over.png; returns the section of the report, a line for each condition.
+
+    Args:
+      folder: The run's.
+      measured: Under each condition; the first is that of the search.
+    """
     first, found = measured[0], [findings(measured[0], under) for under in measured]
     rows = [HEADINGS.split(",")]
     for under, finding in zip(measured, found, strict=True):
@@ -284,7 +328,15 @@ def drawn(folder: RunFolder, measured: Sequence[Measured]) -> Section:
 
 
 def findings(first: Measured, under: Measured) -> dict[str, Any]:
-    """What is reported of a condition, beside the first."""
+    """What is reported of a condition, beside the first.
+
+    Args:
+      first: What was measured under the condition of the search.
+      under: What was measured under this condition, which may be that one.
+
+    Returns:
+      JSON values: areas and their difference over seeds, rank correlations with `first`, and how many entries are dominated.
+    """
     before, now = first.of_seeds, None if under is first else under.of_seeds
     entries_now = None if now is None else now[:, first.entries]
     table, uniform = under.areas(under.entries), under.areas(under.uniform)

@@ -44,7 +44,11 @@ class Options:
 
 
 def federation_of(options: Options) -> tuple[Federation, float]:
-    """The federation, and the seconds that it took to make its world."""
+    """The federation, and the seconds that it took to make its world.
+
+    Args:
+      options: The command line.
+    """
     begin = time.perf_counter()
     dataset = synthetic_dataset(num_examples=options.devices, image_shape=(8, 8, 1), num_classes=10, seed=0)
     world = World.make(WorldSettings(partition="iid", devices=options.devices), 0, dataset)

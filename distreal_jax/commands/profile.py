@@ -92,7 +92,13 @@ def main(options: Options) -> None:
 
 
 def section_of(table: DropoutTable, profile: StepProfile, device: str) -> Section:
-    """For a report: cost of each entry in MACs, FLOPs and seconds, and the picture."""
+    """For a report: cost of each entry in MACs, FLOPs and seconds, and the picture.
+
+    Args:
+      table: Has the seconds of the device.
+      profile: What was measured of its entries, in their order.
+      device: Name of the device.
+    """
     unit = f"seconds:{device}"
     rows = [["entry", "share of MACs", "FLOPs a step", "share of FLOPs", "ms a step", "middle half", "share of seconds"]]
     columns = zip(table.costs(), profile.flops, profile.seconds, profile.quartiles, table.costs(unit), strict=True)

@@ -155,7 +155,16 @@ def measurements(
     world: World,
     folder: RunFolder,
 ) -> Floats:
-    """What a proxy measures of the vectors, [repeats, vectors], from the folder if it is there."""
+    """What a proxy measures of the vectors, [repeats, vectors], from the folder if it is there.
+
+    Args:
+      file: Of the folder, with what this proxy measured.
+      settings: Of the proxy.
+      vectors: The vectors.
+      options: The command line.
+      world: With the first seed.
+      folder: The run's.
+    """
     stored = folder.read_part(file, MEASURED_KIND)
     if stored is not None:
         return np.array(stored["progress"])
@@ -168,7 +177,15 @@ def measurements(
 def accuracies(
     vectors: Sequence[DesignedVector], seeds: Sequence[int], options: Options, first: World, folder: RunFolder
 ) -> Floats:
-    """Test accuracy of the federations that train with each vector, [seeds, vectors]; each has a folder of its own."""
+    """Test accuracy of the federations that train with each vector, [seeds, vectors]; each has a folder of its own.
+
+    Args:
+      vectors: The vectors.
+      seeds: Of the federations.
+      options: The command line.
+      first: The world with the first seed.
+      folder: The run's.
+    """
     final = np.zeros((len(seeds), len(vectors)))
     bar = progress_bar(total=final.size, desc="federations", unit="run")
     with bar:
@@ -185,19 +202,36 @@ def accuracies(
 
 
 def federation_of(vector: DesignedVector, world: World, options: Options) -> Federation:
-    """Every device always trains with this vector."""
+    """Every device always trains with this vector.
+
+    Args:
+      vector: The only entry of its table.
+      world: The world.
+      options: How it trains.
+    """
     table = DropoutTable.from_widths(world.network, [vector.widths])
     return Federation(world, METHODS["distreal"], table, options.training, options.execution)
 
 
 def named(federation: Federation, vector: DesignedVector) -> Federation:
-    """The same under the vector's name, for a dry run."""
+    """The same under the vector's name, for a dry run.
+
+    Args:
+      federation: Trains with the vector.
+      vector: The vector.
+    """
     name = f"{shape_name(vector.shape)} at {vector.cost:.1%}"
     return dataclasses.replace(federation, method=dataclasses.replace(federation.method, name=name))
 
 
 def statistics_of(vectors: Sequence[DesignedVector], measured: Floats, trained: Floats) -> dict[str, Interval]:
-    """How measurements [repeats, vectors] order the vectors, beside federations [seeds, vectors]; keys of `STATISTICS`."""
+    """How measurements [repeats, vectors] order the vectors, beside federations [seeds, vectors]; keys of `STATISTICS`.
+
+    Args:
+      vectors: [vectors].
+      measured: Progress by a proxy, float64 [repeats, vectors].
+      trained: Test accuracy, float64 [seeds, vectors].
+    """
     cost, level = [vector.cost for vector in vectors], [vector.level for vector in vectors]
     mean, outcome = measured.mean(axis=0), trained.mean(axis=0)
 

@@ -76,7 +76,13 @@ class DenseLayer(nn.Module):
 
 
 def model_of(name: str, sizes: Sizes, keep: float) -> nn.Module:
-    """A workload's network, built with that fraction of the filters of each layer."""
+    """A workload's network, built with that fraction of the filters of each layer.
+
+    Args:
+      name: Of the workload.
+      sizes: Its image shape and classes.
+      keep: The fraction, above 0 and up to 1.
+    """
     channels = sizes.image_shape[2]
     classes = sizes.num_classes
     width = lambda filters: max(1, round(filters * keep))  # noqa: E731

@@ -57,7 +57,13 @@ class Options:
 
 
 def section(name: str, folder: Path, pictures: Path) -> str:
-    """A config's question, command, machine, table and picture, in Markdown."""
+    """A config's question, command, machine, table and picture, in Markdown.
+
+    Args:
+      name: Of the config.
+      folder: Of its run, which is finished.
+      pictures: Folder that gets a copy of its picture.
+    """
     text = (importlib.import_module(f"experiments.configs.{name}").__doc__ or "").strip()
     picture = finished(folder)
     shutil.copyfile(folder / picture, pictures / f"{name}.png")
@@ -73,7 +79,12 @@ def section(name: str, folder: Path, pictures: Path) -> str:
 
 
 def sections_of(report: Path, names: Sequence[str]) -> dict[str, str]:
-    """The sections that a report has of configs, by name."""
+    """The sections that a report has of configs, by name.
+
+    Args:
+      report: The document; it may be absent.
+      names: Of configs; sections of others are left out.
+    """
     if not report.exists():
         return {}
     _, *parts = re.split(r"^## (\w+)\n", report.read_text(encoding="utf-8"), flags=re.MULTILINE)
@@ -82,13 +93,22 @@ def sections_of(report: Path, names: Sequence[str]) -> dict[str, str]:
 
 
 def finished(folder: Path) -> str:
-    """The picture of a finished run, which it leaves before its report; empty for one that is not finished, or not there."""
+    """The picture of a finished run, which it leaves before its report; empty for one that is not finished, or not there.
+
+    Args:
+      folder: Of a run.
+    """
     there = (folder / "report.md").exists()
     return next((name for name in PICTURES if there and (folder / name).exists()), "")
 
 
 def table(folder: Path, columns: Sequence[Sequence[str]] = (ACCURACY, COST)) -> str:
-    """The comparison, a table for each of several columns, or the tables of another experiment's report, in Markdown."""
+    """The comparison, a table for each of several columns, or the tables of another experiment's report, in Markdown.
+
+    Args:
+      folder: Of a finished run.
+      columns: Of each table of a comparison, as for `comparison_table`.
+    """
     if finished(folder) != "accuracy.png":
         tables = re.findall(r"(?:^\|.*\n)+", (folder / "report.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
         return "\n".join(tables)
@@ -100,7 +120,11 @@ def table(folder: Path, columns: Sequence[Sequence[str]] = (ACCURACY, COST)) -> 
 
 
 def machine(folder: Path) -> str:
-    """On what, with what and when a run was begun; the commits of all its parts."""
+    """On what, with what and when a run was begun; the commits of all its parts.
+
+    Args:
+      folder: Of a run.
+    """
     sessions = read_config(folder)["sessions"]
     first, commits = sessions[0], dict.fromkeys(session["commit"]["hash"][:10] for session in sessions)
     accelerators = ", ".join(sorted(set(first["accelerators"])))
@@ -109,7 +133,14 @@ def machine(folder: Path) -> str:
 
 
 def main(options: Options) -> None:
-    """Writes the documents."""
+    """Writes the documents.
+
+    Args:
+      options: The command line.
+
+    Raises:
+      InputError: There are no configs here, or none of them is finished.
+    """
     try:
         configs = importlib.import_module("experiments.configs")
     except ModuleNotFoundError:

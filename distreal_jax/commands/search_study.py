@@ -131,7 +131,15 @@ class Outcome:
 
     @classmethod
     def judged(cls, arm: str, seed: int, found: SearchResult, space: SearchSpace, measured: Progress) -> Self:
-        """Measures a front on repeats that neither selected its vectors nor decided which of them are the front."""
+        """Measures a front on repeats that neither selected its vectors nor decided which of them are the front.
+
+        Args:
+          arm: A key of `ARMS`.
+          seed: The seed.
+          found: The front that the arm chose.
+          space: Counts what vectors cost.
+          measured: Measures their progress.
+        """
         settings, widths = found.settings, tuple(entry.widths for entry in found.front)
         vectors = [entry.configuration for entry in found.front]
         # no arm has more generations than the search: all are judged by the same random numbers, which none has used
@@ -154,7 +162,14 @@ class Outcome:
 
 
 def main(options: Options) -> None:
-    """Runs what is not finished and reports."""
+    """Runs what is not finished and reports.
+
+    Args:
+      options: The command line.
+
+    Raises:
+      InputError: A seed of the search is given beside the seeds.
+    """
     seeds = parsed_seeds(options.seeds)
     if options.search.seed:
         raise InputError(f"search seed {options.search.seed} is given beside the seeds; the searches' seeds are --seeds")
@@ -176,7 +191,15 @@ def main(options: Options) -> None:
 
 
 def arms_of(settings: SearchSettings, network: TracedNetwork) -> list[str]:
-    """The ways to choose vectors: rivals of filters, where these are searched, and the search with each knob left out."""
+    """The ways to choose vectors: rivals of filters, where these are searched, and the search with each knob left out.
+
+    Args:
+      settings: Of the search.
+      network: The traced network.
+
+    Returns:
+      Keys of `ARMS`, the search first.
+    """
     arms = [SEARCH]
     if "filters" in settings.knobs:
         has_blocks = inner_weights(SearchSpace(network, settings.max_rate)).any()
@@ -186,7 +209,14 @@ def arms_of(settings: SearchSettings, network: TracedNetwork) -> list[str]:
 
 
 def planned(options: Options, world: World, arms: Sequence[str], seeds: int) -> str:
-    """The text of `--dry-run`: the most that is measured."""
+    """The text of `--dry-run`: the most that is measured.
+
+    Args:
+      options: The command line.
+      world: With the first seed.
+      arms: Keys of `ARMS`.
+      seeds: How many.
+    """
     selecting, afresh = measurements(world.network, options.search, options.progress.batch_size)
     of_arm = selecting + 2 * afresh  # to choose by, to choose the front by, and to judge the front by
     line, seconds = measuring_dry_run(world, options.training, options.progress, len(arms) * of_arm, measure=options.measure)
@@ -200,7 +230,16 @@ def planned(options: Options, world: World, arms: Sequence[str], seeds: int) -> 
 def outcomes_of(
     seed: int, arms: Sequence[str], options: Options, first: World, folder: RunFolder, bar: "tqdm[Any]"
 ) -> list[Outcome]:
-    """All arms with one seed, from the folder where they are finished; NSGA-II first: it sets the number of evaluations."""
+    """All arms with one seed, from the folder where they are finished; NSGA-II first: it sets the number of evaluations.
+
+    Args:
+      seed: The seed.
+      arms: Keys of `ARMS`.
+      options: The command line.
+      first: The world with the first seed.
+      folder: Has a file for each arm and seed.
+      bar: Moves on by one for each arm.
+    """
     settings = dataclasses.replace(options.search, seed=seed)
     files = {arm: f"{arm}-seed{seed}.json" for arm in arms}
     stored = {arm: folder.read_part(file, PART_KIND) for arm, file in files.items()}
@@ -231,7 +270,14 @@ def outcomes_of(
 
 
 def rates_of(rival: str, space: SearchSpace, count: int, seed: int) -> np.ndarray:
-    """The vectors of a rival: [vectors, searched], at most `count` of different widths."""
+    """The vectors of a rival: [vectors, searched], at most `count` of different widths.
+
+    Args:
+      rival: A key of `ARMS` that takes no search.
+      space: What is searched.
+      count: How many.
+      seed: Of random rates.
+    """
     if rival == "uniform":
         return uniform_rates(space, count)
     if rival == "random":
@@ -245,7 +291,13 @@ def rates_of(rival: str, space: SearchSpace, count: int, seed: int) -> np.ndarra
 
 
 def drawn(folder: RunFolder, outcomes: Sequence[Outcome], arms: Sequence[str]) -> Section:
-    """Writes results.json and rivals.png; returns the section of the report, a line for each arm."""
+    """Writes results.json and rivals.png; returns the section of the report, a line for each arm.
+
+    Args:
+      folder: The run's.
+      outcomes: Of every arm and seed.
+      arms: Keys of `ARMS`, in the order of the lines.
+    """
     by_arm = {arm: [outcome for outcome in outcomes if outcome.arm == arm] for arm in arms}
     rows = [["vectors", "evaluated", "area", "NSGA-II minus it", "over octaves", "NSGA-II minus it", "as chosen"]]
     summary = {}
@@ -281,7 +333,11 @@ def drawn(folder: RunFolder, outcomes: Sequence[Outcome], arms: Sequence[str]) -
 
 
 def front_of(outcome: Outcome) -> str:
-    """What the searched front chooses at each cost, with the first seed."""
+    """What the searched front chooses at each cost, with the first seed.
+
+    Args:
+      outcome: Of the search.
+    """
     rows = [["cost", "filters kept", "examples", "frozen layers", "step factor", "progress"]]
     columns = zip(outcome.costs, outcome.widths, outcome.others, outcome.progress, strict=True)
     for cost, widths, (share, depth, factor), progress in columns:

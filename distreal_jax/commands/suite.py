@@ -37,7 +37,11 @@ _CLIENTS = 10  # of a round that is timed
 
 
 def with_faster_layouts(seconds: Mapping[str, list[float]]) -> tuple[dict[str, list[float]], list[str]]:
-    """The times with those of PyTorch's faster layout alone, by the median, under the plain name; and which these are."""
+    """The times with those of PyTorch's faster layout alone, by the median, under the plain name; and which these are.
+
+    Args:
+      seconds: Name -> times, [turns]; those with channels last end in `_channels_last`.
+    """
     mark = "_channels_last"
     kept = {name: times for name, times in seconds.items() if not name.endswith(mark)}
     median = {name: statistics.median(times) for name, times in seconds.items()}
@@ -46,7 +50,15 @@ def with_faster_layouts(seconds: Mapping[str, list[float]]) -> tuple[dict[str, l
 
 
 def widths_piece(workload: WorkloadName, turns: int) -> dict[str, Any]:
-    """Our network, all of it, half and a quarter of its filters, and PyTorch's networks of these widths."""
+    """Our network, all of it, half and a quarter of its filters, and PyTorch's networks of these widths.
+
+    Args:
+      workload: What is trained.
+      turns: How often each is timed, by turns.
+
+    Returns:
+      Seconds of a client-step, [turns], by name; MACs as shares of the full network's, by width.
+    """
     ours = {keep: OurRounds(RoundChoice(workload=workload, keep=keep, clients=_CLIENTS, rounds=turns)) for keep in WIDTHS}
     for each in ours.values():
         each.warm_up()
@@ -61,7 +73,15 @@ def widths_piece(workload: WorkloadName, turns: int) -> dict[str, Any]:
 
 
 def plan_piece(workload: WorkloadName, turns: int) -> dict[str, Any]:
-    """A DISTREAL plan of 12 entries at half of the MACs, and our own full network."""
+    """A DISTREAL plan of 12 entries at half of the MACs, and our own full network.
+
+    Args:
+      workload: What is trained.
+      turns: How often each is timed, by turns.
+
+    Returns:
+      Seconds of a client-step, [turns], and the plan's MACs as a share of the full network's.
+    """
     choice = RoundChoice(workload=workload, clients=_CLIENTS, rounds=turns)
     plan, full = (OurRounds(dataclasses.replace(choice, plan=given)) for given in (True, False))
     for each in (plan, full):
@@ -71,7 +91,15 @@ def plan_piece(workload: WorkloadName, turns: int) -> dict[str, Any]:
 
 
 def compile_piece(workload: WorkloadName, turns: int) -> dict[str, Any]:
-    """The first round of a plan of 12 entries in a process that begins with nothing compiled, and in one after it."""
+    """The first round of a plan of 12 entries in a process that begins with nothing compiled, and in one after it.
+
+    Args:
+      workload: What is trained.
+      turns: Not used: it is measured once.
+
+    Returns:
+      Seconds of both, and the number of programs.
+    """
     command = [sys.executable, "-m", "distreal_jax", "benchmark", "--workload", workload, "--plan"]
     command += ["--clients", str(_CLIENTS), "--rounds", "1"]
     with tempfile.TemporaryDirectory() as folder:
@@ -85,7 +113,12 @@ def compile_piece(workload: WorkloadName, turns: int) -> dict[str, Any]:
 
 
 def account_piece(workload: WorkloadName, turns: int) -> dict[str, Any]:
-    """Where the milliseconds of a step go, at each width."""
+    """Where the milliseconds of a step go, at each width.
+
+    Args:
+      workload: What is trained.
+      turns: Calls that are profiled.
+    """
     return {"widths": {str(keep): account(AccountOptions(workload, keep, repeats=turns)) for keep in WIDTHS}}
 
 

@@ -19,7 +19,11 @@ _AT_WIDTH, _PLAN, _FIRST, _FROM_DISK = 1.1, 1.7, 30, 3
 
 
 def median(values: npt.ArrayLike) -> tuple[float, str]:
-    """The median over turns, and in words with the interval of 95 % of a bootstrap over turns (from three on)."""
+    """The median over turns, and in words with the interval of 95 % of a bootstrap over turns (from three on).
+
+    Args:
+      values: Of any unit, [turns].
+    """
     found = interval_over_things(lambda turns: np.median(turns, axis=-1), values)
     if found.low is None or found.high is None:
         middle = float(np.median(np.asarray(values)))
@@ -28,18 +32,35 @@ def median(values: npt.ArrayLike) -> tuple[float, str]:
 
 
 def ratio(piece: Piece, one: str, other: str) -> tuple[float, str]:
-    """How many times as fast one is as another, of times in the same turn."""
+    """How many times as fast one is as another, of times in the same turn.
+
+    Args:
+      piece: Has seconds, [turns], by name.
+      one: Name of the one.
+      other: Name of the other.
+
+    Returns:
+      As `median`.
+    """
     seconds = piece["seconds"]
     return median(np.array(seconds[other]) / np.array(seconds[one]))
 
 
 def allowed(macs: float) -> float:
-    """The share of time that a share of the MACs may take."""
+    """The share of time that a share of the MACs may take.
+
+    Args:
+      macs: As a fraction of the full network's.
+    """
     return 1.15 * macs + 0.03
 
 
 def tables(pieces: Pieces) -> str:
-    """All tables, in Markdown; of pieces that are not there no row."""
+    """All tables, in Markdown; of pieces that are not there no row.
+
+    Args:
+      pieces: By name, such as widths-resnet20.
+    """
     parts = (_where, _widths, _plans, _compilations, _accounts, _targets)
     return "\n".join(line for part in parts for line in part(pieces))
 

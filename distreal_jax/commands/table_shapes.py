@@ -98,6 +98,10 @@ def main(options: Options) -> None:
 def tables_of(options: Options, world: World) -> dict[str, DropoutTable]:
     """Name -> table: those of the shapes, then those given.
 
+    Args:
+      options: The command line.
+      world: The tables are for its network.
+
     Raises:
       InputError: A shape that is not known, `inside` of a network without blocks, or a table that can't be read or is of
         another network.

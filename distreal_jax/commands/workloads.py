@@ -97,7 +97,12 @@ class WorkloadA(nnx.Module):
 
 
 def network_of(name: str, workload: Workload) -> tuple[nnx.Module, TracedNetwork]:
-    """The workload's network, traced."""
+    """The workload's network, traced.
+
+    Args:
+      name: Of the workload.
+      workload: Its image shape and classes.
+    """
     if name == "A":
         model: nnx.Module = WorkloadA(workload.num_classes, rngs=nnx.Rngs(0))
     else:
@@ -107,14 +112,26 @@ def network_of(name: str, workload: Workload) -> tuple[nnx.Module, TracedNetwork
 
 
 def table_of(options: RoundChoice, network: TracedNetwork) -> DropoutTable:
-    """One entry at the width asked for, or the 12 of a DISTREAL round."""
+    """One entry at the width asked for, or the 12 of a DISTREAL round.
+
+    Args:
+      options: The round.
+      network: The traced network.
+    """
     if options.plan:
         return DropoutTable.uniform(network, [1 - level / 12 for level in range(1, 13)])
     return DropoutTable.from_widths(network, [[max(1, round(count * options.keep)) for count in network.full_widths]])
 
 
 def work_of(options: RoundChoice, workload: Workload, table: DropoutTable, round_index: int) -> ClientWork:
-    """What the clients do in a round: every step at the one width, or what the load allows."""
+    """What the clients do in a round: every step at the one width, or what the load allows.
+
+    Args:
+      options: The round.
+      workload: Its clients, steps and batch size.
+      table: Of the round.
+      round_index: Names the load and the examples.
+    """
     clients = options.clients or workload.clients
     numbers = np.arange(clients)
     load = make_availability("redrawn:0.05,1,3" if options.plan else "constant:1", seed=0, num_devices=clients)
@@ -162,11 +179,19 @@ class OurRounds:
         self.server, _ = jax.block_until_ready(self.program.run(self.server, self.images, work._replace(entries=entries), 0))
 
     def timed(self, turn: int) -> float:
-        """Seconds of a round for each client-step, in the turn-th round that is timed."""
+        """Seconds of a round for each client-step, in the turn-th round that is timed.
+
+        Args:
+          turn: From 0.
+        """
         return self.seconds_of(_BEFORE + turn)
 
     def seconds_of(self, index: int) -> float:
-        """Seconds of a round for each client-step, the rounds that are not timed among them."""
+        """Seconds of a round for each client-step, the rounds that are not timed among them.
+
+        Args:
+          index: From 0.
+        """
         begin = time.perf_counter()
         self.server, _ = jax.block_until_ready(self.program.run(self.server, self.images, self.works[index], index))
         return (time.perf_counter() - begin) / int((self.works[index].entries >= 0).sum())
@@ -193,7 +218,12 @@ class OurRounds:
 
 
 def by_turns(timed: Mapping[str, Callable[[int], float]], turns: int) -> dict[str, list[float]]:
-    """Seconds of each in every turn, [turns]: once in order, once in reverse order, and so on."""
+    """Seconds of each in every turn, [turns]: once in order, once in reverse order, and so on.
+
+    Args:
+      timed: By name, a function of the turn that gives seconds.
+      turns: How many.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in timed}
     for turn in range(turns):
         for name in timed if turn % 2 == 0 else reversed(list(timed)):
