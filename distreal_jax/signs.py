@@ -73,6 +73,11 @@ def how_many(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def percent(share: float) -> str:
+    """A share in percent, in tenths: "8.4%"; one that these would show as nothing with two digits: "0.039%"."""
+    return f"{100 * share:.2g}%" if 0 < share < 0.0005 else f"{share:.1%}"
+
+
 def duration(seconds: float) -> str:
     """A time in the unit that a person would take."""
     if seconds < 90:

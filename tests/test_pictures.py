@@ -43,6 +43,9 @@ PICTURES: dict[str, Callable[[Path], None]] = {
         path, {"distreal": [0.5, 0.6], "heterofl": [0.5, 0.6]}, ["weak", "strong"], delivered={"heterofl": 0.25}
     ),
     "rates": lambda path: pictures.rates_heatmap(path, [[0.5, 0.9], [0.0, 0.0]], ["conv1", "conv2"], [0.2, 1.0]),
+    "rates and other knobs": lambda path: pictures.rates_heatmap(
+        path, [[0.5, 0.9], [0.0, 0.0]], ["conv1", "conv2"], [0.0004, 1.0], others={"examples": [0.9, 0.0]}
+    ),
     "rates of a deep network": lambda path: pictures.rates_heatmap(
         path,
         np.tile(np.linspace(0, 0.9, 40)[:, None], (1, 20)),
@@ -100,6 +103,7 @@ def test_a_picture_is_the_same_png_each_time_and_no_wider_than_a_screen(name: st
         lambda path: pictures.fairness_picture(path, {"distreal": [0.5]}, ["weak", "strong"]),
         lambda path: pictures.rates_heatmap(path, [[0.5]], ["conv1", "conv2"], [1.0]),
         lambda path: pictures.rates_heatmap(path, [], [], []),
+        lambda path: pictures.rates_heatmap(path, [[0.5]], ["conv1"], [1.0], others={"examples": []}),
         lambda path: pictures.hypervolume_picture(path, {"search": []}),
         lambda path: pictures.hypervolume_picture(path, {name: [0.1] for name in "abcde"}),
         lambda path: pictures.map_picture(

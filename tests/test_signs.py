@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from distreal_jax.signs import Pace, bar, duration, said_on_stderr, say
+from distreal_jax.signs import Pace, bar, duration, percent, said_on_stderr, say
 
 
 def test_the_library_is_silent_until_somebody_asks(capsys: pytest.CaptureFixture[str]) -> None:
@@ -17,6 +17,22 @@ def test_the_library_is_silent_until_somebody_asks(capsys: pytest.CaptureFixture
         say("of a quiet command")
     say("after it")
     assert capsys.readouterr() == ("", "of a command\n")
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [
+        (1.0, "100.0%"),
+        (0.084, "8.4%"),
+        (0.0996, "10.0%"),
+        (0.000996, "0.1%"),
+        (0.00039, "0.039%"),
+        (1e-6, "0.0001%"),
+        (0, "0.0%"),
+    ],
+)
+def test_a_share_that_is_not_nothing_is_not_shown_as_nothing(share: float, words: str) -> None:
+    assert percent(share) == words
 
 
 def test_a_line_is_said_once_where_other_libraries_log_too(capsys: pytest.CaptureFixture[str]) -> None:

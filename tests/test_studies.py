@@ -39,6 +39,7 @@ from distreal_jax.search import SearchSettings, SearchSpace, inner_weights, sear
 from distreal_jax.search.design import DesignedVector, designed_table, designed_vectors, uniform_beside
 from distreal_jax.search.first_vectors import first_vectors
 from distreal_jax.search.progress import Progress, ProgressSettings
+from distreal_jax.signs import said_on_stderr
 from distreal_jax.step import Batch, Examples, split_variables
 from distreal_jax.table import Configuration, Configurations, DropoutTable
 from distreal_jax.tracing import trace_network
@@ -333,8 +334,10 @@ def test_a_search_meets_its_rivals_at_equal_evaluations_and_is_judged_by_measure
     formulas: list[Formula], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = search_study.Options(seeds="0-2", search=SEARCH, output=search_study.OutputSettings(out=tmp_path / "study"))
-    search_study.main(options)
-    printed = capsys.readouterr().out
+    with said_on_stderr(quiet=False):
+        search_study.main(options)
+    printed, said = capsys.readouterr()
+    assert [line.split(": ")[0] for line in said.splitlines()[1:]] == [f"seed {seed}" for seed in range(3) for _ in range(4)]
     results = results_of(tmp_path / "study")
     outcomes = {(outcome["arm"], outcome["seed"]): outcome for outcome in results["outcomes"]}
     assert {arm for arm, _ in outcomes} == {"nsga2", "uniform", "random", "macs"} and "is left out" in printed
@@ -472,8 +475,10 @@ def test_the_proxy_is_held_against_federations_in_which_every_mini_batch_uses_on
         progress=ProgressSettings(devices=8, held_out=500),
         output=proxy_study.OutputSettings(out=tmp_path / "study"),
     )
-    proxy_study.main(options)
-    printed, results = capsys.readouterr().out, results_of(tmp_path / "study")
+    with said_on_stderr(quiet=False):
+        proxy_study.main(options)
+    (printed, said), results = capsys.readouterr(), results_of(tmp_path / "study")
+    assert said.count("vectors, measured 4 times each") == 2 and "federation 24 of 24: tilt-1 at" in said
     vectors = [tuple(vector["widths"]) for vector in results["vectors"]]
     assert trained == [(seed, widths) for seed in (0, 1) for widths in vectors] and len(set(vectors)) == 12
     assert {name: np.shape(measured) for name, measured in results["measured"].items()} == {

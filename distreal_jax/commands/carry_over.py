@@ -64,7 +64,7 @@ from distreal_jax.search.progress import ProgressSettings
 from distreal_jax.search.space import Widths
 from distreal_jax.settings import COUNT, STEPS
 from distreal_jax.signs import bar as progress_bar
-from distreal_jax.signs import duration
+from distreal_jax.signs import duration, how_many, say
 
 HEADINGS = "measured,area below the table,below one rate,difference,order of entries,of all at equal cost,dominated,clearly"
 
@@ -218,7 +218,7 @@ def planned(options: Options, conditions: Sequence[Condition], vectors: Sequence
       vectors: Filters kept, [vectors][groups].
       seeds: How many.
     """
-    lines, total = [f"{len(vectors)} vectors, measured {options.repeats} times with each of {seeds} seeds."], 0.0
+    lines, total = [f"{len(vectors)} vectors, measured {options.repeats} times with each of {how_many(seeds, 'seed')}."], 0.0
     for condition in conditions:
         count = len(vectors) * options.repeats * seeds
         line, seconds = measuring_dry_run(
@@ -282,6 +282,7 @@ def measured_under(
         file = f"{condition.name}-seed{seed}.json"
         stored = folder.read_part(file, MEASURED_KIND)
         if stored is None:
+            say(f"{condition.label}, seed {seed}: {how_many(len(vectors), 'vector')}, measured {options.repeats} times each")
             world = first if first.seed == seed else World.make(condition.settings, seed, first.dataset)
             partition = world.partition if condition.skewed else None
             proxy = proxy_in(world, options.training, condition.progress, partition=partition)
@@ -318,8 +319,8 @@ def drawn(folder: RunFolder, measured: Sequence[Measured]) -> Section:
     )
     notes = (
         f"{len(first.entries)} entries, {len(first.uniform)} vectors of one rate at about their costs, "
-        f"{len(first.progress)} seeds. Intervals of areas are over seeds. Order: rank correlation of progress with "
-        "that of the first line (there: between two of its own seeds), at equal cost that of all vectors given cost; "
+        f"{how_many(len(first.progress), 'seed')}. Intervals of areas are over seeds. Order: rank correlation of progress "
+        "with that of the first line (there: between two of its own seeds), at equal cost that of all vectors given cost; "
         "intervals by a bootstrap over vectors. Dominated: entries that a vector of one rate, at no higher cost, learns as "
         "fast as; clearly: faster, by an interval of 95 %."
     )

@@ -24,6 +24,7 @@ from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS
 from distreal_jax.record.recorded_run import RecordSettings
 from distreal_jax.settings import COUNT, STEPS
+from distreal_jax.signs import duration, say
 
 MOST_PLANNED_DEVICES = 10_000  # chosen by us: a world of so many is made in a second
 
@@ -68,6 +69,7 @@ def main(options: Options) -> None:
         federation, _ = federation_of(dataclasses.replace(options, devices=fewer))
         print(dry_run([federation], RecordSettings(eval_every=federation.training.rounds), [note]))
         return
+    say(f"making {options.devices:,} devices")
     federation, made = federation_of(options)
     server = federation.start()
     planning, training_seconds = [], []
@@ -78,6 +80,8 @@ def main(options: Options) -> None:
         begin = time.perf_counter()
         server, _ = jax.block_until_ready(federation.run_round(server, work, index))
         training_seconds.append(time.perf_counter() - begin)
+        of = f"round {index} of {options.rounds}" if index else "a first round, which compiles"
+        say(f"{of}: {options.clients:,} clients in {duration(training_seconds[-1])}")
     print(
         json.dumps(
             {

@@ -23,7 +23,7 @@ from distreal_jax.methods import METHODS
 from distreal_jax.record import Section, provenance, seconds_picture, write_report
 from distreal_jax.record.report import markdown_table, quantity
 from distreal_jax.record.run_folder import RESULTS_KIND
-from distreal_jax.signs import duration
+from distreal_jax.signs import duration, percent
 from distreal_jax.table import DropoutTable
 
 
@@ -103,9 +103,9 @@ def section_of(table: DropoutTable, profile: StepProfile, device: str) -> Sectio
     rows = [["entry", "share of MACs", "FLOPs a step", "share of FLOPs", "ms a step", "middle half", "share of seconds"]]
     columns = zip(table.costs(), profile.flops, profile.seconds, profile.quartiles, table.costs(unit), strict=True)
     for index, (macs, flops, seconds, (low, high), share) in enumerate(columns):
-        of_flops, spread = f"{flops / profile.full_flops:.1%}", f"{1e3 * low:.3g} to {1e3 * high:.3g}"
+        of_flops, spread = percent(flops / profile.full_flops), f"{1e3 * low:.3g} to {1e3 * high:.3g}"
         milliseconds = f"{1e3 * seconds:.3g}"
-        rows.append([str(index), f"{macs:.1%}", quantity(flops), of_flops, milliseconds, spread, f"{share:.1%}"])
+        rows.append([str(index), percent(macs), quantity(flops), of_flops, milliseconds, spread, percent(share)])
     worth = table.undominated(unit).entries
     never = [str(index) for index, entry in enumerate(table.entries) if entry not in worth]
     notes = f"Measured on {device}; the full network takes {1e3 * table.full_seconds[device]:.3g} ms a step."

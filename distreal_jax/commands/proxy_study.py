@@ -56,6 +56,7 @@ from distreal_jax.search.design import DesignedVector, designed_vectors, shape_n
 from distreal_jax.search.progress import ProgressSettings
 from distreal_jax.settings import Within, check_settings
 from distreal_jax.signs import bar as progress_bar
+from distreal_jax.signs import how_many, percent, say
 from distreal_jax.table import DropoutTable
 
 STATISTICS = {
@@ -168,6 +169,10 @@ def measurements(
     stored = folder.read_part(file, MEASURED_KIND)
     if stored is not None:
         return np.array(stored["progress"])
+    say(
+        f"proxy of {how_many(settings.devices, 'device')}: {how_many(len(vectors), 'vector')}, "
+        f"measured {options.repeats} times each"
+    )
     proxy = proxy_in(world, options.training, settings)
     progress = measured_often(proxy, [vector.widths for vector in vectors], options.repeats)
     folder.write_part(file, MEASURED_KIND, {"progress": progress})
@@ -189,10 +194,12 @@ def accuracies(
     final = np.zeros((len(seeds), len(vectors)))
     bar = progress_bar(total=final.size, desc="federations", unit="run")
     with bar:
-        for row, seed in zip(final, seeds, strict=True):
+        for row_of, (row, seed) in enumerate(zip(final, seeds, strict=True)):
             world = first if seed == first.seed else World.make(options.world, seed, first.dataset)
             for index, vector in enumerate(vectors):
                 federation = federation_of(vector, world, options)
+                place, vector_name = row_of * len(vectors) + index + 1, named(federation, vector).method.name
+                say(f"federation {place} of {final.size}: {vector_name}")
                 name = f"vector{index}-seed{seed}"
                 with RunFolder.at(folder.path / name, {"study": folder.settings, "vector": vector, "seed": seed}) as own:
                     row[index] = recorded_run(federation, own, options.record).final
@@ -220,7 +227,7 @@ def named(federation: Federation, vector: DesignedVector) -> Federation:
       federation: Trains with the vector.
       vector: The vector.
     """
-    name = f"{shape_name(vector.shape)} at {vector.cost:.1%}"
+    name = f"{shape_name(vector.shape)} at {percent(vector.cost)}"
     return dataclasses.replace(federation, method=dataclasses.replace(federation.method, name=name))
 
 
@@ -266,12 +273,12 @@ def drawn(folder: RunFolder, vectors: Sequence[DesignedVector], measured: dict[s
     rows += [[label, *(_shown(found[name][key]) for name in measured)] for key, label in STATISTICS.items()]
     each = [["filters kept", "cost", "shape", *measured, "accuracy"]]
     for index, vector in enumerate(vectors):
-        gains = [f"{repeats[:, index].mean():+.3f} ± {_stderr(repeats[:, index]):.3f}" for repeats in measured.values()]
-        accuracy = f"{outcome[index]:.3f} ± {_stderr(trained[:, index]):.3f}"
-        each.append([" ".join(map(str, vector.widths)), f"{vector.cost:.1%}", shape_name(vector.shape), *gains, accuracy])
+        gains = [_with_error(repeats[:, index], "+.3f") for repeats in measured.values()]
+        accuracy = _with_error(trained[:, index], ".3f")
+        each.append([" ".join(map(str, vector.widths)), percent(vector.cost), shape_name(vector.shape), *gains, accuracy])
     notes = [
-        f"{len(vectors)} vectors, federations of {len(trained)} seeds; intervals of 95 % by a bootstrap over vectors. "
-        "Of pairs of one level, half would be in order by chance."
+        f"{len(vectors)} vectors, federations of {how_many(len(trained), 'seed')}; intervals of 95 % by a bootstrap over "
+        "vectors. Of pairs of one level, half would be in order by chance."
     ]
     if len(trained) > 1:
         reliable = [
@@ -290,8 +297,8 @@ def drawn(folder: RunFolder, vectors: Sequence[DesignedVector], measured: dict[s
     proxy_picture(
         folder.path / "proxy.png",
         {
-            f"{name}\nrank correlation {found[name]['outcome'].mean:.2f}, "
-            f"at equal cost {found[name]['outcome_at_equal_cost'].mean:.2f}": repeats.mean(axis=0).tolist()
+            f"{name}\nrank correlation {_in_short(found[name]['outcome'])}, "
+            f"at equal cost {_in_short(found[name]['outcome_at_equal_cost'])}": repeats.mean(axis=0).tolist()
             for name, repeats in measured.items()
         },
         outcome.tolist(),
@@ -305,5 +312,11 @@ def _shown(interval: Interval) -> str:
     return signed(interval) if np.isfinite(interval.mean) else "–"
 
 
-def _stderr(values: Floats) -> float:
-    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+def _in_short(interval: Interval) -> str:
+    return f"{interval.mean:.2f}" if np.isfinite(interval.mean) else "unknown"
+
+
+def _with_error(values: Floats, form: str) -> str:
+    """The mean of values [values] with its standard error, which one value alone does not have."""
+    mean = format(values.mean(), form)
+    return mean if len(values) < 2 else f"{mean} ± {values.std(ddof=1) / np.sqrt(len(values)):.3f}"

@@ -68,7 +68,7 @@ from distreal_jax.search.front import area_below
 from distreal_jax.search.nsga2 import ALGORITHM
 from distreal_jax.search.progress import Progress, ProgressSettings, describe
 from distreal_jax.signs import bar as progress_bar
-from distreal_jax.signs import duration
+from distreal_jax.signs import duration, how_many, percent, say
 from distreal_jax.tracing import TracedNetwork
 
 SEARCH = "nsga2"
@@ -223,7 +223,7 @@ def planned(options: Options, world: World, arms: Sequence[str], seeds: int) -> 
     return (
         f"{len(arms)} ways to choose vectors, at most {of_arm:,} measurements of progress each: {selecting:,} to choose by, "
         f"{afresh:,} for the front, as many to judge it.\n{line}\n"
-        f"With {seeds} seeds about {duration(seeds * seconds)} in all.\n{WROTE_NOTHING}"
+        f"With {how_many(seeds, 'seed')} about {duration(seeds * seconds)} in all.\n{WROTE_NOTHING}"
     )
 
 
@@ -254,6 +254,7 @@ def outcomes_of(
     for arm in arms:
         if arm in outcomes:
             continue
+        say(f"seed {seed}: {ARMS[arm]}")
         if arm == SEARCH or arm.startswith("without_"):
             measures = describe(options.progress, options.training, world.dataset.name, world.seed)
             name = "search_checkpoint" if arm == SEARCH else f"{arm}_checkpoint"
@@ -318,9 +319,9 @@ def drawn(folder: RunFolder, outcomes: Sequence[Outcome], arms: Sequence[str]) -
         title=f"The fronts, as judged (seed {outcomes[0].seed})",
     )
     notes = [
-        f"{len(by_arm[SEARCH])} seeds; intervals of 95 % over seeds, differences within a seed. Area is that below an "
-        "arm's front by measurements that did not choose it, over MACs and over octaves of MACs; `as chosen` is by those "
-        "that did. A way of one parameter has fewer different vectors than evaluations."
+        f"{how_many(len(by_arm[SEARCH]), 'seed')}; intervals of 95 % over seeds, differences within a seed. Area is that "
+        "below an arm's front by measurements that did not choose it, over MACs and over octaves of MACs; `as chosen` is by "
+        "those that did. A way of one parameter has fewer different vectors than evaluations."
     ]
     if "inner" not in arms:
         notes.append(
@@ -342,5 +343,5 @@ def front_of(outcome: Outcome) -> str:
     columns = zip(outcome.costs, outcome.widths, outcome.others, outcome.progress, strict=True)
     for cost, widths, (share, depth, factor), progress in columns:
         kept = " ".join(map(str, widths))
-        rows.append([f"{cost:.1%}", kept, f"{share:.0%}", str(depth), f"{factor:.2g}", f"{progress:.3f}"])
+        rows.append([percent(cost), kept, f"{share:.0%}", str(depth), f"{factor:.2g}", f"{progress:.3f}"])
     return f"What the search over all knobs chooses at each cost (seed {outcome.seed}):\n\n{markdown_table(rows)}"

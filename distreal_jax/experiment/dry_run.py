@@ -19,6 +19,7 @@ from distreal_jax.fleet.exchange import bytes_of_round
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.record.recorded_run import Counted, RecordSettings
 from distreal_jax.record.report import markdown_table, quantity
+from distreal_jax.signs import percent
 from distreal_jax.table import TableEntry
 
 MOST_PLANNED = 200  # rounds of a training, evenly spread, that stand for all of its rounds; chosen by us: half a second
@@ -208,7 +209,7 @@ def _histogram(plan: Forecast) -> str:
     rows = [["entry", f"share of {_named(plan.unit)}", "mini-batches", ""]]
     most = max(plan.mini_batches.max(), 1.0)
     for index, (cost, count) in enumerate(zip(plan.costs, plan.mini_batches, strict=True)):
-        rows.append([str(index), f"{cost:.1%}", f"{count:,.0f}", "█" * round(_BAR * count / most)])
+        rows.append([str(index), percent(cost), f"{count:,.0f}", "█" * round(_BAR * count / most)])
     return markdown_table(rows)
 
 

@@ -12,6 +12,7 @@ from distreal_jax import processes
 from distreal_jax.errors import InputError
 from distreal_jax.experiment.given_table import table_in_all
 from distreal_jax.experiment.proxy import proxy_in
+from distreal_jax.experiment.search_dry_run import measurements
 from distreal_jax.fleet.device_memory import DeviceMemory
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.method_table import UNIFORM_RATES
@@ -30,7 +31,7 @@ from distreal_jax.search import SearchResult, SearchSettings, search
 from distreal_jax.search.evaluation import Evaluate, Generation, check_most_entries
 from distreal_jax.search.progress import ProgressSettings, describe
 from distreal_jax.search.together import measured_together
-from distreal_jax.signs import Pace, bar, say
+from distreal_jax.signs import Pace, bar, percent, say
 from distreal_jax.table import DropoutTable, TableEntry
 from distreal_jax.table.order import MACS, device_of
 from distreal_jax.table.shown import chosen_beside_filters, cost_in_own_unit
@@ -129,7 +130,7 @@ def search_table(
         for share, table_of_share in of_memory.items():
             table_of_share.save(folder.path / memory_file(name, share))
         curves = _front(table.entries, table.costs(table.unit)), _front(uniform, found.costs(uniform))
-        pictures = _draw(folder.path, table, *curves, [generation.hypervolume for generation in found.history])
+        pictures = _draw(folder.path, table, world.network, *curves, found)
         result = TableSearch(table, uniform, (found.hypervolume(), found.hypervolume(uniform)), pictures, of_memory)
         _log(of_run, result, folder.path / name)
         return result
@@ -169,7 +170,8 @@ def _searched(
     """The search, with signs of life and a checkpoint of each generation in the folder; options as of `search`."""
     tracker.draw_over(SEARCH_AXIS, SEARCH_KEYS)
     progress_bar = bar(total=settings.generations, desc="search", unit="generation")
-    pace = Pace(settings.generations)
+    selecting, afresh = measurements(network, settings, options["batch_size"])
+    pace = Pace(settings.generations + round(settings.generations * afresh / selecting))  # as many generations take as long
     say(
         f"search: {settings.generations} generations of {settings.population} vectors, each measured by a short training; "
         "the first generations compile"
@@ -187,6 +189,8 @@ def _searched(
             pace.left(done),
         ]
         say(", ".join(part for part in parts if part))
+        if done == settings.generations:
+            say("search: the best vectors are measured afresh, which decides what enters the table")
         progress_bar.update(done - progress_bar.n)
 
     checkpoint = folder.path / "search_checkpoint.json"
@@ -247,7 +251,7 @@ def table_section(found: TableSearch) -> Section:
     for index, (entry, cost) in enumerate(zip(table.entries, table.costs(), strict=True)):
         progress = f"{entry.progress or 0:.3f} ± {entry.progress_stderr or 0:.3f}"
         others = [cells[index] for cells in chosen.values()]
-        rows.append([str(index), f"{entry.macs:,}", f"{cost:.1%}", progress, *others, " ".join(map(str, entry.widths))])
+        rows.append([str(index), f"{entry.macs:,}", percent(cost), progress, *others, " ".join(map(str, entry.widths))])
     dominated = "Hypervolume of the front: {:.4f}; of one rate for all layers: {:.4f}.".format(*found.hypervolumes)
     text = f"Filter groups: {', '.join(table.group_names)}.\n\n{markdown_table(rows)}\n{dominated}"
     if found.of_memory:
@@ -268,9 +272,15 @@ def _front(entries: Sequence[TableEntry], costs: npt.NDArray[np.float64]) -> Fro
 
 
 def _draw(
-    folder: Path, table: DropoutTable, searched: Front, uniform: Front, hypervolumes: Sequence[float]
+    folder: Path, table: DropoutTable, network: TracedNetwork, searched: Front, uniform: Front, found: SearchResult
 ) -> dict[str, str]:
-    unit = "MACs" if table.unit == MACS else "Seconds"
+    """Draws the pictures of a search; file name -> what it shows."""
+    unit, knobs = "MACs" if table.unit == MACS else "Seconds", found.settings.knobs
+    others = {}
+    if "examples" in knobs:
+        others["examples"] = [1 - entry.batch_share for entry in table.entries]
+    if "depth" in knobs:
+        others["frozen layers"] = [entry.depth / len(network.order.layers) for entry in table.entries]
     front_picture(
         folder / "front.png",
         searched=searched,
@@ -278,14 +288,18 @@ def _draw(
         title="What a dropout vector costs, and how fast it learns",
         progress="gain of accuracy in a short training",
         cost=unit,
+        label=f"searched: {', '.join(knobs)}" if found.settings.beyond_filters else "searched, a rate per layer",
     )
     names, costs = table.group_names, table.costs(table.unit).tolist()
-    rates_heatmap(folder / "rates.png", table.dropout_rates().tolist(), names, costs, cost=unit)
+    rates_heatmap(folder / "rates.png", table.dropout_rates().tolist(), names, costs, cost=unit, others=others)
     pictures = {
         "front.png": "Progress of a short training over cost, searched vectors and one rate for all layers",
-        "rates.png": "Dropout rate of each layer in the table's entries",
+        "rates.png": "Shares of filters, examples and layers that the table's entries don't train"
+        if others
+        else "Dropout rate of each layer in the table's entries",
     }
-    if len(hypervolumes) > 1:
+    if len(found.history) > 1:
+        hypervolumes = [generation.hypervolume for generation in found.history]
         hypervolume_picture(folder / "hypervolume.png", {"NSGA-II": hypervolumes})
         pictures["hypervolume.png"] = "Hypervolume of the front in each generation"
     return pictures

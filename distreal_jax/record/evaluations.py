@@ -104,7 +104,8 @@ def evaluations(
     with progress:
         for trained in trained_rounds(federation, begin, server):
             if trained.done == begin + 1 and time.monotonic() - started > _WORTH_A_WORD:
-                say(f"{name}: first round after {duration(time.monotonic() - started)}, most of them compiling")
+                spent = duration(time.monotonic() - started)
+                say(f"{name}: first round after {spent}, most of it to compile or read programs")
             pending.append(trained.result)
             counted.add(federation, trained.plan)
             if trained.done % settings.eval_every == 0 or trained.done == rounds:

@@ -3,6 +3,8 @@
 import html
 from typing import TYPE_CHECKING
 
+from distreal_jax.signs import percent
+
 if TYPE_CHECKING:
     from distreal_jax.table.dropout_table import DropoutTable
 
@@ -19,7 +21,7 @@ def as_text(table: "DropoutTable") -> str:
     rows = [["entry", "MACs", *columns, *table.group_names]]
     for index, (entry, share) in enumerate(zip(table.entries, table.costs(), strict=True)):
         others = [cells[index] for cells in columns.values()]
-        rows.append([str(index), f"{share:.1%}", *others, *map(str, entry.widths)])
+        rows.append([str(index), percent(share), *others, *map(str, entry.widths)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     full = ", ".join(f"{name} {filters}" for name, filters in zip(table.group_names, table.group_filters, strict=True))
@@ -28,7 +30,7 @@ def as_text(table: "DropoutTable") -> str:
 
 def cost_in_own_unit(table: "DropoutTable") -> dict[str, list[str]]:
     """The unit of a table that is not ordered by MACs, with the cost of each entry in it."""
-    return {} if table.unit == "macs" else {table.unit: [f"{cost:.1%}" for cost in table.costs(table.unit)]}
+    return {} if table.unit == "macs" else {table.unit: [percent(cost) for cost in table.costs(table.unit)]}
 
 
 def chosen_beside_filters(table: "DropoutTable") -> dict[str, list[str]]:
@@ -48,7 +50,7 @@ def as_html(table: "DropoutTable") -> str:
     names = "".join(f"<th>{html.escape(name)}</th>" for name in ["MACs", *others, *table.group_names])
     rows = []
     for index, (share, rates) in enumerate(zip(table.costs(), table.dropout_rates(), strict=True)):
-        plain = "".join(f"<td>{cell}</td>" for cell in [f"{share:.1%}", *(cells[index] for cells in others.values())])
+        plain = "".join(f"<td>{cell}</td>" for cell in [percent(share), *(cells[index] for cells in others.values())])
         shaded = "".join(
             f'<td style="background:rgba(213,94,0,{rate:.2f});color:{"white" if rate > 0.6 else "inherit"}">{rate:.0%}</td>'
             for rate in rates

@@ -3,11 +3,13 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from distreal_jax.record.pictures.look import check_lengths, check_room, in_percent, picture, style_of
+from distreal_jax.signs import percent
 
 _STYLES = (("#D55E00", "o"), ("#0072B2", "s"), ("#009E73", "^"), ("#CC79A7", "D"))
 
@@ -106,39 +108,48 @@ def rates_heatmap(
     rates: Sequence[Sequence[float]],
     group_names: Sequence[str],
     costs: Sequence[float],
-    title: str = "Dropout rate of each layer in the table",
+    title: str = "",
     *,
     cost: str = "MACs",
+    others: Mapping[str, Sequence[float]] = MappingProxyType({}),
 ) -> None:
-    """The dropout table: a row per entry, cheapest at the top, a column per filter group.
+    """The dropout table: a row per entry, cheapest at the top, a column per filter group and for what else is left out.
 
     Args:
       path: The PNG file.
       rates: Dropout rates, [entries, groups].
       group_names: After the layers that create the filters, [groups].
       costs: Of each entry as a fraction of the full network's, [entries].
-      title: Of the picture.
+      title: Of the picture; says what is shown if empty.
       cost: What cost is measured in.
+      others: What else is left out, such as examples -> share that is not trained, [entries].
     """
-    check_lengths("table", rates, costs)
+    check_lengths("table", rates, costs, *others.values())
     check_lengths("table's first entry", rates[0], group_names)
     order = np.argsort(costs)
-    grid = np.asarray(rates, dtype=np.float64)[order]
-    with picture(path, float(np.clip(2.6 + 0.42 * len(group_names), 5, 14)), 2.4 + 0.26 * min(len(grid), 24)) as figure:
+    grid = np.column_stack([np.asarray(rates, dtype=np.float64), *others.values()])[order]
+    names = [*group_names, *others]
+    with picture(path, float(np.clip(2.6 + 0.42 * len(names), 5, 14)), 2.4 + 0.26 * min(len(grid), 24)) as figure:
         axes = figure.subplots()
         image = axes.imshow(grid, cmap="cividis", vmin=0, vmax=1, aspect="auto")
         shown = range(0, len(grid), -(-len(grid) // 24))
-        axes.set_yticks(shown, [f"{100 * costs[order[row]]:.3g} %" for row in shown])
-        axes.set_xticks(range(len(group_names)), group_names, rotation=90 if len(group_names) > 8 else 30, fontsize=9)
-        if len(group_names) <= 8:
+        axes.set_yticks(shown, [percent(costs[order[row]]) for row in shown])
+        axes.set_xticks(range(len(names)), names, rotation=90 if len(names) > 8 else 30, fontsize=9)
+        if len(names) <= 8:
             for label in axes.get_xticklabels():
                 label.set(ha="right", rotation_mode="anchor")
         if grid.size <= 150:
             for (row, column), rate in np.ndenumerate(grid):
                 axes.text(column, row, f"{rate:.2f}", ha="center", va="center", fontsize=8.5,
                           color="black" if rate > 0.55 else "white")  # fmt: skip
-        axes.set(xlabel="filter group", ylabel=f"{cost} of the entry,\nrelative to the full network")
+        if others:
+            axes.axvline(len(group_names) - 0.5, color="white", linewidth=3)
+        axes.set(
+            xlabel="filter group, and other knobs" if others else "filter group",
+            ylabel=f"{cost} of the entry,\nrelative to the full network",
+        )
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
-        figure.colorbar(image, label="dropout rate", pad=0.02)
+        figure.colorbar(image, label="share that is not trained" if others else "dropout rate", pad=0.02)
+        title = title or ("What each entry of the table leaves out" if others else "Dropout rate of each layer in the table")
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")  # above the scale of colours as well

@@ -81,6 +81,7 @@ def proxy_picture(
             )
             axes.set_title(name, fontsize=10.5, fontweight="normal")
             axes.set(xlabel="gain of accuracy in a short training")
+            axes.locator_params(axis="x", nbins=5)  # or the numbers of panels meet
             axes.grid(True)
         panels[0].set_ylabel("test accuracy of the federation")
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
