@@ -19,6 +19,7 @@ from distreal_jax.record.evaluations import Evaluation, RecordSettings
 from distreal_jax.record.recorded_run import recorded_run
 from distreal_jax.search import SearchSettings
 from distreal_jax.search.progress import ProgressSettings
+from distreal_jax.signs import said_on_stderr
 
 TRAINING = dj.TrainingSettings(rounds=3, devices_per_round=2, steps=2, batch_size=4)
 
@@ -150,11 +151,14 @@ def test_a_method_that_needs_a_table_says_what_else_serves(world: dj.World) -> N
 
 
 def test_a_table_is_searched_and_methods_compared_in_a_line_each_without_files(
-    world: dj.World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: dj.World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     short = {"progress": ProgressSettings(rounds=1, devices=2, steps=1, batch_size=4, held_out=8, sizes=1)}
-    table = dj.search_table(world, search=SearchSettings(population=4, generations=1, final_repeats=2), **short)
+    with said_on_stderr(quiet=False):
+        table = dj.search_table(world, search=SearchSettings(population=4, generations=1, final_repeats=2), **short)
+    begins, generation, ends = capsys.readouterr().err.splitlines()
+    assert "1 generation of 4" in begins and "generation 1 of 1" in generation and "measured afresh" in ends
     assert table.checked_for(world.network) and list(tmp_path.iterdir()) == []
     text = str(dj.compare(["distreal_uniform"], training=TRAINING, table=table, make_world=make_world))
     assert "`distreal_uniform`" in text and list(tmp_path.iterdir()) == []

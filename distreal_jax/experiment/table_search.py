@@ -31,7 +31,7 @@ from distreal_jax.search import SearchResult, SearchSettings, search
 from distreal_jax.search.evaluation import Evaluate, Generation, check_most_entries
 from distreal_jax.search.progress import ProgressSettings, describe
 from distreal_jax.search.together import measured_together
-from distreal_jax.signs import Pace, bar, percent, say
+from distreal_jax.signs import Pace, bar, how_many, percent, say
 from distreal_jax.table import DropoutTable, TableEntry
 from distreal_jax.table.order import MACS, device_of
 from distreal_jax.table.shown import chosen_beside_filters, cost_in_own_unit
@@ -172,8 +172,9 @@ def _searched(
     progress_bar = bar(total=settings.generations, desc="search", unit="generation")
     selecting, afresh = measurements(network, settings, options["batch_size"])
     pace = Pace(settings.generations + round(settings.generations * afresh / selecting))  # as many generations take as long
+    generations = how_many(settings.generations, "generation")
     say(
-        f"search: {settings.generations} generations of {settings.population} vectors, each measured by a short training; "
+        f"search: {generations} of {settings.population} vectors, each measured by a short training; "
         "the first generations compile"
     )
 
