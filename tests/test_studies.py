@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 import struct
 import zlib
 from collections.abc import Callable, Sequence
@@ -491,6 +492,9 @@ def test_the_proxy_is_held_against_federations_in_which_every_mini_batch_uses_on
     assert len(formulas) == 2
     proxy_study.main(options)
     assert len(formulas) == 2 and capsys.readouterr().out == printed
+    proxy_study.main(dataclasses.replace(options, seeds="0", output=proxy_study.OutputSettings(out=tmp_path / "one seed")))
+    of_one = capsys.readouterr().out
+    assert "federations of 1 seed;" in of_one and not re.search(r"± \d\.\d+ +\|$", of_one, re.MULTILINE)
 
 
 def test_a_study_runs_with_the_real_proxy(tmp_path: Path) -> None:

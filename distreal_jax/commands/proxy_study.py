@@ -11,6 +11,7 @@ against the federations: over all, and at equal cost, which is what a search dec
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
@@ -192,14 +193,13 @@ def accuracies(
       folder: The run's.
     """
     final = np.zeros((len(seeds), len(vectors)))
-    bar = progress_bar(total=final.size, desc="federations", unit="run")
+    bar, places = progress_bar(total=final.size, desc="federations", unit="run"), itertools.count(1)
     with bar:
-        for row_of, (row, seed) in enumerate(zip(final, seeds, strict=True)):
+        for row, seed in zip(final, seeds, strict=True):
             world = first if seed == first.seed else World.make(options.world, seed, first.dataset)
             for index, vector in enumerate(vectors):
                 federation = federation_of(vector, world, options)
-                place, vector_name = row_of * len(vectors) + index + 1, named(federation, vector).method.name
-                say(f"federation {place} of {final.size}: {vector_name}")
+                say(f"federation {next(places)} of {final.size}: {named(federation, vector).method.name}, seed {seed}")
                 name = f"vector{index}-seed{seed}"
                 with RunFolder.at(folder.path / name, {"study": folder.settings, "vector": vector, "seed": seed}) as own:
                     row[index] = recorded_run(federation, own, options.record).final
@@ -221,7 +221,7 @@ def federation_of(vector: DesignedVector, world: World, options: Options) -> Fed
 
 
 def named(federation: Federation, vector: DesignedVector) -> Federation:
-    """The same under the vector's name, for a dry run.
+    """The same under the vector's name, for dry runs and signs of life.
 
     Args:
       federation: Trains with the vector.
