@@ -331,6 +331,11 @@ BAD_INPUT = {
     "a choice that isn't there": ("compare", "--server-optimizer yogi", "invalid choice 'yogi'"),
     "an option that isn't there": ("train", "--roundz 3", "unrecognized options: --roundz, 3; --help lists"),
     "an option without its value": ("search", "--progress.steps", "missing value for argument '--progress.steps'"),
+    "a reference that is not there": (
+        "compare",
+        "--table {table} --reference fjord",
+        "the reference 'fjord' is not compared",
+    ),
     "cells of one name": ("availability_map", "--table {table} --means 0.3,0.30000000001", "the same to six digits"),
     "a load that is below every device's": (
         "availability_map",

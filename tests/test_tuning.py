@@ -188,6 +188,28 @@ def test_a_trial_is_gone_on_with_and_its_curve_stays(world: World, tmp_path: Pat
     assert not list(trial.glob("*.damaged"))
 
 
+def test_methods_are_tuned_for_the_end_or_for_early_learning(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def early_or_late(federation: Federation, folder: RunFolder, record: RecordSettings) -> MethodResult:
+        """Rates of at least 0.1 learn at once and stay at 0.5; lower ones learn nothing at first and end at 0.9."""
+        result, fast = stand_in(federation, folder, record), federation.training.learning_rate >= 0.1
+        curve = tuple(0.5 if fast else 0.9 * (done / TRAINING.rounds) ** 4 for done in result.rounds)
+        return dataclasses.replace(result, accuracies=curve)
+
+    monkeypatch.setattr("distreal_jax.experiment.tuning.recorded_run", early_or_late)
+    found = {}
+    for goal in ("final", "area"):
+        with RunFolder.at(tmp_path / goal, {}, may_change=("trials",)) as folder:
+            tuner = dataclasses.replace(tuner_of(world, folder), goal=goal)
+            method, points = METHODS["partial_work"], {}
+            for rate in (0.01, 0.1):
+                points[rate] = {knob.name: knob.usual for knob in knobs_of(method, TRAINING)} | {"learning_rate": rate}
+            found[goal] = {rate: tuner.trained(method, point, TRAINING.rounds).score() for rate, point in points.items()}
+    assert found["final"][0.01] > found["final"][0.1] == 0.5
+    assert found["area"][0.01] < found["area"][0.1] == pytest.approx(0.5)
+
+
 @pytest.mark.parametrize("execution", ["masked", "compact"])
 def test_trials_that_differ_in_rates_alone_compile_once_and_learn_as_if_they_had_compiled_for_themselves(
     world: World, execution: Any

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from distreal_jax import processes
+from distreal_jax.errors import InputError, choose_from
 from distreal_jax.experiment import (
     DryRun,
     HowExecuted,
@@ -36,14 +37,14 @@ from distreal_jax.experiment import (
     speed_of,
     table_in_all,
     traffic_notes,
-    tuned_table,
 )
 from distreal_jax.experiment.measured import GivenSeconds, counted_in
+from distreal_jax.experiment.tuning_report import GOALS, tuned_table
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.method_table import UNIFORM_RATES
 from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
-from distreal_jax.methods import Method, methods_named
+from distreal_jax.methods import Method, method_named, methods_named
 from distreal_jax.record import DeviceModel, RunFolder, Section, write_report
 from distreal_jax.record.json_values import json_value
 from distreal_jax.record.recorded_run import RecordSettings
@@ -66,6 +67,8 @@ class Options:
     """Tuned settings of each method, a file that `distreal tune` wrote."""
     targets: str | None = None
     """Accuracies that methods are timed to, such as 0.5,0.6,0.7; by default 0.7, 0.8 and 0.9 times the best final one."""
+    reference: str | None = None
+    """The method that the others are compared with; by default distreal, or where it is absent the first one."""
     iso_compute: bool = False
     """All devices train until the deadline (idle=train for every method), so that no method leaves resources idle."""
     device: DeviceModel = DeviceModel()
@@ -83,7 +86,7 @@ class Options:
 
 
 # More methods or seeds may come to those that are there, and what is there may be judged in another way.
-MAY_CHANGE = ("methods", "seeds", "targets", "device")
+MAY_CHANGE = ("methods", "seeds", "targets", "device", "reference")
 
 
 def main(options: Options) -> None:
@@ -91,6 +94,9 @@ def main(options: Options) -> None:
     methods = methods_named(parsed_list(options.methods, "methods"))
     if options.iso_compute:
         methods = tuple(dataclasses.replace(method, idle="train") for method in methods)
+    reference = None if options.reference is None else method_named(options.reference).name
+    if reference is not None and reference not in (names := [method.name for method in methods]):
+        raise InputError(f"the reference {reference!r} is not compared; {choose_from(reference, names)}")
     missing = options.dry_run and options.tuned is not None and not options.tuned.exists()
     tuned = None if options.tuned is None or missing else TunedSettings.load(options.tuned)
     seeds, targets = parsed_seeds(options.seeds), parsed_targets(options.targets)
@@ -141,6 +147,7 @@ def main(options: Options) -> None:
             first=world,
             share=options.share,
             measured=counted.measured,
+            reference=reference,
         )
         sections = [comparison.section, *([] if tuned is None else [tuned_section(tuned, options)])]
         with folder.alone() if options.share else contextlib.nullcontext():
@@ -154,6 +161,7 @@ def tuned_section(tuned: TunedSettings, options: Options) -> Section:
     world, training = (json_value(dataclasses.asdict(part)) for part in (options.world, options.training))
     differs = "; ".join(tuned.differences(world, training))
     said = f"Tuned under other settings than these: {differs}." if differs else "Tuned under these settings."
+    said = f"Tuned for {GOALS[tuned.provenance.get('goal', 'final')]}. {said}"
     origin = f"{said} By `{tuned.provenance.get('command')}`, {tuned.provenance.get('date', '')[:10]}."
     return Section("Tuned settings", f"{origin}\n\n{tuned_table(tuned)}")
 

@@ -39,7 +39,7 @@ from distreal_jax.experiment import (
     speed_of,
 )
 from distreal_jax.experiment.measured import GivenSeconds, counted_in
-from distreal_jax.experiment.tuning import Tuner
+from distreal_jax.experiment.tuning import TunedFor, Tuner
 from distreal_jax.experiment.tuning_report import TUNED_FILE, write_tuning
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.method_table import Measured, table_for
@@ -68,6 +68,7 @@ class Options:
     seeds: ManySeeds = "0-2"
     trials: Annotated[int, Within(0, 10_000)] = 0
     """Trials with which each method is tuned in each cell first, on a part of the training examples; 0: untuned."""
+    goal: TunedFor = "final"
     table: GivenTable = None
     seconds: GivenSeconds = None
     execution: HowExecuted = "compact"
@@ -167,7 +168,8 @@ def run_cell(
             split = dataclasses.replace(settings, validation=settings.validation or VALIDATION)
             world = World.make(split, TUNING_SEED)
             with RunFolder.at(own.path / "tuning", {**decides, "world": split}) as trials:
-                tuner = Tuner((world,), options.training, options.record, trials, searched, options.execution, measured)
+                how: Any = {"execution": options.execution, "measured": measured, "goal": options.goal}
+                tuner = Tuner((world,), options.training, options.record, trials, searched, **how)
                 tunings = [tuner.tune(method, options.trials, TUNING_SEED, say) for method in methods]
                 write_tuning(trials, tuner, tunings, split)
                 tuned = TunedSettings.load(trials.path / TUNED_FILE)

@@ -115,7 +115,7 @@ def table(folder: Path, columns: Sequence[Sequence[str]] = (ACCURACY, COST)) -> 
     _, content = read_part(folder / "results.json", RESULTS_KIND)
     results = [MethodResult.from_json(run) for run in content["runs"]]
     device = DeviceModel(**content["device"])
-    how = {"targets": content["targets"], "device": device}
+    how = {"targets": content["targets"], "device": device, "reference": content.get("reference")}
     return "\n".join(comparison_table(results, columns=names, **how) for names in columns)
 
 

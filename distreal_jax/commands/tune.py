@@ -31,7 +31,7 @@ from distreal_jax.experiment import (
     tracked,
 )
 from distreal_jax.experiment.measured import GivenSeconds, counted_in
-from distreal_jax.experiment.tuning import Tuner, Tuning
+from distreal_jax.experiment.tuning import TunedFor, Tuner, Tuning
 from distreal_jax.experiment.tuning_dry_run import tuning_dry_run
 from distreal_jax.experiment.tuning_report import TUNED_FILE, write_tuning
 from distreal_jax.fleet.method_table import UNIFORM_RATES
@@ -51,6 +51,7 @@ class Options:
     methods: ManyMethods = "distreal,heterofl,partial_work,full_resources"
     trials: Annotated[int, Within(1, 10_000)] = 12
     """Trials of each method, the untuned settings among them."""
+    goal: TunedFor = "final"
     seeds: str = "1000"
     """Seeds that every trial is trained with, such as 1000,1001: others than those of the comparison."""
     table: GivenTable = None
@@ -81,7 +82,8 @@ def main(options: Options) -> None:
     def searched(world: World, _: Method) -> DropoutTable:
         return table or DropoutTable.uniform(world.network, UNIFORM_RATES)
 
-    tuner = Tuner(worlds, options.training, options.record, None, searched, options.execution, counted.measured)
+    how: Any = {"execution": options.execution, "measured": counted.measured, "goal": options.goal}
+    tuner = Tuner(worlds, options.training, options.record, None, searched, **how)
     if options.dry_run:
         speed = speed_of(measure=options.measure)
         print(*counted.notes, tuning_dry_run(methods, options.trials, tuner, seed=seeds[0], speed_of=speed), sep="\n")

@@ -72,6 +72,7 @@ def compare(
     make_world: Callable[[int], World] | None = None,
     share: bool = False,
     measured: Measured | None = None,
+    reference: str | None = None,
 ) -> Comparison:
     """Runs every method with every seed, or what is left of them, and draws the comparison into the folder.
 
@@ -92,6 +93,7 @@ def compare(
       make_world: Makes the world of a seed, where settings can't name it: data, a task or a network of one's own.
       share: Other processes do the same in the folder, which was let go: runs are shared out among them.
       measured: As for `table_for`.
+      reference: The method that the others are compared with; None: `usual_reference`.
 
     Raises:
       InputError: Any of it is no good.
@@ -112,12 +114,12 @@ def compare(
 
     if not share:
         results = [run(federation) for federation in of(seeds)]
-        return Comparison(tuple(results), draw(results, folder, targets, device))
+        return Comparison(tuple(results), draw(results, folder, targets, device, reference))
     of_seed = functools.lru_cache(maxsize=_WORLDS_AT_HAND)(lambda seed: list(of([seed])))
     runs = [(seed, index) for seed in seeds for index in range(len(methods))]
     results = shared_out(runs, lambda run_of: run(of_seed(run_of[0])[run_of[1]]))
     with folder.alone():
-        return Comparison(tuple(results), draw(results, folder, targets, device))
+        return Comparison(tuple(results), draw(results, folder, targets, device, reference))
 
 
 def federations(
@@ -230,6 +232,7 @@ def draw(
     folder: RunFolder,
     targets: Sequence[float] | None = None,
     device: DeviceModel = DeviceModel(),
+    reference: str | None = None,
 ) -> Section:
     """Writes `results.json` and the pictures of a comparison; returns its section of a report.
 
@@ -238,23 +241,26 @@ def draw(
       folder: Gets the files.
       targets: Scores that methods are timed to; None: `SHARES_OF_BEST` of the best final score.
       device: The model of energy and of links.
+      reference: The method that the others are compared with; None: `usual_reference`.
     """
     if targets is None:
         best = max(result.final for result in results)
         targets = sorted({round(share * best, 2) for share in SHARES_OF_BEST}) if best > 0 else []
-    summaries = summarise(results, targets=targets, device=device)
+    how: Any = {"reference": reference, "targets": targets, "device": device}
+    summaries = summarise(results, **how)
     folder.write_part(
         "results.json",
         RESULTS_KIND,
         {
             "targets": targets,
             "device": dataclasses.asdict(device),
+            "reference": reference,
             "runs": [r.to_json() for r in results],
             "summaries": [dataclasses.asdict(s) for s in summaries],
         },
     )
     pictures = _draw(results, summaries, folder, targets, device) if processes.is_first() else {}
-    tables = [comparison_table(results, columns=names, targets=targets, device=device) for names in (ACCURACY, COST)]
+    tables = [comparison_table(results, columns=names, **how) for names in (ACCURACY, COST)]
     diverged = [f"**{result.divergence}**\n" for result in results if result.divergence is not None]
     return Section("Methods under the same load", "\n".join([*diverged, *tables]), pictures)
 

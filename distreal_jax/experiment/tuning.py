@@ -10,10 +10,11 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
+import tyro
 
 from distreal_jax.experiment.comparison import table_settings
 from distreal_jax.fleet.federation import Federation
@@ -26,7 +27,7 @@ from distreal_jax.record.json_values import settings_hash
 from distreal_jax.record.method_result import MethodResult
 from distreal_jax.record.recorded_run import RecordSettings, recorded_run
 from distreal_jax.record.run_folder import RunFolder
-from distreal_jax.record.statistics import final_accuracy
+from distreal_jax.record.statistics import area_under_curve, final_accuracy
 from distreal_jax.table import DropoutTable
 from distreal_jax.tuning import (
     Knob,
@@ -39,6 +40,13 @@ from distreal_jax.tuning import (
     settings_of,
 )
 
+Goal = Literal["final", "area"]
+TunedFor = Annotated[
+    Goal,
+    tyro.conf.arg(help="What trials are scored by: final accuracy, or area: mean accuracy over time (early learning)."),
+]
+"""What methods are tuned for."""
+
 FIRST_SHARE = 2 / 3  # of the trials that spread out; the others look around the best; chosen by us
 Searched = Callable[[World, Method], DropoutTable]
 
@@ -50,10 +58,12 @@ class Trial:
     Attributes:
       point: A value for each knob.
       results: One for each seed, as far as they were trained.
+      goal: What it is scored by.
     """
 
     point: Point
     results: tuple[MethodResult, ...]
+    goal: Goal = "final"
 
     @property
     def rounds(self) -> float:
@@ -61,10 +71,15 @@ class Trial:
         return min(result.rounds[-1] for result in self.results)
 
     def score(self, rounds: float | None = None) -> float:
-        """Validation accuracy after so many rounds: the mean of the last three evaluations until then, and over seeds."""
+        """Validation accuracy until a round, mean over seeds: of the last three evaluations, or over time (`goal`)."""
         until = self.rounds if rounds is None else rounds
-        curves = (zip(result.rounds, result.accuracies, strict=True) for result in self.results)
-        return float(np.mean([final_accuracy([accuracy for at, accuracy in curve if at <= until]) for curve in curves]))
+        scores = []
+        for result in self.results:
+            count = sum(at <= until for at in result.rounds)
+            times, accuracies = result.times[:count], result.accuracies[:count]
+            of_area = self.goal == "area"
+            scores.append(area_under_curve(times, accuracies, times[-1]) if of_area else final_accuracy(accuracies))
+        return float(np.mean(scores))
 
     @property
     def delivered(self) -> float:
@@ -113,6 +128,7 @@ class Tuner:
       searched: The searched table for a method in a world.
       execution: `compact` or `masked`.
       measured: As for `table_for`.
+      goal: What trials are scored by.
       compiled: What trials have compiled; those of a method have most of it in common.
     """
 
@@ -123,6 +139,7 @@ class Tuner:
     searched: Searched
     execution: Execution = "compact"
     measured: Measured | None = None
+    goal: Goal = "final"
     compiled: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False)
 
     @property
@@ -179,7 +196,7 @@ class Tuner:
             path = self.folder.path / method.name / f"{name}-seed{world.seed}"
             with RunFolder.at(path, settings, may_change=("rounds",)) as own:
                 results.append(recorded_run(federation, own, self.record))
-        return Trial(point, tuple(results))
+        return Trial(point, tuple(results), self.goal)
 
     def tune(self, method: Method, trials: int, seed: int, said: Callable[[str], None] = lambda _: None) -> Tuning:
         """The best of so many trials of a method.

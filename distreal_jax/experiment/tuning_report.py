@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from scipy import stats
 
-from distreal_jax.experiment.tuning import Tuner, Tuning
+from distreal_jax.experiment.tuning import Goal, Tuner, Tuning
 from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.json_values import json_value
 from distreal_jax.record.pictures import sensitivity_picture
@@ -15,6 +15,7 @@ from distreal_jax.record.run_folder import RunFolder
 from distreal_jax.tuning import TunedSettings
 
 TUNED_FILE = "tuned.json"
+GOALS: dict[Goal, str] = {"final": "final accuracy", "area": "mean accuracy over time"}
 
 
 def write_tuning(folder: RunFolder, tuner: Tuner, tunings: Sequence[Tuning], world: WorldSettings) -> Section:
@@ -30,7 +31,8 @@ def write_tuning(folder: RunFolder, tuner: Tuner, tunings: Sequence[Tuning], wor
       InputError: A file can't be written.
     """
     of_world, training = (json_value(dataclasses.asdict(part)) for part in (world, tuner.training))
-    settings = TunedSettings([tuning.tuned() for tuning in tunings], of_world, training, provenance())
+    origin = {**provenance(), "goal": tuner.goal}
+    settings = TunedSettings([tuning.tuned() for tuning in tunings], of_world, training, origin)
     settings.save(folder.path / TUNED_FILE)
     quarter = tuner.rungs[0]
 
@@ -46,7 +48,8 @@ def write_tuning(folder: RunFolder, tuner: Tuner, tunings: Sequence[Tuning], wor
         {tuning.method.name: tuning.best.delivered for tuning in tunings},
     )
     pictures = {"sensitivity.png": "Validation accuracy over learning rate and batch size, for each method"}
-    section = Section("Tuning", f"{tuning_table(tunings)}\n{tuned_table(settings)}", pictures)
+    text = f"Tuned for {GOALS[tuner.goal]}.\n\n{tuning_table(tunings)}\n{tuned_table(settings)}"
+    section = Section("Tuning", text, pictures)
     write_report(folder.path / "report.md", "Tuning", section)
     return section
 

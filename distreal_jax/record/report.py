@@ -43,7 +43,7 @@ TO_TARGET: dict[str, tuple[str, Callable[[float], str]]] = {
 }
 """Columns that there are one of for each target: axis of a summary's `to_target` -> heading, and how a number is written."""
 
-ACCURACY = ("delivered", "final", "final_difference", "final_p", "full", "seconds", "area")
+ACCURACY = ("delivered", "final", "final_difference", "final_p", "full", "seconds", "area", "area_difference")
 COST = ("delivered", "link_seconds", "bytes_up", "bytes_down", "memory", "joules_spent", "spent", "wasted", "idle")
 
 

@@ -18,6 +18,7 @@ from experiments.configs.trial_fashion import CONFIG as FILTERS
 CONFIG = dataclasses.replace(
     FILTERS,
     methods="partial_work,adaptive_batch,salf,distreal,distreal[idle=train]",
+    reference="distreal[idle=train]",
     table="runs/small_cnn_every_knob/table.json",
     tuned=Path("runs/trial_tune_fashion_knobs/tuned.json"),
 )

@@ -20,6 +20,7 @@ from experiments.configs.trial_digits_cnn import CONFIG as FILTERS
 CONFIG = dataclasses.replace(
     FILTERS,
     methods="partial_work,adaptive_batch,cocofl,timelyfl,salf,distreal,distreal[idle=train]",
+    reference="distreal[idle=train]",
     table="digits_cnn_every_knob",
     tuned=Path("runs/trial_tune_knobs/tuned.json"),
 )
