@@ -1,11 +1,17 @@
 """What a person sees while something runs: lines and bars if a command asks, nothing from the library itself."""
 
+import io
 import logging
 import sys
 from typing import Any
 
 import pytest
 
+import distreal_jax as dj
+from distreal_jax.experiment import dry_run
+from distreal_jax.fleet.federation import TrainingSettings
+from distreal_jax.fleet.world import World, WorldSettings
+from distreal_jax.record.recorded_run import RecordSettings
 from distreal_jax.signs import Pace, bar, duration, percent, said_on_stderr, say
 
 
@@ -55,6 +61,19 @@ def test_there_is_a_bar_on_a_terminal_alone_and_none_if_quiet(monkeypatch: pytes
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert shown(quiet=False) and not shown(quiet=True)
     assert not bar(total=3).n
+
+
+def test_compiling_and_planning_show_no_bar_on_a_terminal_that_nobody_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    training = TrainingSettings(rounds=1, devices_per_round=2, steps=1, batch_size=4)
+    federation = dj.Federation(World.make(WorldSettings(devices=2), 0), "partial_work", training=training)
+    for quiet in (True, False):
+        with said_on_stderr(quiet=quiet):
+            dry_run([federation], RecordSettings())
+            federation.fit()
+        assert bool(terminal.getvalue()) is not quiet
 
 
 def test_seconds_left_are_by_the_pace_after_the_first_part_which_compiles(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import tqdm
 
 from distreal_jax.data.array_files import cache_file, read_cache, write_cache
 from distreal_jax.errors import InputError
+from distreal_jax.signs import bar
 
 _ONE_SIZE = "choose a set whose images have one size, such as cifar10"
 _OWNER_FEATURES = ("client_id", "client", "writer_id", "writer", "user_id", "user")
@@ -188,7 +188,7 @@ def _decode(name: str, builder: Any, split: str, features: Mapping[str, str]) ->
     try:
         source = builder.as_data_source(split=split)
         images = np.empty((len(source), *source[0][features["images"]].shape), np.uint8)
-        for start in tqdm.trange(0, len(source), 500, desc=f"decoding {name} {split}", leave=False, disable=None):
+        for start in bar(iterable=range(0, len(source), 500), desc=f"decoding {name} {split}", leave=False):
             # Read in parts, records take a tenth of the time that they take one by one.
             examples = source.__getitems__(range(start, min(start + 500, len(source))))
             if {example[features["images"]].shape for example in examples} != {images.shape[1:]}:

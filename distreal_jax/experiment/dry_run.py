@@ -10,7 +10,6 @@ from collections.abc import Hashable, Iterable, Sequence
 import jax
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from distreal_jax.experiment.speed import Speed, SpeedOf, Time, estimated_speed
 from distreal_jax.fleet.aggregation import no_clients
@@ -19,7 +18,7 @@ from distreal_jax.fleet.exchange import bytes_of_round
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.record.recorded_run import Counted, RecordSettings
 from distreal_jax.record.report import markdown_table, quantity
-from distreal_jax.signs import percent
+from distreal_jax.signs import bar, percent
 from distreal_jax.table import TableEntry
 
 MOST_PLANNED = 200  # rounds of a training, evenly spread, that stand for all of its rounds; chosen by us: half a second
@@ -61,8 +60,7 @@ def forecast(federation: Federation) -> Forecast:
     counted, table, rounds = Counted(), federation.table, federation.training.rounds
     mini_batches = np.zeros(len(table.entries))
     planned = range(rounds) if rounds <= MOST_PLANNED else np.linspace(0, rounds - 1, MOST_PLANNED).astype(int).tolist()
-    # Without a terminal there is no bar.
-    for index in tqdm(planned, f"plan of {federation.method.name}", unit="round", leave=False, disable=None):
+    for index in bar(iterable=planned, desc=f"plan of {federation.method.name}", unit="round", leave=False):
         plan, _ = federation.plan(index)
         counted.add(federation, plan)
         mini_batches += np.bincount(plan.entries[plan.entries >= 0], minlength=len(mini_batches))

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 import optax
-from tqdm import tqdm
 
 from distreal_jax.fleet.aggregation import Server, Sums, no_clients, rows_of_classes, server_step, sums_of
 from distreal_jax.fleet.client_steps import (
@@ -31,6 +30,7 @@ from distreal_jax.fleet.client_steps import (
 from distreal_jax.fleet.lanes import as_here, compiling_threads
 from distreal_jax.fleet.work import ClientWork, Grouping
 from distreal_jax.methods import Method
+from distreal_jax.signs import bar
 from distreal_jax.step import Examples, Learner, LocalStep
 from distreal_jax.table import Configurations
 from distreal_jax.tracing import draw_masks
@@ -125,9 +125,8 @@ class RoundPrograms:
             name, place = key
             self.lowered(name, places[place], place, moment).compile()
 
-        # Without a terminal there is no bar.
         compiling = compiling_threads().map(as_here(compile_one), missing)
-        for _ in tqdm(compiling, "compile", len(missing), unit="program", leave=False, disable=None):
+        for _ in bar(iterable=compiling, desc="compile", total=len(missing), unit="program", leave=False):
             pass
         self._compiled.update(missing)
 

@@ -129,7 +129,7 @@ def _say_what_begins(name: str, federation: Federation, begin: int) -> None:
     training, programs = federation.training, len(federation.table.entries) if federation.execution == "compact" else 1
     say(
         f"{name}: rounds {begin + 1:,} to {training.rounds:,}, each of {training.devices_per_round:,} of "
-        f"{federation.world.devices:,} devices; up to {how_many(programs, 'program')} to compile first, "
+        f"{federation.world.devices:,} devices; up to {how_many(programs, 'training step')} to compile first, "
         "or to read from the cache"
     )
 
