@@ -159,9 +159,9 @@ def first_difference(one: Any, other: Any, but_for: Collection[str] = (), name: 
     if isinstance(one, dict) and isinstance(other, dict):
         for key in [*one, *(key for key in other if key not in one)]:
             where = f"{name}.{key}" if name else key
-            if key not in one or key not in other:
+            if (key not in one or key not in other) and where not in but_for:
                 return where, "set" if key in one else "not set", "set" if key in other else "not set"
-            if difference := first_difference(one[key], other[key], but_for, where):
+            if difference := first_difference(one.get(key), other.get(key), but_for, where):
                 return difference
         return None
     # 1 == True to Python, and 1 == 1.0, but not to a reader of the settings

@@ -414,3 +414,5 @@ def test_a_comparison_may_get_more_seeds_in_the_same_folder(tmp_path: Path) -> N
         RunFolder.at(tmp_path, {"seeds": "0-4", "rounds": 4}, may_change=("seeds",))
     with RunFolder.at(tmp_path, {"seeds": "0-4", "rounds": 3}, may_change=("seeds",)) as folder:
         assert folder.resumed and read_config(tmp_path)["settings"]["seeds"] == "0-4"
+    with RunFolder.at(tmp_path, {"seeds": "0-4", "rounds": 3, "targets": "0.5"}, may_change=("seeds", "targets")):
+        pass  # a setting that may change and was not there when the run was begun
