@@ -4,7 +4,8 @@
 
 As trial_tune_knobs, but trials are scored by their mean accuracy over time; the methods that were behind there are left out.
 
-Expected: not run yet; about 15 min for seed 1000 (of seeds: one) on 2 CPU cores, 2026-11-26.
+Expected: mean accuracy over time on the validation split 0.87 to 0.89 for all (of seeds: one); 6 min, on 2 CPU cores that did
+other work as well.
 """
 
 import dataclasses
