@@ -4,8 +4,8 @@
 
 As trial_tune_knobs, but trials are scored by their mean accuracy over time; the methods that were behind there are left out.
 
-Expected: mean accuracy over time on the validation split 0.87 to 0.89 for all (of seeds: one); 6 min, on 2 CPU cores that did
-other work as well.
+Expected: mean accuracy over time on the validation split 0.87 to 0.89 for all (of seeds: one); 6 min, on 2 CPU cores that
+did other work as well.
 """
 
 import dataclasses
