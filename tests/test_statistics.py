@@ -295,6 +295,8 @@ def test_numbers_are_written_with_their_intervals_and_units() -> None:
     assert level(Interval(0.6, None, None, (0.5, 0.7))) == "0.600 (0.500, 0.700)"
     assert signed(Interval(0.012, 0.004, 0.02)) == "+0.012 [+0.004, +0.020]"
     assert signed(Interval(0.1, None, None, (0.0, 0.2))) == "+0.100 (+0.000, +0.200)"
+    assert signed(Interval(-0.0001, -0.0002, 0.0)) == "+0.000 [+0.000, +0.000]", "nothing has no sign of a loss"
+    assert level(Interval(-0.0001, None, None, (-0.0004, 0.0002))) == "0.000 (0.000, 0.000)"
     assert (delivered(1.0), delivered(0.0632), p_value(0.0004), p_value(0.04)) == (
         "full network",
         "6.3% of its MACs",

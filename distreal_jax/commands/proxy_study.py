@@ -273,7 +273,7 @@ def drawn(folder: RunFolder, vectors: Sequence[DesignedVector], measured: dict[s
     rows += [[label, *(_shown(found[name][key]) for name in measured)] for key, label in STATISTICS.items()]
     each = [["filters kept", "cost", "shape", *measured, "accuracy"]]
     for index, vector in enumerate(vectors):
-        gains = [_with_error(repeats[:, index], "+.3f") for repeats in measured.values()]
+        gains = [_with_error(repeats[:, index], "+z.3f") for repeats in measured.values()]
         accuracy = _with_error(trained[:, index], ".3f")
         each.append([" ".join(map(str, vector.widths)), percent(vector.cost), shape_name(vector.shape), *gains, accuracy])
     notes = [
@@ -313,7 +313,7 @@ def _shown(interval: Interval) -> str:
 
 
 def _in_short(interval: Interval) -> str:
-    return f"{interval.mean:.2f}" if np.isfinite(interval.mean) else "unknown"
+    return f"{interval.mean:z.2f}" if np.isfinite(interval.mean) else "unknown"
 
 
 def _with_error(values: Floats, form: str) -> str:

@@ -250,7 +250,7 @@ def table_section(found: TableSearch) -> Section:
     chosen = cost_in_own_unit(table) | chosen_beside_filters(table)
     rows = [["entry", "MACs for an example", "of the full network", "progress", *chosen, "filters kept"]]
     for index, (entry, cost) in enumerate(zip(table.entries, table.costs(), strict=True)):
-        progress = f"{entry.progress or 0:.3f} ± {entry.progress_stderr or 0:.3f}"
+        progress = f"{entry.progress or 0:z.3f} ± {entry.progress_stderr or 0:.3f}"
         others = [cells[index] for cells in chosen.values()]
         rows.append([str(index), f"{entry.macs:,}", percent(cost), progress, *others, " ".join(map(str, entry.widths))])
     dominated = "Hypervolume of the front: {:.4f}; of one rate for all layers: {:.4f}.".format(*found.hypervolumes)

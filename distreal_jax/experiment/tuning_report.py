@@ -64,7 +64,7 @@ def tuning_table(tunings: Sequence[Tuning]) -> str:
         correlation = "–"
         if len(ended) > 3:  # fewer say nothing about an order
             found = stats.spearmanr([trial.score() for trial in ended], [trial.tested for trial in ended]).statistic
-            correlation = f"{found:+.2f} ({len(ended)} trials)"
+            correlation = f"{found:+z.2f} ({len(ended)} trials)"
         rows.append(
             [
                 f"`{tuned.name}`",
@@ -72,7 +72,7 @@ def tuning_table(tunings: Sequence[Tuning]) -> str:
                 str(tuned.trials),
                 f"{tuned.untuned:.3f}",
                 f"{tuned.score:.3f}",
-                f"{tuned.score - tuned.untuned:+.3f}",
+                f"{tuned.score - tuned.untuned:+z.3f}",
                 f"{tuning.best.tested:.3f}",
                 correlation,
                 ", ".join(f"{name} {value}" for name, value in tuned.at_edge.items()) or "–",

@@ -132,15 +132,15 @@ def write_report(path: Path, title: str, *sections: Section) -> None:
 def level(interval: Interval) -> str:
     """A level with the half width of its interval: `0.834 ± 0.006`; with the values of few seeds: `0.834 (0.830, 0.838)`."""
     if interval.low is None or interval.high is None:
-        return f"{interval.mean:.3f}{_points(interval, '.3f')}"
-    return f"{interval.mean:.3f} ± {(interval.high - interval.low) / 2:.3f}"
+        return f"{interval.mean:z.3f}{_points(interval, 'z.3f')}"
+    return f"{interval.mean:z.3f} ± {(interval.high - interval.low) / 2:.3f}"
 
 
 def signed(interval: Interval) -> str:
-    """A difference with the ends of its interval: `+0.012 [+0.004, +0.020]`."""
+    """A difference with the ends of its interval: `+0.012 [+0.004, +0.020]`; what rounds to nothing is `+0.000`."""
     if interval.low is None or interval.high is None:
-        return f"{interval.mean:+.3f}{_points(interval, '+.3f')}"
-    return f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
+        return f"{interval.mean:+z.3f}{_points(interval, '+z.3f')}"
+    return f"{interval.mean:+z.3f} [{interval.low:+z.3f}, {interval.high:+z.3f}]"
 
 
 def delivered(share: float) -> str:

@@ -14,7 +14,7 @@ def as_text(table: "DropoutTable") -> str:
     columns = {
         **cost_in_own_unit(table),
         **chosen_beside_filters(table),
-        "progress": ["" if entry.progress is None else f"{entry.progress:.3f}" for entry in table.entries],
+        "progress": ["" if entry.progress is None else f"{entry.progress:z.3f}" for entry in table.entries],
     }
     if not any(columns["progress"]):
         del columns["progress"]

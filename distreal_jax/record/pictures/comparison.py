@@ -265,7 +265,7 @@ def map_picture(
                 left.text(column, row, words.strip(), ha="center", va="center", fontsize=9)
             if np.isfinite(margin):
                 colour = "white" if abs(margin) > 0.65 * limit else "black"
-                words = f"{margin:+.1f}".replace("-", "−")
+                words = f"{margin:+z.1f}".replace("-", "−")
                 right.text(column, row, words, ha="center", va="center", fontsize=9, color=colour)
         for axes, heading in ((left, "Best method and its accuracy"), (right, title)):
             axes.set_xticks(range(len(x_values)), [f"{value:g}" for value in x_values])
