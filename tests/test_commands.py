@@ -1,5 +1,7 @@
 """The commands: one implementation behind `distreal`, `python -m distreal_jax` and the scripts."""
 
+import dataclasses
+import importlib
 import re
 import subprocess
 import sys
@@ -25,6 +27,14 @@ def test_every_module_of_the_commands_is_a_command_or_used_by_one() -> None:
     modules = {path.stem for path in (ROOT / "distreal_jax/commands").glob("[a-z]*.py")}
     parts = {"ahead_of_time", "map_tables", "pytorch_loop", "suite", "suite_tables", "traffic", "workloads"}
     assert modules == {*COMMANDS, *parts}
+
+
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"account", "results"}))  # these two say nothing on the way
+def test_every_command_that_says_what_it_is_at_can_be_quiet(name: str) -> None:
+    fields = {
+        field.name: field for field in dataclasses.fields(importlib.import_module(f"distreal_jax.commands.{name}").Options)
+    }
+    assert "quiet" in fields or "output" in fields
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"]])

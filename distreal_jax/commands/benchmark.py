@@ -29,7 +29,7 @@ from distreal_jax.commands.suite import run_suite
 from distreal_jax.commands.traffic import bytes_sent, traffic
 from distreal_jax.commands.workloads import WORKLOADS, OurRounds, RoundChoice, by_turns, pytorch_loops
 from distreal_jax.errors import InputError
-from distreal_jax.experiment import DryRun, JobSettings, Plain
+from distreal_jax.experiment import DryRun, JobSettings, Plain, Quiet
 from distreal_jax.experiment.dry_run import WROTE_NOTHING
 from distreal_jax.experiment.surroundings import peak_memory_mib
 from distreal_jax.fleet.work import group_size
@@ -60,6 +60,7 @@ class Options(RoundChoice):
     ahead_of_time: str = ""
     """A topology of TPUs, such as v5e:2x2: say what a round's training program needs there, by form, chunk and block."""
     job: Plain[JobSettings] = JobSettings()
+    quiet: Quiet = False
     dry_run: DryRun = False
 
 

@@ -15,7 +15,7 @@ from typing import Annotated
 import jax
 
 from distreal_jax.data.datasets import synthetic_dataset
-from distreal_jax.experiment import DryRun, dry_run
+from distreal_jax.experiment import DryRun, Quiet, dry_run
 from distreal_jax.experiment.surroundings import peak_memory_mib
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.method_table import table_for
@@ -41,6 +41,7 @@ class Options:
     """Mini-batches of 10 that a device with all resources manages in a round."""
     rounds: Annotated[int, STEPS] = 3
     """Rounds that are timed, after one that compiles."""
+    quiet: Quiet = False
     dry_run: DryRun = False
 
 

@@ -22,6 +22,7 @@ from distreal_jax.experiment.options import (
     ManySeeds,
     Measure,
     OneMethod,
+    Quiet,
     speed_of,
 )
 from distreal_jax.experiment.search_dry_run import measuring_dry_run, search_dry_run
@@ -42,6 +43,7 @@ __all__ = [
     "OutputSettings",
     "Plain",
     "PlainFlags",
+    "Quiet",
     "TableSearch",
     "compare",
     "dry_run",

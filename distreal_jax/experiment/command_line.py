@@ -83,7 +83,7 @@ def run_command(main: Callable[[Options], None], options: type[Options] | Option
         with _interrupted_by_signals(), _while_somebody_reads():
             given = parsed(options)
             prepare_jax()
-            quiet = getattr(getattr(given, "output", None), "quiet", False)
+            quiet = getattr(given, "quiet", False) or getattr(getattr(given, "output", None), "quiet", False)
             with said_on_stderr(quiet=quiet), in_its_job(given):
                 check_platform()
                 if sys.stderr.isatty():  # elsewhere the first line says where the folder is

@@ -53,6 +53,9 @@ DryRun = Annotated[
 ]
 """Whether a command says what it would do in place of doing it."""
 
+Quiet = Annotated[bool, tyro.conf.arg(help="Print the result alone, no progress.")]
+"""Whether a command without a folder of its own leaves out what it says on the way; others have it in `OutputSettings`."""
+
 Measure = Annotated[
     bool,
     tyro.conf.arg(help="With --dry-run: compile and time two training steps, for a better estimate; may take minutes."),
