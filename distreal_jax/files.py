@@ -1,6 +1,7 @@
 """Files that are replaced as a whole or not at all, paths as people write them, and what is said where the disk refuses."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,14 +92,37 @@ def parts_around(path: Path, marks: tuple[str, str]) -> tuple[str, str]:
     return before + begin, end + after
 
 
+def made_folder(path: Path) -> Path:
+    """The folder, made with its parents where it is not there; raises `InputError` if it can't be."""
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Ends in one line, an `InputError`, what the disk refuses inside the block."""
+    """Ends in one line, an `InputError`, what the disk refuses inside the block; the line says what to do about it."""
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(
-            f"can't write {path} ({reason}); what was written before is intact: make room or choose another folder,"
-            " and start the same command again"
-        ) from error
+        raise InputError(f"can't write {path} {refusal(error, path)}") from error
+
+
+def refusal(error: OSError, path: Path) -> str:
+    """Why the disk refused to write at a path, in brackets, and what to do.
+
+    Args:
+      error: What it said.
+      path: Of the file or the folder.
+    """
+    reason, again = error.strerror or str(error), "start the same command again"
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        file = next((place for place in (path, *path.parents) if place.is_file()), path)
+        return f"({file} is a file, where a folder is expected); choose another folder, or move the file away"
+    if error.errno == errno.EISDIR:
+        return f"({path} is a folder, where a file is expected); choose another place, or move the folder away"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"({reason}); choose a folder that you may write, or get leave to write this one, and {again}"
+    if error.errno in (errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP):
+        return f"({reason}); choose another folder"
+    return f"({reason}); what was written before is intact: make room or choose another folder, and {again}"

@@ -1,5 +1,6 @@
 import dataclasses
 import enum
+import errno
 import json
 import math
 import os
@@ -20,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distreal_jax.errors import InputError
-from distreal_jax.files import write_atomically
+from distreal_jax.files import write_atomically, writing
 from distreal_jax.record.json_values import json_value, settings_hash
 from distreal_jax.record.metrics import read_metrics
 from distreal_jax.record.provenance import source_commit
@@ -256,7 +257,25 @@ def test_a_place_that_cant_be_written_ends_in_one_line(tmp_path: Path, place: st
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="can't write") as error:
         RunFolder.at(tmp_path / place, SETTINGS)
-    assert "\n" not in str(error.value)
+    assert "\n" not in str(error.value) and "make room" not in str(error.value)
+    if place != "/proc/run":
+        assert f"{tmp_path / 'file'} is a file, where a folder is expected" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "make room"),
+        (errno.EDQUOT, "make room"),
+        (errno.EACCES, "choose a folder that you may write"),
+        (errno.EROFS, "choose a folder that you may write"),
+        (errno.EISDIR, "is a folder, where a file is expected"),
+    ],
+)
+def test_what_the_disk_refuses_is_said_with_what_helps(number: int, advice: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=advice) as error, writing(tmp_path / "run"):
+        raise OSError(number, os.strerror(number))
+    assert ("make room" in str(error.value)) is (advice == "make room")
 
 
 def test_a_second_process_is_told_who_has_the_folder_until_that_one_dies(tmp_path: Path) -> None:

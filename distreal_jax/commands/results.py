@@ -18,7 +18,7 @@ from pathlib import Path
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import DryRun
 from distreal_jax.experiment.dry_run import WROTE_NOTHING
-from distreal_jax.files import parts_around, write_atomically
+from distreal_jax.files import made_folder, parts_around, write_atomically
 from distreal_jax.record import DeviceModel, MethodResult, comparison_table
 from distreal_jax.record.report import ACCURACY, COST
 from distreal_jax.record.run_folder import RESULTS_KIND, read_config, read_part
@@ -157,8 +157,7 @@ def main(options: Options) -> None:
         print(WROTE_NOTHING)
         return
     around = parts_around(options.readme, MARKS) if options.main in done else None
-    pictures = options.report.parent / "results"
-    pictures.mkdir(parents=True, exist_ok=True)
+    pictures = made_folder(options.report.parent / "results")
     sections = sections_of(options.report, names)
     sections |= {name: section(name, options.runs / name, pictures) for name in done}
     head = f"# Results\n\nMade by `python experiments/results.py`; {SAID}"

@@ -27,7 +27,7 @@ from distreal_jax.commands.suite_tables import tables
 from distreal_jax.commands.workloads import OurRounds, RoundChoice, WorkloadName, by_turns, pytorch_loops
 from distreal_jax.errors import InputError
 from distreal_jax.experiment.dry_run import WROTE_NOTHING
-from distreal_jax.files import parts_around, write_atomically
+from distreal_jax.files import made_folder, parts_around, write_atomically
 from distreal_jax.record import provenance
 
 WIDTHS = (1.0, 0.5, 0.25)
@@ -152,11 +152,11 @@ def run_suite(names: Sequence[str], turns: int, results: Path, report: Path, *, 
     if dry_run:
         print(f"{len(missing)} pieces to run, some minutes each: {', '.join(missing) or 'none'}.\n{WROTE_NOTHING}")
         return
+    made_folder(results)  # before minutes are spent on what it is for
     _write_tables(results, report)
     for name in missing:
         run, workload = PIECES[name]
         found = run(workload, turns) | {"turns": turns, "provenance": provenance()}
-        results.mkdir(parents=True, exist_ok=True)
         write_atomically(results / f"{name}.json", json.dumps(found, indent=1).encode())
         print(f"{name}: {results / name}.json", flush=True)
         _write_tables(results, report)

@@ -16,7 +16,7 @@ from typing import Any
 from distreal_jax import processes
 from distreal_jax.document import Fields, read_document, write_document
 from distreal_jax.errors import InputError
-from distreal_jax.files import writing
+from distreal_jax.files import made_folder
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.timed_step import RelativeSeconds, kind_of_step
 from distreal_jax.fleet.training import TrainingSettings
@@ -133,8 +133,7 @@ class StepSeconds:
             }
             for signature, known in self._known.items()
         ]
-        with writing(self._file.parent):
-            self._file.parent.mkdir(parents=True, exist_ok=True)
+        made_folder(self._file.parent)
         write_document(
             self._file, _KIND, _SCHEMA, {"device": self.device, "networks": networks, "provenance": self._provenance}
         )

@@ -29,6 +29,7 @@ import orbax.checkpoint as ocp
 from distreal_jax import processes
 from distreal_jax.document import DamagedDocumentError, read_document, write_document
 from distreal_jax.errors import InputError
+from distreal_jax.files import refusal
 from distreal_jax.record.interruption import uninterrupted
 
 _KIND = "distreal_jax checkpoint of a run"
@@ -236,10 +237,7 @@ class Checkpoints:
             raise
         # Orbax' storage reports a full disk as a ValueError.
         except (OSError, ValueError, RuntimeError) as error:
-            raise InputError(
-                f"{what} to {self._folder} ({_reason(error)}); what was written before is intact: make room or choose"
-                " another folder, and start the same command again"
-            ) from error
+            raise InputError(f"{what} to {self._folder} {refusal(_of_the_system(error), self._folder)}") from error
 
 
 _LATE, _LATE_SECONDS = "Event loop is closed", 0.5
@@ -297,9 +295,17 @@ def _checksums(folder: Path) -> dict[str, str]:
 
 
 def _reason(error: BaseException) -> str:
-    """In a few words: the system's where an error is its, however deep it lies in the storage's own words."""
+    """In a few words: the system's where an error is its."""
+    found = _of_the_system(error)
+    return found.strerror or str(found)
+
+
+def _of_the_system(error: BaseException) -> OSError:
+    """The system's error, however deep it lies in the storage's own words; another one in a few words."""
     text = " ".join(str(error).split())
     number = re.search(r"os_error_code='(\d+)'", text)
     if number:
-        return os.strerror(int(number[1]))
-    return (isinstance(error, OSError) and error.strerror) or text[:120] or type(error).__name__
+        return OSError(int(number[1]), os.strerror(int(number[1])))
+    if isinstance(error, OSError) and error.strerror:
+        return error
+    return OSError(text[:120] or type(error).__name__)

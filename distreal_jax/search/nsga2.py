@@ -16,6 +16,7 @@ import numpy as np
 from deap import base, tools
 
 from distreal_jax.errors import InputError
+from distreal_jax.files import made_folder
 from distreal_jax.search.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from distreal_jax.search.evaluation import Evaluate, EvaluatedVectors, Generation, SearchResult, measured_afresh
 from distreal_jax.search.first_vectors import first_vectors
@@ -192,10 +193,7 @@ class _Run:
         Raises:
           InputError: It is of another search, or nothing can be written there.
         """
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"can't write {path}: {error.strerror}; choose a folder that can be written") from error
+        made_folder(path.parent)
         kept = load_checkpoint(path, identity)
         if kept is None:
             return
