@@ -156,8 +156,9 @@ def test_every_method_gets_its_trials_and_the_best_of_them_is_found(
         return stand_in(federation, folder, record)
 
     monkeypatch.setattr("distreal_jax.experiment.tuning.recorded_run", counting)
+    said: list[str] = []
     with RunFolder.at(tmp_path / "tune", {}, may_change=("trials",)) as folder:
-        tuning = tuner_of(world, folder).tune(method_named(name), 12, 1000)
+        tuning = tuner_of(world, folder).tune(method_named(name), 12, 1000, said.append)
     tuned = tuning.tuned()
     assert tuned.trials == len(tuning.trials) == 12
     assert tuned.point["learning_rate"] == 3.0 > 1.0, "beyond the grid, whose best lay at its edge"
@@ -166,6 +167,14 @@ def test_every_method_gets_its_trials_and_the_best_of_them_is_found(
     assert Counter(rounds for _, rounds in ran)[2] == 8  # the others begin at half, next to the best
     trained = sum(max(rounds for path, rounds in ran if path == trial) for trial in {path for path, _ in ran})
     assert trained <= rounds_of(12, (2, 4, 8))
+    assert said[0] == f"{name}: trial 1 of 12, the usual settings: trained to round 2"
+    of_trials = [line for line in said if ": trial " in line]
+    assert len(of_trials) == len(set(ran)), "a line each time a trial begins or goes on"
+    for number, trial in enumerate(tuning.trials, 1):
+        differs = [f"{knob} {value}" for knob, value in trial.point.items() if value != tuning.trials[0].point[knob]]
+        (begins, *goes_on) = [line for line in of_trials if line.startswith(f"{name}: trial {number} of 12, ")]
+        assert all(part in begins for part in differs) and all(" goes on to round " in line for line in goes_on)
+    assert any("among the better half of 8 at round 2" in line for line in of_trials)
 
 
 def test_a_trial_is_gone_on_with_and_its_curve_stays(world: World, tmp_path: Path) -> None:

@@ -205,26 +205,40 @@ class Tuner:
           method: The method.
           trials: Points that are tried, the usual settings among them.
           seed: Of what is drawn.
-          said: Told about each trial.
+          said: Told about each trial: its settings, how far it is trained and why.
         """
         knobs, generator = self.knobs(method), np.random.default_rng([seed, *method.name.encode()])
         quarter, half, rounds = self.rungs
         points = first_points(knobs, max(1, math.ceil(trials * FIRST_SHARE)), generator)
-        done = {_key(point): self.trained(method, point, quarter) for point in points}
-        usual = _key(points[0])
+        usual, done = _key(points[0]), dict[str, Trial]()
+
+        def tell(point: Point, why: str) -> None:
+            number = [*done].index(_key(point)) if _key(point) in done else len(done)
+            said(f"{method.name}: trial {number + 1} of {trials}, {what_differs(point, points[0])}: {why}")
+
+        for point in points:
+            tell(point, f"trained to round {quarter:,}")
+            done[_key(point)] = self.trained(method, point, quarter)
         for before, after in ((quarter, half), (half, rounds)):
             alive = [key for key, trial in done.items() if trial.rounds >= before]
             kept = sorted(alive, key=lambda key: -done[key].score(before))[: math.ceil(len(alive) / 2)]
             for key in dict.fromkeys([*kept, usual]):  # the usual settings go to the end, to be compared with
+                if done[key].rounds < after:
+                    among = f"among the better half of {len(alive)} at round {before:,}"
+                    tell(done[key].point, f"goes on to round {after:,}, {among if key in kept else 'to be compared with'}")
                 done[key] = self.trained(method, done[key].point, after)
         best = max((trial for trial in done.values() if trial.rounds >= rounds), key=Trial.score)
         said(f"{method.name}: {len(done)} of {trials} trials, best {best.score():.3f}")
         while len(done) < trials:
-            point = next_point(knobs, best.point, [trial.point for trial in done.values()], generator)
-            if point is None:
+            beside = next_point(knobs, best.point, [trial.point for trial in done.values()], generator)
+            if beside is None:
                 break
+            point = beside
+            tell(point, f"beside the best, trained to round {half:,}")
             trial = self.trained(method, point, half)
             if trial.score(half) > best.score(half):
+                if trial.rounds < rounds:
+                    tell(point, f"goes on to round {rounds:,}, ahead of the best at round {half:,}")
                 trial = self.trained(method, point, rounds)
             done[_key(point)] = trial
             if trial.rounds >= rounds and trial.score() > best.score():
@@ -233,6 +247,12 @@ class Tuner:
         self.compiled.clear()  # the next method has other steps: memory, not time
         jax.clear_caches()
         return Tuning(method, knobs, tuple(done.values()), best)
+
+
+def what_differs(point: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
+    """A point in words: the settings that are not the usual ones."""
+    differing = [f"{name} {value}" for name, value in point.items() if value != usual.get(name)]
+    return ", ".join(differing) or "the usual settings"
 
 
 def _key(point: Mapping[str, Any]) -> str:

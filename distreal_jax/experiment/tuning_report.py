@@ -15,6 +15,11 @@ from distreal_jax.record.run_folder import RunFolder
 from distreal_jax.tuning import TunedSettings
 
 TUNED_FILE = "tuned.json"
+COLUMNS_SAID = (
+    "`untuned`, `tuned`: validation scores of the usual settings and of the best trial. `test`: accuracy of the best trial "
+    "on the test set, by which nothing was chosen. `rank correlation with test`: of validation and test accuracy, over the "
+    "trials that ran to the end. `at the edge`: best values at the end of what was tried."
+)
 GOALS: dict[Goal, str] = {"final": "final accuracy", "area": "mean accuracy over time"}
 
 
@@ -48,7 +53,7 @@ def write_tuning(folder: RunFolder, tuner: Tuner, tunings: Sequence[Tuning], wor
         {tuning.method.name: tuning.best.delivered for tuning in tunings},
     )
     pictures = {"sensitivity.png": "Validation accuracy over learning rate and batch size, for each method"}
-    text = f"Tuned for {GOALS[tuner.goal]}.\n\n{tuning_table(tunings)}\n{tuned_table(settings)}"
+    text = f"Tuned for {GOALS[tuner.goal]}.\n\n{tuning_table(tunings)}\n{COLUMNS_SAID}\n\n{tuned_table(settings)}"
     section = Section("Tuning", text, pictures)
     write_report(folder.path / "report.md", "Tuning", section)
     return section
