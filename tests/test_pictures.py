@@ -193,6 +193,15 @@ def test_a_method_alone_gives_its_picture_its_name_and_is_named_where_its_line_e
     assert "0.500" in name.get_text() and name.xy[1] == pytest.approx(0.8)
 
 
+def test_methods_are_named_where_their_lines_end_in_the_order_of_their_numbers(drawn: list[Figure], tmp_path: Path) -> None:
+    times = [60.0, 120.0, 180.0]
+    curves = {"distreal": [0.1, 0.1, 0.9], "heterofl": [0.4, 0.5, 0.6], "partial_work": [0.0, 0.1, 0.2]}
+    pictures.accuracy_picture(tmp_path / "one.png", {name: [(times, values)] for name, values in curves.items()})
+    names = [text for text in drawn[0].axes[0].texts if isinstance(text, Annotation)]
+    found = {text.get_text(): float(text.xy[1]) for text in names}
+    assert found == pytest.approx({"DISTREAL 0.367": 0.6, "HeteroFL 0.500": 0.9, "partial work 0.100": 0.2})
+
+
 def test_generations_of_a_picture_are_counted_as_in_words_from_one(drawn: list[Figure], tmp_path: Path) -> None:
     pictures.hypervolume_picture(tmp_path / "hypervolume.png", {"NSGA-II": [0.1, 0.2, 0.3]})
     assert list(drawn[0].axes[0].lines[0].get_xdata()) == [1, 2, 3]

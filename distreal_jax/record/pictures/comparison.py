@@ -54,7 +54,8 @@ def accuracy_picture(
     check_lengths("comparison", list(curves))
     seeds = max(len(runs) for runs in curves.values())
     with picture(path, 8.4, 4.6) as figure:
-        axes, ends, styles = figure.subplots(), [], styles_of(curves)
+        axes, styles = figure.subplots(), styles_of(curves)
+        ends, finals = dict[str, tuple[float, float]](), dict[str, float]()
         for method, runs in curves.items():
             for times, accuracies in runs:
                 check_lengths(method, times, accuracies)
@@ -67,10 +68,8 @@ def accuracy_picture(
                 axes.fill_between(grid, values.min(axis=0), values.max(axis=0), color=style.colour, alpha=0.18, linewidth=0)
             elif len(runs) > 1:
                 axes.plot(grid, values.T, color=style.colour, alpha=0.35, linewidth=0.7)
-            final = float(np.mean([final_accuracy(accuracies) for _, accuracies in runs]))
-            # A name stands where its number says, so that names are in the order of their numbers; one alone ends its line.
-            place = final if len(curves) > 1 else float(mean[-1])
-            ends.append((method, float(grid[-1]), float(mean[-1]), place, f" {final:.3f}{_smaller(delivered, method)}"))
+            finals[method] = float(np.mean([final_accuracy(accuracies) for _, accuracies in runs]))
+            ends[method] = float(grid[-1]), float(mean[-1])
         spread = "band: worst to best seed" if seeds >= FEWEST_SEEDS else "thin lines: each seed"
         over = f"Line: mean over {seeds} seeds; {spread}. " if seeds > 1 else "One seed. "
         title = title or ("Methods under the same load" if len(curves) > 1 else styles[next(iter(curves))].label)
@@ -79,7 +78,7 @@ def accuracy_picture(
         words = f"{over}{number}: {of_evaluations(min(len(times) for runs in curves.values() for times, _ in runs))}."
         axes.margins(x=0.01)
         axes.set_xlim(left=0)  # before the first evaluation nothing is known, and there is room for the targets
-        if _crowds_the_top([place for *_, place, _ in ends], curves):
+        if _crowds_the_top([*finals.values()], curves):
             by_error(axes)
             words += " Vertical axis: logarithm of the error."
         for target in targets:
@@ -91,7 +90,10 @@ def accuracy_picture(
         words += " Dotted: targets." if targets else ""
         figure.supxlabel(textwrap.fill(words, _CAPTION), x=0.01, ha="left", fontsize=9, color=GREY)
         axes.grid(True, axis="y")
-        label_ends(axes, ends)
+        # Names stand where lines end, in the order of their numbers, which may be another than that of the ends.
+        places = dict(zip(sorted(finals, key=finals.__getitem__), sorted(y for _, y in ends.values()), strict=True))
+        words_of = {method: f" {final:.3f}{_smaller(delivered, method)}" for method, final in finals.items()}
+        label_ends(axes, [(method, *end, places[method], words_of[method]) for method, end in ends.items()])
 
 
 def _crowds_the_top(
@@ -272,7 +274,11 @@ def map_picture(
             axes.set_yticks(range(len(y_values)), [f"{value:g}" for value in y_values])
             axes.set(title=heading, xlabel="mean availability")
             axes.spines[:].set_visible(False)
-            axes.tick_params(length=0)
+            for axis, values in ((axes.xaxis, x_values), (axes.yaxis, y_values)):  # cells that look alike are still cells
+                axis.set_ticks(np.arange(1, len(values)) - 0.5, minor=True)
+            axes.grid(True, which="minor", color="white", linewidth=1.5)
+            axes.set_axisbelow(False)
+            axes.tick_params(which="both", length=0)
         left.set_ylabel("changes of availability a round")
         figure.colorbar(image, ax=right, label=margin_label)
 
