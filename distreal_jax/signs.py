@@ -9,7 +9,7 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tqdm import tqdm
@@ -66,6 +66,31 @@ class Pace:
         if done >= self.total or known is None:
             return ""
         return f"about {duration((self.total - done) * (now - known[1]) / max(done - known[0], 1))} left"
+
+
+class MeanPace:
+    """How long the rest of several runs takes, by the mean time of those that were seen from beginning to end.
+
+    Args:
+      runs: Names of those that are not finished.
+      noun: What one of them is called.
+    """
+
+    def __init__(self, runs: Iterable[str], noun: str) -> None:
+        self._left, self._noun, self._taken = set(runs), noun, list[float]()
+
+    def done(self, run: str, seconds: float | None) -> None:
+        """Counts a run that is done; seconds: None if it was finished, or begun, before."""
+        self._left.discard(run)
+        if seconds is not None:
+            self._taken.append(seconds)
+
+    def left(self) -> str:
+        """In words: "about 12 min left for 6 runs"; empty where nothing is left, or nothing is known yet."""
+        if not self._taken or not self._left:
+            return ""
+        mean, count = sum(self._taken) / len(self._taken), len(self._left)
+        return f"about {duration(count * mean)} left for {how_many(count, self._noun)}"
 
 
 def how_many(count: int, noun: str) -> str:

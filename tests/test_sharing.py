@@ -1,6 +1,8 @@
 """Several processes at one comparison: a dead one's run goes on elsewhere, and results are those of one process."""
 
+import itertools
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -37,9 +39,21 @@ def start(out: Path, *options: str) -> "subprocess.Popen[str]":
 @pytest.fixture(scope="module")
 def alone(scratch: Path) -> Path:
     """The comparison by one process, this one, which compiles for all."""
-    status, _, said = run_here("compare", *COMPARE[1:], "--out", str(scratch / "alone"))
+    options = [option for option in COMPARE[1:] if option != "--quiet"]
+    status, _, said = run_here("compare", *options, "--out", str(scratch / "alone"))
     assert status == 0, said
+    (scratch / "said.txt").write_text(said)
     return scratch / "alone"
+
+
+def test_a_comparison_says_which_run_of_how_many_and_about_how_long_all_take(alone: Path) -> None:
+    begins = [line for line in (alone.parent / "said.txt").read_text().splitlines() if line.startswith("run ")]
+    assert [line.split(";")[0] for line in begins] == [
+        f"run {number} of 4: {method} (seed {seed})"
+        for number, (seed, method) in enumerate(itertools.product((0, 1), ("partial_work", "full_resources")), 1)
+    ]
+    left = [re.sub(r".*; about .* left", "left", line) for line in begins[1:]]
+    assert left == ["left for 3 runs", "left for 2 runs", "left for 1 run"]
 
 
 def numbers(out: Path) -> list[dict[str, object]]:

@@ -12,7 +12,7 @@ from distreal_jax.experiment import dry_run
 from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.record.recorded_run import RecordSettings
-from distreal_jax.signs import Pace, bar, duration, percent, said_on_stderr, say
+from distreal_jax.signs import MeanPace, Pace, bar, duration, percent, said_on_stderr, say
 
 
 def test_the_library_is_silent_until_somebody_asks(capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,6 +83,19 @@ def test_seconds_left_are_by_the_pace_after_the_first_part_which_compiles(monkey
     assert pace.left(5) == ""  # took any time, to compile
     assert pace.left(10) == "about 20 s left"  # 2 s a part
     assert pace.left(20) == ""
+
+
+def test_time_for_all_runs_is_by_the_mean_of_those_that_were_seen_from_beginning_to_end() -> None:
+    pace = MeanPace(["a", "b", "c", "d"], "run")
+    assert pace.left() == ""
+    pace.done("finished before", None)
+    pace.done("a", 10.0)
+    assert pace.left() == "about 30 s left for 3 runs"
+    pace.done("b", None)  # was begun before, so its time says little
+    pace.done("c", 20.0)
+    assert pace.left() == "about 15 s left for 1 run"
+    pace.done("d", 20.0)
+    assert pace.left() == ""
 
 
 def test_a_time_is_in_the_unit_that_a_person_would_take() -> None:

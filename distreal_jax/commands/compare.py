@@ -127,7 +127,7 @@ def main(options: Options) -> None:
             notes += traffic_notes(federation, options.job.num_processes)
         print(dry_run(planned(seeds[:1]), options.record, notes, speed_of=speed, seeds=len(seeds)))
         return
-    decided = {} if tuned is None else {"tuned": {method.name: method.point for method in tuned.methods}}
+    decided: dict[str, Any] = {} if tuned is None else {"tuned": {method.name: method.point for method in tuned.methods}}
     list(planned(seeds[:1]))  # bad input ends here, before anything is written
     shared = options.share
     with open_folder(options.output, "compare", options, may_change=MAY_CHANGE, shared=shared, **decided) as folder:

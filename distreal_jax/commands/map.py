@@ -14,6 +14,7 @@ first tunes each method with that many trials in each cell, at its load, as `dis
 
 import dataclasses
 import itertools
+import time
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
@@ -49,7 +50,7 @@ from distreal_jax.methods import Method, methods_named
 from distreal_jax.record import RunFolder, write_report
 from distreal_jax.record.recorded_run import RecordSettings
 from distreal_jax.settings import Within
-from distreal_jax.signs import say
+from distreal_jax.signs import MeanPace, say
 from distreal_jax.table import DropoutTable
 from distreal_jax.tuning import TunedSettings
 
@@ -84,6 +85,11 @@ def load_of(mean: float, rate: float) -> str:
     """The load of a cell, as `WorldSettings.availability`."""
     reach = 0.8 * min(mean, 1 - mean)
     return f"redrawn:{mean - reach:g},{mean + reach:g},{rate:g}"
+
+
+def name_of(mean: float, rate: float) -> str:
+    """Of a cell's folder."""
+    return f"mean{mean:g}-rate{rate:g}"
 
 
 def numbers(text: str, what: str, highest: float) -> list[float]:
@@ -123,11 +129,16 @@ def main(options: Options) -> None:
     decided: dict[str, Any] = {} if table is None else {"table": table.as_settings()}
     growing = ("means", "rates", "methods", "seeds", "trials")
     with open_folder(options.output, "map", options, may_change=growing, **decided) as folder:
-        cells = [
-            run_cell(options, methods, seeds, table, counted.measured, folder, mean, rate)
-            for rate in rates
-            for mean in means
-        ]
+        places = [(mean, rate) for rate in rates for mean in means]
+        of_cells = [folder.path / name_of(*place) for place in places]
+        pace = MeanPace((path.name for path in of_cells if not (path / "results.json").exists()), "cell")
+        cells = []
+        for number, (path, (mean, rate)) in enumerate(zip(of_cells, places, strict=True), 1):
+            begun, new = time.monotonic(), not path.exists()
+            what = f"cell {number} of {len(places)}: mean availability {mean:g}, rate of change {rate:g} a round"
+            say("; ".join(part for part in (what, pace.left()) if part))
+            cells.append(run_cell(options, methods, seeds, table, counted.measured, folder, mean, rate))
+            pace.done(path.name, time.monotonic() - begun if new else None)
         section = map_section(folder, cells, means, rates)
         write_report(folder.path / "report.md", "Map", section)
         print(section.text)
@@ -162,7 +173,7 @@ def run_cell(
     def searched(world: World, _: Method) -> DropoutTable:
         return table or DropoutTable.full(world.network)  # the latter: nobody asks
 
-    with RunFolder.at(folder.path / f"mean{mean:g}-rate{rate:g}", decides) as own:
+    with RunFolder.at(folder.path / name_of(mean, rate), decides) as own:
         tuned = None
         if options.trials:
             split = dataclasses.replace(settings, validation=settings.validation or VALIDATION)

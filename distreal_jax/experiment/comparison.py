@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,10 +24,11 @@ from distreal_jax.record.device_model import DeviceModel
 from distreal_jax.record.logged import OVER_ROUNDS, ROUND_AXIS, summary_of
 from distreal_jax.record.method_result import MethodResult
 from distreal_jax.record.pictures import accuracy_picture, costs_picture, fairness_picture, utilisation_picture
-from distreal_jax.record.recorded_run import TIERS, RecordSettings, recorded_run
+from distreal_jax.record.recorded_run import RESULT, TIERS, RecordSettings, recorded_run
 from distreal_jax.record.report import ACCURACY, COST, Section, comparison_table
 from distreal_jax.record.run_folder import RESULTS_KIND, RunFolder
 from distreal_jax.record.summary import MethodSummary, summarise
+from distreal_jax.signs import MeanPace, say
 from distreal_jax.table import DropoutTable
 from distreal_jax.tuning import TunedSettings
 
@@ -98,13 +100,21 @@ def compare(
     Raises:
       InputError: Any of it is no good.
     """
+    names = [f"{method.name}-seed{seed}" for seed in seeds for method in methods]
+    finished = processes.told(lambda: [name for name in names if (folder.path / name / RESULT).exists()])
+    pace = MeanPace(set(names) - set(finished), "run")
 
     def run(federation: Federation) -> MethodResult:
-        name = f"{federation.method.name}-seed{federation.world.seed}"
+        name, begun = f"{federation.method.name}-seed{federation.world.seed}", time.monotonic()
         with RunFolder.at(folder.path / name, _settings_of(federation, folder)) as own:
-            result = run_method(
-                federation, record, output, own, group=folder.path.name, alone=len(methods) * len(seeds) == 1
-            )
+            if len(names) > 1 and name not in finished:
+                what = (
+                    f"run {names.index(name) + 1} of {len(names)}: {federation.method.name} (seed {federation.world.seed})"
+                )
+                left = "" if share else pace.left()  # others take some of what is left
+                say("; ".join(part for part in (what, left) if part))
+            result = run_method(federation, record, output, own, group=folder.path.name, alone=len(names) == 1)
+        pace.done(name, None if own.resumed else time.monotonic() - begun)
         jax.clear_caches()  # the steps of this method's entries: memory, not time, of the next one
         return result
 
