@@ -83,7 +83,12 @@ def test_train_takes_all_four_and_other_code_of_the_same_name_is_another_run(min
     status, printed, said = command("train", *OPTIONS, "--out", str(out))
     assert status == 0 and printed.startswith("patient: accuracy ")
     assert said.startswith(
-        f"folder: {out}\npatient (seed 0): rounds 1 to 2, each of 2 of 4 devices; up to 1 program to compile"
+        f"folder: {out}\npatient (seed 0): rounds 1 to 2, each of 2 of 4 devices; up to 1 training step to compile"
+    )
+    _, again, said = command("train", *OPTIONS, "--out", str(out))
+    assert again == printed and said == (
+        f"folder: {out}, begun before: what is finished is read, the rest goes on\n"
+        f"patient (seed 0): finished before, its result is read from {out / 'result.json'}\n"
     )
     settings = json.loads((out / "config.json").read_text())["settings"]
     assert settings["method"] == "mine:patient" and list(settings["own_code"]) == ["mine"]

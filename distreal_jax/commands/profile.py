@@ -13,6 +13,7 @@ accelerator. Give the batch size and optimiser that devices will train with.
 """
 
 import dataclasses
+from typing import Any
 
 from distreal_jax.experiment import DryRun, GivenTable, OutputSettings, Plain, PlainFlags, open_folder, the_table, tracked
 from distreal_jax.fleet.federation import Federation
@@ -61,7 +62,8 @@ def main(options: Options) -> None:
     source, output = provenance(), options.output
     device = options.device_name or ", ".join(sorted(set(source["accelerators"]))) or source["cpu"]
     federation = Federation(world, METHODS["distreal"], table, options.training)
-    with open_folder(output, "profile", options, table=table.as_settings(), device_name=device) as folder:
+    decided: Any = {"table": table.as_settings(), "device_name": device}
+    with open_folder(output, "profile", options, again="all is measured again", **decided) as folder:
         with tracked(output, folder, "profile") as tracker:
             profile = profile_steps(federation, options.profile)
             conditions = {

@@ -211,6 +211,7 @@ def open_folder(
     *,
     may_change: Collection[str] = (),
     shared: bool = False,
+    again: str = "what is finished is read, the rest goes on",
     **decided: Any,
 ) -> RunFolder:
     """The run's folder: `--out`, or runs/NAME-HASH of all that decides the results.
@@ -221,6 +222,7 @@ def open_folder(
       options: A dataclass; all of it but where the output goes.
       may_change: Options in which a run may differ from what the folder holds already.
       shared: Other processes have the folder too, as `RunFolder.let_go`.
+      again: What becomes of what the folder holds already, in words.
       **decided: What stands for an option whose text alone does not decide, such as a table's contents for its file.
     """
     settings = {key: value for key, value in dataclasses.asdict(options).items() if key not in _DECIDE_NOTHING}
@@ -229,7 +231,7 @@ def open_folder(
         settings["own_code"] = own_code()
     path = output.out or Path("runs") / f"{name}-{settings_hash(settings)}"
     folder = RunFolder.at(path, settings, may_change=may_change if output.out else (), wait=shared)
-    say(f"folder: {path}{', which goes on' if folder.resumed else ''}")
+    say(f"folder: {path}{f', begun before: {again}' if folder.resumed else ''}")
     if shared:
         folder.let_go()
     return folder

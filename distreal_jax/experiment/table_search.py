@@ -172,10 +172,10 @@ def _searched(
     progress_bar = bar(total=settings.generations, desc="search", unit="generation")
     selecting, afresh = measurements(network, settings, options["batch_size"])
     pace = Pace(settings.generations + round(settings.generations * afresh / selecting))  # as many generations take as long
-    generations = how_many(settings.generations, "generation")
+    generations, checkpoint = how_many(settings.generations, "generation"), folder.path / "search_checkpoint.json"
     say(
         f"search: {generations} of {settings.population} vectors, each measured by a short training; "
-        "the first generations compile"
+        f"{'those of before are read from ' + checkpoint.name if checkpoint.exists() else 'the first generations compile'}"
     )
 
     def told(generation: Generation) -> None:
@@ -194,7 +194,6 @@ def _searched(
             say("search: the best vectors are measured afresh, which decides what enters the table")
         progress_bar.update(done - progress_bar.n)
 
-    checkpoint = folder.path / "search_checkpoint.json"
     if checkpoint.exists():
         folder.say_what_changed()
     with progress_bar:

@@ -18,6 +18,7 @@ from distreal_jax.record.logged import round_row
 from distreal_jax.record.method_result import MethodResult
 from distreal_jax.record.run_folder import RunFolder
 from distreal_jax.record.tracking import Tracker
+from distreal_jax.signs import say
 
 __all__ = ["RESULT", "TIERS", "Counted", "RecordSettings", "accuracy_per_tier", "recorded_run"]
 
@@ -51,6 +52,7 @@ def recorded_run(
     finished = _finished(federation, folder, settings)
     if finished is not None:
         _restore_finished(folder, name, checkpoints.counted(), finished)
+        say(f"{finished.method} (seed {finished.seed}): finished before, its result is read from {folder.path / RESULT}")
         return finished
     server = federation.start()
     begin, counted = 0, Counted()
