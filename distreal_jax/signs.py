@@ -10,11 +10,14 @@ import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 LOG = logging.getLogger("distreal_jax")
+_NOW_AND_THEN = 20.0  # seconds between two lines of how many are done, chosen by us
+
+Item = TypeVar("Item")
 
 
 def say(line: str) -> None:
@@ -25,6 +28,25 @@ def say(line: str) -> None:
 def bar(**options: Any) -> "tqdm[Any]":
     """A bar of tqdm's, on a terminal and where lines are said."""
     return tqdm(**options, disable=not (sys.stderr.isatty() and LOG.isEnabledFor(logging.INFO)))
+
+
+def watched(items: Iterable[Item], total: int, done: str, noun: str) -> Iterator[Item]:
+    """The items, one by one, below a bar; without one a line says now and then how many are done, once that takes long.
+
+    Args:
+      items: What is done as it is asked for.
+      total: How many there are.
+      done: What was done with them: "compiled".
+      noun: What one of them is called: "training step".
+    """
+    said = time.monotonic()
+    with bar(total=total, desc=done, unit=noun, leave=False) as progress:
+        for number, item in enumerate(items, 1):
+            progress.update()
+            if progress.disable and number < total and time.monotonic() - said >= _NOW_AND_THEN:
+                said = time.monotonic()
+                say(f"{done} {number:,} of {how_many(total, noun)}")
+            yield item
 
 
 @contextlib.contextmanager

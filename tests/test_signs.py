@@ -12,7 +12,7 @@ from distreal_jax.experiment import dry_run
 from distreal_jax.fleet.federation import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.record.recorded_run import RecordSettings
-from distreal_jax.signs import MeanPace, Pace, bar, duration, percent, said_on_stderr, say
+from distreal_jax.signs import MeanPace, Pace, bar, duration, percent, said_on_stderr, say, watched
 
 
 def test_the_library_is_silent_until_somebody_asks(capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,6 +74,17 @@ def test_compiling_and_planning_show_no_bar_on_a_terminal_that_nobody_asked_for(
             dry_run([federation], RecordSettings())
             federation.fit()
         assert bool(terminal.getvalue()) is not quiet
+
+
+def test_what_takes_long_says_now_and_then_how_many_are_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("distreal_jax.signs.time.monotonic", lambda: clock[-1])
+    with said_on_stderr(quiet=False):
+        compiling = (clock.append(clock[-1] + 7) for _ in range(9))
+        assert len([*watched(compiling, 9, "compiled", "training step")]) == 9
+    assert capsys.readouterr().err == "compiled 3 of 9 training steps\ncompiled 6 of 9 training steps\n"
 
 
 def test_seconds_left_are_by_the_pace_after_the_first_part_which_compiles(monkeypatch: pytest.MonkeyPatch) -> None:

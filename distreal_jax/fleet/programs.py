@@ -30,7 +30,7 @@ from distreal_jax.fleet.client_steps import (
 from distreal_jax.fleet.lanes import as_here, compiling_threads
 from distreal_jax.fleet.work import ClientWork, Grouping
 from distreal_jax.methods import Method
-from distreal_jax.signs import bar
+from distreal_jax.signs import watched
 from distreal_jax.step import Examples, Learner, LocalStep
 from distreal_jax.table import Configurations
 from distreal_jax.tracing import draw_masks
@@ -126,7 +126,7 @@ class RoundPrograms:
             self.lowered(name, places[place], place, moment).compile()
 
         compiling = compiling_threads().map(as_here(compile_one), missing)
-        for _ in bar(iterable=compiling, desc="compile", total=len(missing), unit="program", leave=False):
+        for _ in watched(compiling, len(missing), "compiled", "program"):
             pass
         self._compiled.update(missing)
 

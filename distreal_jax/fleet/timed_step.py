@@ -30,6 +30,7 @@ from distreal_jax.fleet.client_steps import (
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.lanes import compiling_threads
 from distreal_jax.fleet.training import TrainingSettings
+from distreal_jax.signs import watched
 from distreal_jax.step import ConvolutionForm, Examples, Learner
 from distreal_jax.table import Configuration, Configurations
 from distreal_jax.tracing.filters import next_scores
@@ -106,9 +107,11 @@ class ClientSteps:
     def timed(self, configurations: Sequence[Configuration]) -> list[TimedStep]:
         """The steps of configurations, compiled side by side."""
         started, *rest = self._arguments
-        compiled = list(compiling_threads().map(self._compiled, configurations))  # before the first of them is timed
-        steps = self._federation.training.steps
-        return [TimedStep(program, started, tuple(rest), steps, self._sample_seconds) for program in compiled]
+        count, steps = len(configurations), self._federation.training.steps
+        compiling = compiling_threads().map(self._compiled, configurations)
+        compiled = [*watched(compiling, count, "compiled", "training step")]  # before the first of them is timed
+        starting = (TimedStep(program, started, tuple(rest), steps, self._sample_seconds) for program in compiled)
+        return [*watched(starting, count, "warmed up", "training step")]
 
     def _compiled(self, configuration: Configuration) -> Callable[..., Any]:
         training = self._local_training(configuration, self.program(configuration), self._federation.convolution)
