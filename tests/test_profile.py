@@ -16,6 +16,7 @@ from distreal_jax.commands import profile as commands_profile
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import OutputSettings
 from distreal_jax.experiment.comparison import table_settings
+from distreal_jax.experiment.measured import CountedIn
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.method_table import table_for
 from distreal_jax.fleet.profile import ProfileSettings, StepProfile, profile_steps
@@ -24,6 +25,7 @@ from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS, method_named
 from distreal_jax.record.recorded_run import Counted
+from distreal_jax.signs import said_on_stderr
 from distreal_jax.table import Configuration, DropoutTable
 
 WORLD = WorldSettings(partition="iid", devices=4, availability="constant:0.5")
@@ -160,6 +162,28 @@ def test_noisy_timings_are_repeated_until_they_serve_or_as_often_as_was_asked(
         federation = Federation(world, METHODS["distreal"], DropoutTable.from_widths(world.network, [NARROW]), TRAINING)
         profile = profile_steps(federation, ProfileSettings(repetitions=3, more=2))
         assert profile.samples.shape == (1, repetitions) and bool(profile.noisy) == (kind == "restless")
+
+
+def test_that_seconds_are_noisy_stays_with_the_table_and_is_said_where_devices_choose_by_them(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, full = DropoutTable.from_widths(world.network, [NARROW, MIDDLE]), np.ones(4)
+    for name, samples in (("restless", [1.0, 2.0, 3.0, 4.0]), ("steady", [1.0] * 4)):
+        profile = StepProfile(np.array([[0.5] * 4, samples]), np.ones(2), full, 1.0)
+        profile.added_to(table, name).save(tmp_path / f"{name}.json")
+    by = {name: CountedIn(dataclasses.replace(WORLD, cost=f"seconds:{name}")) for name in ("restless", "steady")}
+    with said_on_stderr(quiet=False):
+        for name in by:
+            by[name].say_how_sure(DropoutTable.load(tmp_path / f"{name}.json"))
+        restless = DropoutTable.load(tmp_path / "restless.json")
+        CountedIn(WORLD).say_how_sure(restless)  # by MACs
+        dataclasses.replace(by["restless"], measured=lambda table, *_: table).say_how_sure(restless)  # other seconds
+        by["restless"].say_how_sure(table)
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "the table's seconds of restless are too noisy to choose by: the costs of 1 of 2 entries are uncertain"
+    )
+    assert said.count("\n") == 1
 
 
 class FakeTimer:

@@ -105,6 +105,7 @@ def main(options: Options) -> None:
     counted = counted_in(options.world, options.training, options.seconds, world, **how_counted)
     options, world = dataclasses.replace(options, world=counted.settings), counted.of(world)
     table = given_or_shipped(options.table, world, planned=options.dry_run)
+    counted.say_how_sure(table)
     notes = [*counted.notes]
     if table is None:
         notes.append(f"A table for {options.world.model} is not there yet; uniform rates stand in for it.")

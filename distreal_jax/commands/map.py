@@ -118,6 +118,7 @@ def main(options: Options) -> None:
     table = needed_table(options.table, world, methods)
     counted = counted_in(options.world, options.training, options.seconds, world, planned=options.dry_run)
     options, world = dataclasses.replace(options, world=counted.settings), counted.of(world)
+    counted.say_how_sure(table)
     for rate, mean in itertools.product(rates, means):
         make_availability(load_of(mean, rate), seed=0, num_devices=1)  # bad input ends here, before anything is written
     if options.dry_run:

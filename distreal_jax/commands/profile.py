@@ -71,10 +71,9 @@ def main(options: Options) -> None:
                 "quartiles": profile.quartiles.tolist(),
                 "full_flops": profile.full_flops,
             }
-            measured = dataclasses.replace(
-                profile.added_to(table, device),
-                provenance={**table.provenance, f"seconds:{device}": {**source, **conditions}},
-            )
+            measured, unit = profile.added_to(table, device), f"seconds:{device}"
+            origin = {**measured.provenance, unit: {**measured.provenance[unit], **source, **conditions}}
+            measured = dataclasses.replace(measured, provenance=origin)
             measured.save(folder.path / "table.json")
             seconds_picture(
                 folder.path / "seconds.png",

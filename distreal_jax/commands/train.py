@@ -74,6 +74,7 @@ def main(options: Options) -> None:
     searched = needed_table(options.table, world, [method])
     counted = counted_in(options.world, options.training, options.seconds, world, planned=options.dry_run)
     options, world = dataclasses.replace(options, world=counted.settings), counted.of(world)
+    counted.say_how_sure(searched)
     table = table_for(method, world, searched, training, counted.measured)
     federation = Federation(world, method, table, training, options.execution)
     if options.dry_run:

@@ -78,6 +78,7 @@ def main(options: Options) -> None:
         table = given_or_shipped(options.table, worlds[0], planned=True)
     else:
         table = needed_table(options.table, worlds[0], methods)
+    counted.say_how_sure(table)
 
     def searched(world: World, _: Method) -> DropoutTable:
         return table or DropoutTable.uniform(world.network, UNIFORM_RATES)

@@ -12,6 +12,8 @@ from distreal_jax.fleet.step_seconds import StepSeconds
 from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.record.provenance import provenance
+from distreal_jax.signs import say
+from distreal_jax.table import DropoutTable
 from distreal_jax.table.order import MACS, device_of
 
 GivenSeconds = Annotated[
@@ -41,6 +43,17 @@ class CountedIn:
     def of(self, world: World) -> World:
         """A world that was made before its settings were known."""
         return dataclasses.replace(world, cost=self.settings.cost, seconds_offered=self.settings.seconds_offered)
+
+    def say_how_sure(self, table: DropoutTable | None) -> None:
+        """Says of a table by whose own seconds devices choose that they were too noisy for that, if it says so."""
+        cost = self.settings.cost
+        known = {} if table is None or cost == MACS or self.measured is not None else table.provenance.get(cost, {})
+        if isinstance(known, dict) and known.keys() >= {"noisy", "entries", "uncertainty"} and known["noisy"]:
+            say(
+                f"the table's seconds of {device_of(cost)} are too noisy to choose by: the costs of {known['noisy']} of "
+                f"{known['entries']} entries are uncertain, by up to {known['uncertainty']:.0%}; "
+                "measure again with `distreal profile`"
+            )
 
 
 def counted_in(

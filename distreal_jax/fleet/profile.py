@@ -13,7 +13,7 @@ import numpy.typing as npt
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.timed_step import ClientSteps
 from distreal_jax.settings import STEPS, Within, check_settings
-from distreal_jax.signs import bar, say
+from distreal_jax.signs import say, watched
 from distreal_jax.table import Configuration, DropoutTable
 
 UNCERTAIN = 0.05  # of an entry's relative cost, chosen by us: entries of a table are some 20 % apart
@@ -80,9 +80,11 @@ class StepProfile:
         return np.flatnonzero(self.uncertainty > UNCERTAIN).tolist()
 
     def added_to(self, table: DropoutTable, device: str) -> DropoutTable:
-        """The table with the columns of this profile; seconds are those of `device`."""
+        """The table with the columns of this profile; its provenance says how sure the seconds are, those of `device`."""
         counted = table.with_flops(self.flops.tolist())  # first, as the new seconds may leave entries out
-        return counted.with_seconds(device, self.seconds.tolist(), float(np.median(self.full_samples)))
+        measured = counted.with_seconds(device, self.seconds.tolist(), float(np.median(self.full_samples)))
+        sure = {"entries": len(self.seconds), "noisy": len(self.noisy), "uncertainty": float(self.uncertainty.max())}
+        return dataclasses.replace(measured, provenance={**table.provenance, f"seconds:{device}": sure})
 
 
 def profile_steps(federation: Federation, settings: ProfileSettings) -> StepProfile:
@@ -110,16 +112,16 @@ def profile_steps(federation: Federation, settings: ProfileSettings) -> StepProf
         every.append(Configuration(world.network.full_widths))
     steps = ClientSteps(federation, settings.sample_seconds)
     say(f"compiling {len(every)} training steps, then {settings.repetitions} timings of each, by turns")
-    flops = [steps.flops(each) for each in bar(iterable=every, desc="count", unit="entry", leave=False)]
+    flops = [*watched(map(steps.flops, every), len(every), "counted the operations of", "training step")]
     timers = steps.timed(every)
     samples = np.empty((len(timers), 0))
     for again in range(settings.more + 1):
-        turns = bar(iterable=range(settings.repetitions), desc="measure", unit="repetition", leave=False)
-        taken = np.array([[timer.seconds_of_step() for timer in timers] for _ in turns]).T
+        turns = ([timer.seconds_of_step() for timer in timers] for _ in range(settings.repetitions))
+        taken = np.array([*watched(turns, settings.repetitions, "timed all steps in", "turn")]).T
         samples, count = np.concatenate([samples, taken], axis=1), len(table.entries)
         profile = StepProfile(samples[:count], np.array(flops[:count]), samples[-1], flops[-1])
         if not profile.noisy:
             break
-        if again < settings.more:
-            say(f"costs are uncertain by up to {profile.uncertainty.max():.0%}: measuring {settings.repetitions} times more")
+        then = f"measuring {settings.repetitions} times more" if again < settings.more else "too noisy to choose by"
+        say(f"costs are uncertain by up to {profile.uncertainty.max():.0%}: {then}")
     return profile
