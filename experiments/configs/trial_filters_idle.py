@@ -1,0 +1,28 @@
+"""Is dropping filters before each mini-batch ahead of other ways of dropping them, if no device waits?
+
+    python -m experiments.configs.trial_filters_idle
+
+As trial_digits_cnn, but every device trains on until the deadline; 16 trials for each method by trial_tune_filters_idle, the
+shipped table of filters alone, 10 seeds.
+
+Expected: not run yet; about 10 min on 2 CPU cores, 2026-11-26.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from distreal_jax.commands.compare import main
+from distreal_jax.experiment import run_command
+from experiments.configs.trial_digits_cnn import CONFIG as FILTERS
+
+CONFIG = dataclasses.replace(
+    FILTERS,
+    methods="distreal[idle=train],heterofl[idle=train],fedrolex[idle=train],small_network[idle=train],"
+    "distreal_uniform[idle=train],partial_work",
+    reference="distreal[idle=train]",
+    table="digits_cnn",
+    tuned=Path("runs/trial_tune_filters_idle/tuned.json"),
+)
+
+if __name__ == "__main__":
+    run_command(main, CONFIG)

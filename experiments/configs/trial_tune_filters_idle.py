@@ -1,0 +1,28 @@
+"""With which settings is each way of dropping filters at its best, if no device waits?
+
+    python -m experiments.configs.trial_tune_filters_idle
+
+Digits, digits_cnn, Dirichlet 0.3, 100 devices, 10 a round, harsh load, 16 trials of each method in 24 rounds, seeds of its
+own (1000). Every device trains on until the deadline. DISTREAL chooses from the shipped table of filters alone.
+
+Expected: not run yet; about 10 min on 2 CPU cores, 2026-11-26.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from distreal_jax.commands.tune import main
+from distreal_jax.experiment import OutputSettings, run_command
+from experiments.configs.trial_tune_digits_cnn import CONFIG as FILTERS
+
+CONFIG = dataclasses.replace(
+    FILTERS,
+    trials=16,
+    methods="distreal[idle=train],heterofl[idle=train],fedrolex[idle=train],small_network[idle=train],"
+    "distreal_uniform[idle=train],partial_work",
+    table="digits_cnn",
+    output=OutputSettings(out=Path("runs/trial_tune_filters_idle")),
+)
+
+if __name__ == "__main__":
+    run_command(main, CONFIG)
