@@ -5,7 +5,8 @@
 As trial_digits_cnn, but every device trains on until the deadline; 16 trials for each method by trial_tune_filters_idle, the
 shipped table of filters alone, 10 seeds.
 
-Expected: not run yet; about 10 min on 2 CPU cores, 2026-11-26.
+Expected: DISTREAL 0.934, small network 0.929, HeteroFL 0.913, one rate 0.812, FedRolex 0.734, and partial work 0.960; 8 min,
+on 2 CPU cores.
 """
 
 import dataclasses

@@ -5,7 +5,8 @@
 Digits, digits_cnn, Dirichlet 0.3, 100 devices, 10 a round, harsh load, 16 trials of each method in 24 rounds, seeds of its
 own (1000). Every device trains on until the deadline. DISTREAL chooses from the shipped table of filters alone.
 
-Expected: not run yet; about 10 min on 2 CPU cores, 2026-11-26.
+Expected (validation accuracy): partial work 0.973, DISTREAL 0.947, small network 0.928, HeteroFL 0.919, FedRolex 0.882, one
+rate 0.846; 11 min, on 2 CPU cores.
 """
 
 import dataclasses
