@@ -39,7 +39,7 @@ from distreal_jax.experiment import (
     traffic_notes,
 )
 from distreal_jax.experiment.measured import GivenSeconds, counted_in
-from distreal_jax.experiment.tuning_report import GOALS, tuned_table
+from distreal_jax.experiment.tuning_report import tuned_table
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.method_table import UNIFORM_RATES
 from distreal_jax.fleet.training import TrainingSettings
@@ -48,6 +48,7 @@ from distreal_jax.methods import Method, method_named, methods_named
 from distreal_jax.record import DeviceModel, RunFolder, Section, write_report
 from distreal_jax.record.json_values import json_value
 from distreal_jax.record.recorded_run import RecordSettings
+from distreal_jax.record.summary import MEASURES
 from distreal_jax.search import SearchSettings
 from distreal_jax.search.progress import ProgressSettings
 from distreal_jax.table import DropoutTable
@@ -162,7 +163,7 @@ def tuned_section(tuned: TunedSettings, options: Options) -> Section:
     world, training = (json_value(dataclasses.asdict(part)) for part in (options.world, options.training))
     differs = "; ".join(tuned.differences(world, training))
     said = f"Tuned under other settings than these: {differs}." if differs else "Tuned under these settings."
-    said = f"Tuned for {GOALS[tuned.provenance.get('goal', 'final')]}. {said}"
+    said = f"Tuned for {MEASURES[tuned.provenance.get('goal', 'final')]}. {said}"
     origin = f"{said} By `{tuned.provenance.get('command')}`, {tuned.provenance.get('date', '')[:10]}."
     return Section("Tuned settings", f"{origin}\n\n{tuned_table(tuned)}")
 

@@ -8,9 +8,8 @@ from statistics import fmean
 from distreal_jax.record import MethodResult, RunFolder, Section, map_picture, paired_difference
 from distreal_jax.record.report import delivered, markdown_table, signed
 from distreal_jax.record.statistics import holm, paired_p_value
-from distreal_jax.record.summary import scores
+from distreal_jax.record.summary import MEASURES, scores
 
-MEASURES = {"final": "final accuracy", "area": "mean accuracy over time"}
 LEVEL = 0.05
 
 

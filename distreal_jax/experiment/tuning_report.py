@@ -5,13 +5,14 @@ from collections.abc import Sequence
 
 from scipy import stats
 
-from distreal_jax.experiment.tuning import Goal, Tuner, Tuning
+from distreal_jax.experiment.tuning import Tuner, Tuning
 from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.json_values import json_value
 from distreal_jax.record.pictures import sensitivity_picture
 from distreal_jax.record.provenance import provenance
 from distreal_jax.record.report import Section, delivered, markdown_table, write_report
 from distreal_jax.record.run_folder import RunFolder
+from distreal_jax.record.summary import MEASURES
 from distreal_jax.tuning import TunedSettings
 
 TUNED_FILE = "tuned.json"
@@ -20,7 +21,6 @@ COLUMNS_SAID = (
     "on the test set, by which nothing was chosen. `rank correlation with test`: of validation and test accuracy, over the "
     "trials that ran to the end. `at the edge`: best values at the end of what was tried."
 )
-GOALS: dict[Goal, str] = {"final": "final accuracy", "area": "mean accuracy over time"}
 
 
 def write_tuning(folder: RunFolder, tuner: Tuner, tunings: Sequence[Tuning], world: WorldSettings) -> Section:
@@ -53,7 +53,7 @@ def write_tuning(folder: RunFolder, tuner: Tuner, tunings: Sequence[Tuning], wor
         {tuning.method.name: tuning.best.delivered for tuning in tunings},
     )
     pictures = {"sensitivity.png": "Validation accuracy over learning rate and batch size, for each method"}
-    text = f"Tuned for {GOALS[tuner.goal]}.\n\n{tuning_table(tunings)}\n{COLUMNS_SAID}\n\n{tuned_table(settings)}"
+    text = f"Tuned for {MEASURES[tuner.goal]}.\n\n{tuning_table(tunings)}\n{COLUMNS_SAID}\n\n{tuned_table(settings)}"
     section = Section("Tuning", text, pictures)
     write_report(folder.path / "report.md", "Tuning", section)
     return section

@@ -18,7 +18,7 @@ from distreal_jax.document import Fields, read_document, write_document
 from distreal_jax.errors import InputError
 from distreal_jax.files import made_folder
 from distreal_jax.fleet.federation import Federation
-from distreal_jax.fleet.timed_step import RelativeSeconds, kind_of_step
+from distreal_jax.fleet.timed_step import RelativeSeconds, StepKind
 from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World
 from distreal_jax.methods import METHODS
@@ -29,15 +29,14 @@ _KIND, _SCHEMA = "seconds of training steps", 1
 _REMEDY = "remove it, and it is measured again"
 
 
-_Kind = tuple[int, bool, bool, bool]  # of `kind_of_step`
-_Step = tuple[_Kind, tuple[int, ...], int, int]  # and widths, depth and examples
+_Step = tuple[StepKind, tuple[int, ...], int, int]  # and widths, depth and examples
 
 
 @dataclasses.dataclass
 class _OfNetwork:
     """What is known of one network: its full step at the reference settings, and costs of steps relative to that."""
 
-    reference: _Kind
+    reference: StepKind
     seconds: float
     costs: dict[_Step, float]
 
@@ -88,7 +87,7 @@ class StepSeconds:
         return training.steps * full
 
     def _seconds(self, configurations: Sequence[Configuration], world: World, training: TrainingSettings) -> list[float]:
-        kind, size = kind_of_step(training), training.batch_size
+        kind, size = StepKind.of(training), training.batch_size
         steps: list[_Step] = [(kind, each.widths, each.depth, each.examples(size)) for each in configurations]
         known = self._known.setdefault(world.network.signature(), _OfNetwork(kind, 0.0, {}))
         missing = {step: each for step, each in zip(steps, configurations, strict=True) if step not in known.costs}
@@ -105,16 +104,15 @@ class StepSeconds:
             self._save()
         return [known.seconds * known.costs[step] for step in steps]
 
-    def _relative(self, world: World, training: TrainingSettings, reference: _Kind) -> RelativeSeconds:
+    def _relative(self, world: World, training: TrainingSettings, reference: StepKind) -> RelativeSeconds:
         signature = world.network.signature()
         if signature not in self._measuring:
-            size, momentum, decay, clipped = reference
             settings = dataclasses.replace(
                 training,
-                batch_size=size,
-                momentum=0.9 if momentum else 0.0,
-                weight_decay=1e-4 if decay else 0.0,
-                clip_norm=1.0 if clipped else 0.0,
+                batch_size=reference.batch_size,
+                momentum=0.9 if reference.momentum else 0.0,
+                weight_decay=1e-4 if reference.weight_decay else 0.0,
+                clip_norm=1.0 if reference.clipping else 0.0,
             )
             federation = Federation(world, METHODS["distreal"], DropoutTable.full(world.network), settings)
             self._measuring[signature] = RelativeSeconds(federation, self.device)
@@ -124,10 +122,10 @@ class StepSeconds:
         networks = [
             {
                 "network": signature,
-                **_named(known.reference),
+                **known.reference._asdict(),
                 "seconds": known.seconds,
                 "steps": [
-                    {**_named(kind), "widths": list(widths), "depth": depth, "examples": examples, "cost": cost}
+                    {**kind._asdict(), "widths": list(widths), "depth": depth, "examples": examples, "cost": cost}
                     for (kind, widths, depth, examples), cost in known.costs.items()
                 ],
             }
@@ -158,9 +156,5 @@ class StepSeconds:
         return known
 
 
-def _named(kind: _Kind) -> dict[str, Any]:
-    return dict(zip(("batch_size", "momentum", "weight_decay", "clipping"), kind, strict=True))
-
-
-def _kind(row: Fields) -> _Kind:
-    return row.whole("batch_size", 1), row.flag("momentum"), row.flag("weight_decay"), row.flag("clipping")
+def _kind(row: Fields) -> StepKind:
+    return StepKind(row.whole("batch_size", 1), row.flag("momentum"), row.flag("weight_decay"), row.flag("clipping"))

@@ -8,8 +8,8 @@ convolutions of a federation. On a CPU a program is as wide as that which serves
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -167,8 +167,8 @@ class RelativeSeconds:
         """
         self.device, self._federation = device, federation
         self._samples, self._sample_seconds = samples, sample_seconds
-        self._known = dict[tuple[Hashable, CompactProgram], float]()
-        self._steps_of = dict[Hashable, ClientSteps]()
+        self._known = dict[tuple[StepKind, CompactProgram], float]()
+        self._steps_of = dict[StepKind, ClientSteps]()
         self._full: TimedStep | None = None
         self._full_samples = list[float]()
 
@@ -191,7 +191,7 @@ class RelativeSeconds:
         Returns:
           [configurations].
         """
-        steps, kind = self._steps(training), kind_of_step(training)
+        steps, kind = self._steps(training), StepKind.of(training)
         if self._full is None:
             full = Configuration(self._federation.world.network.full_widths)
             (self._full,) = self._steps(self._federation.training).timed([full])
@@ -205,16 +205,25 @@ class RelativeSeconds:
         return np.array([self._known[program] for program in programs])
 
     def _steps(self, training: TrainingSettings) -> ClientSteps:
-        kind = kind_of_step(training)
+        kind = StepKind.of(training)
         if kind not in self._steps_of:
             federation = dataclasses.replace(self._federation, training=training)
             self._steps_of[kind] = ClientSteps(federation, self._sample_seconds)
         return self._steps_of[kind]
 
 
-def kind_of_step(training: TrainingSettings) -> tuple[int, bool, bool, bool]:
-    """What of the training settings decides how long a step takes: its examples, momentum, decay and clipping."""
-    return training.batch_size, training.momentum > 0, training.weight_decay > 0, training.clip_norm > 0
+class StepKind(NamedTuple):
+    """What of the training settings decides how long a step takes."""
+
+    batch_size: int
+    momentum: bool
+    weight_decay: bool
+    clipping: bool
+
+    @classmethod
+    def of(cls, training: TrainingSettings) -> Self:
+        """That of training settings."""
+        return cls(training.batch_size, training.momentum > 0, training.weight_decay > 0, training.clip_norm > 0)
 
 
 def _lowered(training: LocalTraining, arguments: tuple[Any, ...], device: jax.Device) -> Any:

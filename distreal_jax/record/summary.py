@@ -30,6 +30,9 @@ AXES: dict[str, Callable[[MethodResult, DeviceModel], tuple[float, ...]]] = {
 }
 """What a run's evaluations are counted along, [evaluations]: simulated seconds up to each deadline, rounds, MACs of all
 devices, bytes up and down, energy, and seconds if a round ends when its last client has computed and sent."""
+MEASURES = {"final": "final accuracy", "area": "mean accuracy over time"}
+"""What methods are compared by and tuned for: name -> in words."""
+
 _COMMON_AXES = ("seconds", "rounds")  # along which all methods are watched as long
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from distreal_jax.commands.compare import main
 from distreal_jax.experiment import run_command
 from experiments.configs.trial_digits_cnn import CONFIG as FILTERS
+from experiments.configs.trial_tune_filters_idle import CONFIG as TUNING
 
 CONFIG = dataclasses.replace(
     FILTERS,
-    methods="distreal[idle=train],heterofl[idle=train],fedrolex[idle=train],small_network[idle=train],"
-    "distreal_uniform[idle=train],partial_work",
+    methods=TUNING.methods,
     reference="distreal[idle=train]",
     table="digits_cnn",
     tuned=Path("runs/trial_tune_filters_idle/tuned.json"),

@@ -15,10 +15,11 @@ from pathlib import Path
 from distreal_jax.commands.compare import main
 from distreal_jax.experiment import run_command
 from experiments.configs.trial_digits_cnn import CONFIG as FILTERS
+from experiments.configs.trial_tune_knobs import CONFIG as TUNING
 
 CONFIG = dataclasses.replace(
     FILTERS,
-    methods="partial_work,adaptive_batch,cocofl,timelyfl,salf,distreal,distreal[idle=train]",
+    methods=TUNING.methods,
     reference="distreal[idle=train]",
     table="digits_cnn_every_knob",
     tuned=Path("runs/trial_tune_knobs/tuned.json"),

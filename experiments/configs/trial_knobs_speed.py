@@ -14,10 +14,11 @@ from pathlib import Path
 from distreal_jax.commands.compare import main
 from distreal_jax.experiment import run_command
 from experiments.configs.trial_knobs import CONFIG as FOR_THE_END
+from experiments.configs.trial_tune_knobs_speed import CONFIG as TUNING
 
 CONFIG = dataclasses.replace(
     FOR_THE_END,
-    methods="partial_work,adaptive_batch,salf,distreal,distreal[idle=train]",
+    methods=TUNING.methods,
     tuned=Path("runs/trial_tune_knobs_speed/tuned.json"),
 )
 
