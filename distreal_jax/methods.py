@@ -39,7 +39,8 @@ class Method:
         quartile over devices.
       pace: The budget of a step for a device that decides before each step: an equal part of a round at its `present`
         speed, or an equal part of what is `remaining` of the round. With `progress` it chooses the entry that promises the
-        most by the deadline: its measured progress times the mini-batches that fit at the present speed.
+        most by the deadline: its measured progress times the square root of the mini-batches that fit at the present
+        speed. With `best` it chooses the entry with the most measured progress of which one mini-batch still fits.
       below_cap: The entry of each step is drawn from those at or below the cap of the round (FjORD).
       idle: What a device does after its last mini-batch until the deadline: `wait`, or `train` on.
       dense: Whether hidden dense units are dropped like filters. A searched table decides this itself.
@@ -72,7 +73,7 @@ class Method:
     drawn: Literal["step", "round"] = "step"
     decided: Literal["step", "round", "never"] = "step"
     cap: Literal["present", "mean", "quartile"] = "present"
-    pace: Literal["present", "remaining", "progress"] = "present"
+    pace: Literal["present", "remaining", "progress", "best"] = "present"
     below_cap: bool = False
     idle: Literal["wait", "train"] = "wait"
     dense: bool = False
@@ -118,8 +119,8 @@ class Method:
             f"pace={self.pace} needs a decision before each step; give decided=step": (
                 self.pace != "present" and self.decided != "step"
             ),
-            "pace=progress needs entries whose progress was measured; give rates=table": (
-                self.pace == "progress" and self.rates != "table"
+            f"pace={self.pace} needs entries whose progress was measured; give rates=table": (
+                self.by_progress and self.rates != "table"
             ),
             "unfinished=layers is of a device that always begins all layers; give rates=full": (
                 self.unfinished == "layers" and (self.rates, self.batch) != ("full", "whole")
@@ -136,6 +137,11 @@ class Method:
                 raise InputError(f"method {self.name!r}: {contradiction}")
 
     @property
+    def by_progress(self) -> bool:
+        """Whether a device chooses entries by their measured progress."""
+        return self.pace in BY_PROGRESS
+
+    @property
     def delivers(self) -> Literal["full", "largest", "ensemble"]:
         """The model that the method delivers, which is the one that is scored.
 
@@ -147,6 +153,9 @@ class Method:
             return "ensemble"
         return "largest" if self.filters == "first" and self.rates not in ("full", "depths") else "full"
 
+
+BY_PROGRESS = ("progress", "best")
+"""The paces by which a device goes by measured progress."""
 
 CHOICES: dict[str, tuple[str | bool, ...]] = {
     choice: typing.get_args(kind) if typing.get_origin(kind) is Literal else (False, True)

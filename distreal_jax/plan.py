@@ -8,6 +8,7 @@ begins at time s ends at the time e for which the integral of a(t) * steps from 
 
 import dataclasses
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,8 @@ from distreal_jax.errors import InputError
 from distreal_jax.methods import Method
 
 MOST_MORE = 10  # times a round's mini-batches that `idle=train` may do, chosen by us: bounds a round's arrays
+GROWTH = {"progress": 0.5, "best": 0.0}  # progress grows with mini-batches to this power, by pace; chosen by us
+NOISE = 2.0  # standard errors above none from which on an entry's progress counts as measured; chosen by us
 TOLERANCE = 1e-9  # of a full mini-batch, chosen by us: far above the rounding of sums of work, far below any cost
 
 
@@ -84,6 +87,7 @@ def plan_round(
     steps: int,
     seed: int,
     progress: npt.ArrayLike | None = None,
+    progress_stderr: npt.ArrayLike | None = None,
     most: int | None = None,
     only: int | None = None,
 ) -> RoundPlan:
@@ -92,8 +96,9 @@ def plan_round(
     Args:
       method: Decides when a device chooses an entry and what it does at the deadline. A device that chooses before each
         mini-batch has a budget for it: 1 / `steps` of a round at its present speed (pace `present`), or an equal share of
-        the time that is left of the round (pace `remaining`). With `idle=train` a device trains on after its last
-        mini-batch, and the plan has `planned_steps` columns.
+        the time that is left of the round (pace `remaining`). Paces `progress` and `best` go by measured progress; once a
+        device has done an entry with measurable progress, it rather waits than trains one without. With `idle=train` a
+        device trains on after its last mini-batch, and the plan has `planned_steps` columns.
       costs: Cost of a mini-batch with each entry, [entries], ascending, as fractions of what a round offers for each of its
         `steps` at full availability: of the full network's mini-batch, as a rule.
       availability: The availability of the devices over time; ignored if the method does not limit them.
@@ -101,7 +106,8 @@ def plan_round(
       round_index: The round, 0 for the first.
       steps: Mini-batches of each client in a round.
       seed: The experiment's seed.
-      progress: Measured progress of each entry, [entries], for pace `progress`.
+      progress: Measured progress of each entry, [entries], for paces `progress` and `best`.
+      progress_stderr: Its standard error, [entries]; None: it is exact.
       most: The dearest entry that the method's schedule allows in this round; None: all are allowed.
       only: The entry that all devices run in this round, where a schedule says so.
 
@@ -116,17 +122,22 @@ def plan_round(
     clock, columns = _Clock(segments, steps), planned_steps(method, ascending, steps)
     cap = _caps(method, ascending, availability, segments, devices, round_index)
     cap = np.minimum(cap, len(ascending) - 1 if most is None else most) if only is None else np.full(len(devices), only)
+    promises = _Promises.of(ascending, progress, progress_stderr) if method.by_progress and progress is not None else None
     entries, begun = (np.full((len(devices), columns), -1, dtype=np.int32) for _ in range(2))
     finish_times, work = np.full((len(devices), columns), np.inf), np.zeros((len(devices), columns))
     done = np.zeros(len(devices))
-    running, hit = np.ones(len(devices), dtype=bool), np.zeros(len(devices), dtype=bool)
+    running = np.ones(len(devices), dtype=bool)
+    hit, promised, waits = (np.zeros(len(devices), dtype=bool) for _ in range(3))
     for step in range(columns):
         entry, running = cap, running & ~hit
         if method.decided == "step" and method.unfinished != "layers":
             time, present = clock.at(done)
             share = 1.0 if method.pace == "present" else steps * (1.0 - time) / max(steps - step, 1)
-            if method.pace == "progress" and progress is not None:
-                entry = _most_promising(ascending, np.asarray(progress), present * steps * (1.0 - time), columns - step)
+            if promises is not None:
+                left = present * steps * (1.0 - time)
+                entry, measurable = promises.best(left, columns - step, GROWTH[method.pace])
+                waits |= running & promised & ~measurable
+                running, promised = running & ~waits, promised | (running & measurable)
             else:
                 entry = _largest_within(ascending, present * share)
             entry = np.minimum(entry, cap)
@@ -144,7 +155,7 @@ def plan_round(
         entries[:, step] = np.where(running, entry, -1)
         finish_times[:, step] = np.where(running, clock.at(after)[0], np.inf)
         done = np.where(running, after, done)
-    return _accounted(method, devices, cap, entries, finish_times, begun, work, done, clock.offered, steps, hit)
+    return _accounted(method, devices, cap, entries, finish_times, begun, work, done, clock.offered, steps, hit, waits)
 
 
 def planned_steps(method: Method, costs: npt.ArrayLike, steps: int) -> int:
@@ -182,6 +193,7 @@ def _accounted(
     offered: Floats,
     steps: int,
     hit: npt.NDArray[np.bool_],
+    waits: npt.NDArray[np.bool_],
 ) -> RoundPlan:
     """What is uploaded, and what became of the work that the devices could have done; arguments [clients, ...].
 
@@ -197,9 +209,10 @@ def _accounted(
       offered: Work that was possible.
       steps: Mini-batches of a round.
       hit: Whether the deadline cut a mini-batch of which the last layers count.
+      waits: Whether a device stopped by itself, because nothing that fitted promised anything.
     """
     steps_done = np.count_nonzero(entries >= 0, axis=1).astype(np.int32)
-    deadline_hits, stopped = hit | np.less(steps_done, steps), hit | np.less(steps_done, entries.shape[1])
+    deadline_hits, stopped = (~waits & (hit | np.less(steps_done, full)) for full in (steps, entries.shape[1]))
     uploads = ~deadline_hits if method.unfinished == "discard" else np.greater(steps_done, 0)
     spent = np.where(uploads, np.minimum(done, offered), 0.0)
     wasted = np.where(stopped, offered - spent, 0.0)
@@ -249,17 +262,36 @@ def _fitting(costs: Floats, budgets: Floats) -> Integers:
     return np.searchsorted(costs, budgets, side="right").astype(np.int64) - 1
 
 
-def _most_promising(costs: Floats, progress: Floats, left: Floats, steps: int) -> Integers:
-    """The entry with the most progress by the deadline, at the present speed; the cheapest where none can be done in time.
+class _Promises(NamedTuple):
+    """What entries promise, by their measured progress."""
 
-    Args:
-      costs: Of the entries, [entries].
-      progress: Of the entries, [entries].
-      left: What each client can still compute, in mini-batches of the full network, [clients].
-      steps: Mini-batches that a client may still do in the round.
-    """
-    mini_batches = np.minimum(np.floor(left[:, np.newaxis] / costs + TOLERANCE), steps)
-    return np.argmax(mini_batches * np.maximum(progress, 0.0), axis=1).astype(np.int64)
+    costs: Floats  # [entries]
+    progress: Floats  # [entries], at least 0
+    measurable: npt.NDArray[np.bool_]  # [entries], progress is above none by more than its noise
+
+    @classmethod
+    def of(cls, costs: Floats, progress: npt.ArrayLike, stderr: npt.ArrayLike | None) -> "_Promises":
+        measured = np.asarray(progress, dtype=np.float64)
+        noise = np.zeros_like(measured) if stderr is None else np.asarray(stderr, dtype=np.float64)
+        return cls(costs, np.maximum(measured, 0.0), measured > NOISE * noise)
+
+    def best(self, left: Floats, steps: int, growth: float) -> tuple[Integers, npt.NDArray[np.bool_]]:
+        """The entry with the most progress by the deadline, and whether it is measurable; [clients] each.
+
+        An entry whose progress is not measurable is taken only where no other can be done in time; the cheapest, where none
+        can.
+
+        Args:
+          left: What each client can still compute at its present speed, in mini-batches of the full network, [clients].
+          steps: Mini-batches that a client may still do in the round.
+          growth: Progress grows with mini-batches to this power.
+        """
+        mini_batches = np.minimum(np.floor(left[:, np.newaxis] / self.costs + TOLERANCE), steps)
+        promised = np.where(mini_batches > 0, mini_batches**growth * self.progress, 0.0)
+        surely = np.where(self.measurable, promised, 0.0)
+        measurable = np.any(surely > 0, axis=1)
+        chosen = np.argmax(np.where(measurable[:, np.newaxis], surely, promised), axis=1)
+        return chosen.astype(np.int64), measurable
 
 
 def _checked(costs: npt.ArrayLike) -> Floats:

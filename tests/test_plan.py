@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from fractions import Fraction
+from typing import Any
 
 import hypothesis
 import numpy as np
@@ -355,22 +356,50 @@ def test_what_the_deadline_leaves_of_a_mini_batch_is_one_with_frozen_layers() ->
 def test_a_device_may_choose_what_promises_the_most_by_the_deadline() -> None:
     method, costs = method_named("distreal[pace=progress]"), np.array([0.1, 0.5, 1.0])
 
-    def entries(progress: list[float], available: float, method: Method = method) -> list[list[int]]:
+    def planned(progress: list[float], available: float, method: Method = method, **given: Any) -> RoundPlan:
         load, device = Given((0.0,), (available,)), np.array([0])
-        given = {"round_index": 0, "steps": 4, "seed": 0, "progress": progress}
-        return plan_round(method, costs, load, device, **given).entries.tolist()  # type: ignore[arg-type]
+        return plan_round(method, costs, load, device, round_index=0, steps=4, seed=0, progress=progress, **given)
 
-    # Whoever trains in idle time is not held back by the steps of a round: twenty of a tenth are more than two full ones.
+    def entries(progress: list[float], available: float, method: Method = method) -> list[int]:
+        return planned(progress, available, method).entries[0].tolist()
+
+    # Whoever trains in idle time is not held back by the steps of a round: twenty of a tenth promise more than two full
+    # ones, by the square root of how many there are.
     idle = method_named("distreal[pace=progress,idle=train]")
-    assert entries([1, 2, 6], 0.5, idle) == [[0] * 20 + [-1] * 20]
+    assert entries([1, 1.9, 3.1], 0.5, idle) == [0] * 20 + [-1] * 20
+    assert entries([1, 1.9, 3.2], 0.5, idle)[:2] == [2, 2]
     # Two full mini-batches, four of half the cost, or four of a tenth: by progress, and never more than there are steps.
-    assert entries([0.1, 0.3, 1.0], 0.5) == [[2, 2, -1, -1]]
-    assert entries([0.1, 0.6, 1.0], 0.5) == [[1, 1, 1, 1]]
-    assert entries([0.6, 0.6, 1.0], 0.5)[0][:3] == [0, 0, 0]  # what is left then is enough for a full one
-    assert entries([0.1, 0.3, 1.0], 0.02) == [[-1, -1, -1, -1]]  # nothing fits: the cheapest is begun
-    assert plan_round(
-        method, costs, Given((0.0,), (0.02,)), np.array([0]), round_index=0, steps=4, seed=0, progress=[1, 2, 3]
-    ).begun.tolist() == [[0, -1, -1, -1]]
+    assert entries([0.1, 0.3, 1.0], 0.5) == [2, 2, -1, -1]
+    assert entries([0.1, 0.8, 1.0], 0.5) == [1, 1, 1, 1]
+    assert entries([0.9, 0.9, 1.0], 0.5)[:2] == [0, 0]  # what is left then is enough for a full one
+    assert entries([0.1, 0.3, 1.0], 0.02) == [-1, -1, -1, -1]  # nothing fits: the cheapest is begun
+    assert planned([1, 2, 3], 0.02).begun.tolist() == [[0, -1, -1, -1]]
+    # `best` takes the entry with the most progress of which one still fits, however many there are of others.
+    best = method_named("distreal[pace=best,idle=train]")
+    assert entries([1, 1.9, 2], 0.65, best) == [2, 2, 1, 0] + [-1] * 36
+    assert entries([1, 2, 1.9], 0.65, best) == [1, 1, 1, 1, 1, 0] + [-1] * 34
+
+
+@pytest.mark.parametrize("pace", ["progress", "best"])
+def test_a_device_rather_waits_than_trains_what_does_no_measurable_progress(pace: str) -> None:
+    def planned(available: float, stderr: list[float] | None, **choices: Any) -> RoundPlan:
+        method = dataclasses.replace(METHODS["distreal"], idle="train", pace=pace, **choices)
+        given = {"round_index": 0, "steps": 4, "seed": 0, "progress": [0.03, 0.3, 1.0], "progress_stderr": stderr}
+        load = Given((0.0,), (available,))
+        return plan_round(method, np.array([0.1, 0.5, 1.0]), load, np.array([0]), **given)  # type: ignore[arg-type]
+
+    known = planned(0.65, None)  # 2.6 full mini-batches
+    assert known.entries.tolist() == [[2, 2, 1, 0] + [-1] * 36]
+    waiting = planned(0.65, [0.02, 0.02, 0.02])
+    assert waiting.entries.tolist() == [[2, 2, 1] + [-1] * 37] and waiting.uploads.all()
+    np.testing.assert_allclose([waiting.work_spent, waiting.work_idle, waiting.work_wasted], [[2.5], [0.1], [0.0]])
+    assert not waiting.deadline_hits.any() and waiting.begun.tolist() == waiting.entries.tolist()
+    # It is no failure either where a device that fails uploads nothing.
+    assert planned(0.65, [0.02] * 3, unfinished="discard").entries.tolist() == waiting.entries.tolist()
+    # A device that can do nothing else does what it can.
+    poor = planned(0.08, [0.02, 0.02, 0.02])
+    assert poor.entries.tolist() == [[0, 0, 0] + [-1] * 37]
+    np.testing.assert_allclose([poor.work_spent, poor.work_idle, poor.work_wasted], [[0.3], [0.0], [0.02]])
 
 
 def test_a_schedule_bounds_the_entries_of_a_round_or_names_the_only_one() -> None:

@@ -258,8 +258,9 @@ class Federation:
     def _scheduled(self, round_index: int) -> dict[str, Any]:
         """What a plan is told beside costs: progress of the entries, and which of them are allowed in this round."""
         told: dict[str, Any] = {}
-        if self.method.pace == "progress":
+        if self.method.by_progress:
             told["progress"] = [entry.progress for entry in self.table.entries]
+            told["progress_stderr"] = [entry.progress_stderr or 0.0 for entry in self.table.entries]
         if self.method.schedule == "widen":
             allowed = min(1.0, 2 * (round_index + 1) / self.training.rounds)
             told["most"] = max(0, math.ceil(allowed * len(self.table.entries)) - 1)

@@ -76,7 +76,7 @@ def table_for(
     table = table.for_batches(training.batch_size)
     if world.cost != MACS and measured is not None:
         table = measured(table, world, training)
-    if method.pace == "progress" and any(entry.progress is None for entry in table.entries):
+    if method.by_progress and any(entry.progress is None for entry in table.entries):
         raise InputError(
             f"{method.name} chooses by measured progress, which the table has not; search one, or give pace=present"
         )

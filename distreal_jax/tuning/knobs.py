@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from distreal_jax.errors import InputError, choose_from
 from distreal_jax.fleet.training import TrainingSettings
-from distreal_jax.methods import CHOICES, Method
+from distreal_jax.methods import BY_PROGRESS, CHOICES, Method
 
 Value = float | int | str | bool
 Point = dict[str, Value]  # a value for each knob
@@ -75,7 +75,7 @@ def knobs_of(method: Method, training: TrainingSettings, *, measured: bool = Fal
     for name, has in choices.items():
         if has:
             value = getattr(method, name)
-            values = tuple(choice for choice in CHOICES[name] if choice != "progress" or measured)
+            values = tuple(choice for choice in CHOICES[name] if measured or choice not in BY_PROGRESS)
             knobs.append(Knob(name, values, training.rescale if value is None else value))
     return tuple(knobs)
 
