@@ -1,0 +1,28 @@
+"""What serves where a device can hardly do one mini-batch of the full network in a round?
+
+    python -m experiments.configs.map_of_scarce_loads --out runs/map_of_scarce_loads
+
+Digits, digits_cnn, Dirichlet 0.3, 100 devices, 10 a round, 24 rounds. Availability uniform around means of 0.003, 0.01 and
+0.03 of a round's MACs, redrawn once a round: at 0.003 a round has time for half an example with the full network. 12
+trials of each method in each cell, then 5 seeds. DISTREAL chooses from the shipped table of filters, nested ones (the
+first k of each layer) or random ones.
+
+Expected: not run yet.
+"""
+
+import dataclasses
+
+from distreal_jax.commands.map import main
+from distreal_jax.experiment import run_command
+from experiments.configs.map_of_knobs import CONFIG as KNOBS
+
+CONFIG = dataclasses.replace(
+    KNOBS,
+    means="0.003,0.01,0.03",
+    methods="distreal[filters=first,idle=train],distreal_uniform[filters=first,idle=train],distreal[idle=train],"
+    "heterofl[idle=train],small_network[idle=train],partial_work,adaptive_batch,salf",
+    table="digits_cnn",
+)
+
+if __name__ == "__main__":
+    run_command(main, CONFIG)
