@@ -14,6 +14,7 @@ from distreal_jax.availability import make_availability
 from distreal_jax.data.datasets import synthetic_dataset
 from distreal_jax.data.partition import make_partition
 from distreal_jax.errors import InputError
+from distreal_jax.experiment.comparison import table_settings
 from distreal_jax.fleet.evaluation import Evaluator
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.method_table import table_for
@@ -405,6 +406,18 @@ def test_a_growing_method_may_use_every_entry_from_half_of_the_training_on(world
     )
     caps = [int(federation.plan(index)[0].caps.max()) for index in range(10)]
     assert caps == sorted(caps) and caps[0] < caps[4] == caps[9] == len(federation.table.entries) - 1
+
+
+@pytest.mark.parametrize("pace", ["progress", "best"])
+def test_by_progress_a_run_is_decided_by_measured_progress_and_its_noise(world: World, pace: str) -> None:
+    def federation(progress: list[float], stderr: float) -> Federation:
+        widths, method = [[1, 5], [2, 5], [4, 5]], method_named(f"distreal[idle=train,pace={pace}]")
+        table = DropoutTable.from_widths(world.network, widths, progress=progress, progress_stderr=[stderr] * 3)
+        return Federation(world, method, table_for(method, world, table, TRAINING), TRAINING, "masked")
+
+    first, noisier = federation([0.1, 0.2, 0.3], 0.01), federation([0.1, 0.2, 0.3], 0.12)
+    assert 0 in first.plan(0)[0].entries and 0 not in noisier.plan(0)[0].entries
+    assert table_settings(first) != table_settings(noisier) != table_settings(federation([0.1, 0.2, 0.31], 0.12))
 
 
 def test_pace_by_progress_needs_a_table_whose_progress_was_measured(world: World) -> None:

@@ -215,9 +215,14 @@ def _settings_of(federation: Federation, folder: RunFolder) -> dict[str, Any]:
 
 
 def table_settings(federation: Federation) -> Any:
-    """What of its table decides a run: its entries and, where devices choose by more than MACs, their costs too."""
+    """What of its table decides a run: its entries, and what devices choose by beside MACs, costs and measured progress."""
+    decides: dict[str, Any] = {}
+    if federation.unit != "macs":
+        decides["costs"] = federation.costs.tolist()
+    if federation.method.by_progress:
+        decides["progress"] = [(entry.progress, entry.progress_stderr) for entry in federation.table.entries]
     configurations = federation.table.as_settings()
-    return configurations if federation.unit == "macs" else {"entries": configurations, "costs": federation.costs.tolist()}
+    return {"entries": configurations, **decides} if decides else configurations
 
 
 def _title(folder: RunFolder) -> str:
