@@ -177,6 +177,28 @@ def test_every_method_gets_its_trials_and_the_best_of_them_is_found(
     assert any("among the better half of 8 at round 2" in line for line in of_trials)
 
 
+def test_what_was_best_for_one_method_is_tried_with_the_others(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distreal_jax.experiment.tuning.recorded_run", stand_in)
+    methods, said = [METHODS["partial_work"], METHODS["distreal"], METHODS["full_resources"]], list[str]()
+    with RunFolder.at(tmp_path / "tune", {}, may_change=("trials",)) as folder:
+        tuner = tuner_of(world, folder)
+        alone = [tuner.tune(method, 3, 1000) for method in methods]
+        together = tuner.tune_all(methods, 3, 1000, said.append)
+    found = [tuning.best.score() for tuning in alone]
+    best = max(found)
+    assert min(found) < best, "not all found the best by themselves"
+    for before, after in zip(alone, together, strict=True):
+        assert after.best.score() >= best and after.trials[:3] == before.trials and len(after.trials) <= 5
+        assert [*after.best.point] == [knob.name for knob in after.knobs], "knobs that only others have are left alone"
+        assert after.tuned().trials == len(after.trials)
+    exchanged = [line for line in said if ": as " in line]
+    assert any(f": as {methods[int(np.argmax(found))].name} at its best, " in line for line in exchanged)
+    assert any(line.endswith("trained to round 4") for line in exchanged)
+    assert any(line.endswith("goes on to round 8, ahead of the best at round 4") for line in exchanged)
+
+
 def test_a_trial_is_gone_on_with_and_its_curve_stays(world: World, tmp_path: Path) -> None:
     """A quarter of the rounds first, then all of them, is bitwise the same as all at once."""
     with RunFolder.at(tmp_path / "tune", {}, may_change=("trials",)) as folder:

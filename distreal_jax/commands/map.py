@@ -182,7 +182,7 @@ def run_cell(
             with RunFolder.at(own.path / "tuning", {**decides, "world": split}) as trials:
                 how: Any = {"execution": options.execution, "measured": measured, "goal": options.goal}
                 tuner = Tuner((world,), options.training, options.record, trials, searched, **how)
-                tunings = [tuner.tune(method, options.trials, TUNING_SEED, say) for method in methods]
+                tunings = tuner.tune_all(methods, options.trials, TUNING_SEED, say)
                 write_tuning(trials, tuner, tunings, split)
                 tuned = TunedSettings.load(trials.path / TUNED_FILE)
         comparison = compare(

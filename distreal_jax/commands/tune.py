@@ -4,7 +4,7 @@
     python experiments/compare.py --methods distreal,heterofl,partial_work --tuned runs/tuned/tuned.json --seeds 0-4
 
 Trials are scored on a part of the training examples (`--validation`), with seeds of their own (`--seeds`), at equal MACs of
-a round: a smaller batch means more mini-batches. The test set is reported and never chosen by. What is finished is not run
+a round: a smaller batch means more mini-batches. In the end, each method tries what was best for the others. The test set is reported and never chosen by. What is finished is not run
 again; a tuning that was stopped goes on.
 """
 
@@ -50,7 +50,7 @@ class Options:
 
     methods: ManyMethods = "distreal,heterofl,partial_work,full_resources"
     trials: Annotated[int, Within(1, 10_000)] = 12
-    """Trials of each method, the untuned settings among them."""
+    """Trials of each method, the untuned settings among them; beside these, each tries what is best for the others."""
     goal: TunedFor = "final"
     seeds: str = "1000"
     """Seeds that every trial is trained with, such as 1000,1001: others than those of the comparison."""
@@ -94,7 +94,7 @@ def main(options: Options) -> None:
     with open_folder(options.output, "tune", options, may_change=("methods", "trials"), **widths) as folder:
         tuner = dataclasses.replace(tuner, folder=folder)
         with tracked(options.output, folder, "tune") as tracker:
-            tunings = [tuner.tune(method, options.trials, seeds[0], say) for method in methods]
+            tunings = tuner.tune_all(methods, options.trials, seeds[0], say)
             section = write_tuning(folder, tuner, tunings, options.world)
             columns = [
                 "method",

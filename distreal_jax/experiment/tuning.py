@@ -2,14 +2,15 @@
 
 The first points of a method are trained for a quarter of the rounds, the better half of them for half, the better half of
 these to the end (successive halving: Jamieson and Talwalkar, AISTATS 2016). Then the neighbours of the best are tried one by
-one, each to half of the rounds, and to the end if it is ahead there. All of it is recorded runs: it can be stopped, and goes
-on where it was.
+one, each to half of the rounds, and to the end if it is ahead there. In the end, each method tries in the same way what was
+best for the others. All of it is recorded runs: it can be stopped, and goes on where it was.
 """
 
 import dataclasses
+import functools
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import jax
@@ -35,6 +36,7 @@ from distreal_jax.tuning import (
     TunedMethod,
     at_edges,
     first_points,
+    in_common,
     knobs_of,
     next_point,
     settings_of,
@@ -198,6 +200,44 @@ class Tuner:
                 results.append(recorded_run(federation, own, self.record))
         return Trial(point, tuple(results), self.goal)
 
+    def tune_all(
+        self, methods: Sequence[Method], trials: int, seed: int, said: Callable[[str], None] = lambda _: None
+    ) -> list[Tuning]:
+        """Tunes every method, then tries with each what was best for the others.
+
+        So no method is behind only because good settings were found for another one.
+
+        Args:
+          methods: Which ones.
+          trials: Of each before the exchange.
+          seed: Of what is drawn.
+          said: Told about each trial: its settings, how far it is trained and why.
+        """
+        tunings = [self.tune(method, trials, seed, said) for method in methods]
+        return [self.exchanged(tuning, tunings, said) for tuning in tunings]
+
+    def exchanged(self, tuning: Tuning, others: Sequence[Tuning], said: Callable[[str], None]) -> Tuning:
+        """With trials of what was best for other methods, in the knobs that both have; the rest is as in its own best.
+
+        Args:
+          tuning: Of the method.
+          others: Of all methods, this one or not.
+          said: Told about each trial.
+        """
+        method, best, usual = tuning.method, tuning.best, tuning.trials[0].point
+        done = {_key(trial.point): trial for trial in tuning.trials}
+        for other in others:
+            point = tuning.best.point | in_common(tuning.knobs, other.best.point)
+            if _key(point) in done:
+                continue
+            what = f"{method.name}: as {other.method.name} at its best, {what_differs(point, usual)}"
+            done[_key(point)] = self.beside(method, point, best, functools.partial(_say_of, what, said))
+            best = max(best, done[_key(point)], key=self._at_end)
+        if len(done) > len(tuning.trials):
+            said(f"{method.name}: {len(done)} trials with those of other methods' settings, best {best.score():.3f}")
+            self._forget()
+        return dataclasses.replace(tuning, trials=tuple(done.values()), best=best)
+
     def tune(self, method: Method, trials: int, seed: int, said: Callable[[str], None] = lambda _: None) -> Tuning:
         """The best of so many trials of a method.
 
@@ -212,9 +252,9 @@ class Tuner:
         points = first_points(knobs, max(1, math.ceil(trials * FIRST_SHARE)), generator)
         usual, done = _key(points[0]), dict[str, Trial]()
 
-        def tell(point: Point, why: str) -> None:
+        def tell(point: Point, *why: str) -> None:
             number = [*done].index(_key(point)) if _key(point) in done else len(done)
-            said(f"{method.name}: trial {number + 1} of {trials}, {what_differs(point, points[0])}: {why}")
+            said(f"{method.name}: trial {number + 1} of {trials}, {what_differs(point, points[0])}: {', '.join(why)}")
 
         for point in points:
             tell(point, f"trained to round {quarter:,}")
@@ -227,26 +267,47 @@ class Tuner:
                     among = f"among the better half of {len(alive)} at round {before:,}"
                     tell(done[key].point, f"goes on to round {after:,}, {among if key in kept else 'to be compared with'}")
                 done[key] = self.trained(method, done[key].point, after)
-        best = max((trial for trial in done.values() if trial.rounds >= rounds), key=Trial.score)
+        best = max(done.values(), key=self._at_end)
         said(f"{method.name}: {len(done)} of {trials} trials, best {best.score():.3f}")
         while len(done) < trials:
             beside = next_point(knobs, best.point, [trial.point for trial in done.values()], generator)
             if beside is None:
                 break
-            point = beside
-            tell(point, f"beside the best, trained to round {half:,}")
-            trial = self.trained(method, point, half)
-            if trial.score(half) > best.score(half):
-                if trial.rounds < rounds:
-                    tell(point, f"goes on to round {rounds:,}, ahead of the best at round {half:,}")
-                trial = self.trained(method, point, rounds)
-            done[_key(point)] = trial
-            if trial.rounds >= rounds and trial.score() > best.score():
-                best = trial
+            done[_key(beside)] = self.beside(method, beside, best, functools.partial(tell, beside, "beside the best"))
+            best = max(best, done[_key(beside)], key=self._at_end)
             said(f"{method.name}: {len(done)} of {trials} trials, best {best.score():.3f}")
-        self.compiled.clear()  # the next method has other steps: memory, not time
-        jax.clear_caches()
+        self._forget()
         return Tuning(method, knobs, tuple(done.values()), best)
+
+    def beside(self, method: Method, point: Point, best: Trial, tell: Callable[[str], None]) -> Trial:
+        """A trial that is trained to half of the rounds, and to the end if it is ahead of the best there.
+
+        Args:
+          method: The method, before tuning.
+          point: The settings to try, by name.
+          best: A trial that was trained to the end.
+          tell: Told how far it is trained and why.
+        """
+        _, half, rounds = self.rungs
+        tell(f"trained to round {half:,}")
+        trial = self.trained(method, point, half)
+        if trial.score(half) <= best.score(half):
+            return trial
+        if trial.rounds < rounds:
+            tell(f"goes on to round {rounds:,}, ahead of the best at round {half:,}")
+        return self.trained(method, point, rounds)
+
+    def _forget(self) -> None:
+        """What is compiled: the next method has other steps. For memory, not time."""
+        self.compiled.clear()
+        jax.clear_caches()
+
+    def _at_end(self, trial: Trial) -> float:
+        return trial.score() if trial.rounds >= self.rungs[-1] else -math.inf
+
+
+def _say_of(what: str, said: Callable[[str], None], why: str) -> None:
+    said(f"{what}: {why}")
 
 
 def what_differs(point: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
@@ -259,10 +320,10 @@ def _key(point: Mapping[str, Any]) -> str:
     return json.dumps(point, sort_keys=True)
 
 
-def rounds_of(trials: int, rungs: tuple[int, int, int]) -> int:
-    """The most rounds that the trials of a method take with one seed."""
+def rounds_of(trials: int, rungs: tuple[int, int, int], others: int = 0) -> int:
+    """The most rounds that the trials of a method take with one seed, those of the best settings of others among them."""
     quarter, half, rounds = rungs
     first = max(1, math.ceil(trials * FIRST_SHARE))
     at_half = min(first, math.ceil(first / 2) + 1)  # the usual settings go on in any case
     at_end = min(at_half, math.ceil(at_half / 2) + 1)
-    return first * quarter + at_half * (half - quarter) + at_end * (rounds - half) + (trials - first) * rounds
+    return first * quarter + at_half * (half - quarter) + at_end * (rounds - half) + (trials - first + others) * rounds

@@ -24,6 +24,8 @@ def tuning_dry_run(
 ) -> str:
     """The text of `--dry-run`: the most that a tuning takes, as if every later trial were trained to the end.
 
+    The trials of a method are its own and those of what is best for the others.
+
     Args:
       methods: Those to tune.
       trials: Of each.
@@ -40,7 +42,8 @@ def tuning_dry_run(
             speeds[size] = speed_of(federation, cheapest)
         return speeds[size]
 
-    rounds = rounds_of(trials, tuner.rungs) * len(tuner.worlds)
+    others = len(methods) - 1
+    rounds = rounds_of(trials, tuner.rungs, others) * len(tuner.worlds)
     for method in methods:
         knobs = tuner.knobs(method)
         first = max(1, math.ceil(trials * FIRST_SHARE))
@@ -49,7 +52,7 @@ def tuning_dry_run(
         time = time_of(runs, dataclasses.replace(tuner.record, eval_every=_PLANNED), of_batch_size)
         mini_batches = float(np.mean([plan.mini_batches.sum() / _PLANNED for _, plan in runs]))
         # What a later trial compiles is not known before; taken is what a first one does.
-        later = 1 + (trials - len(points)) / len(points)
+        later = 1 + (trials + others - len(points)) / len(points)
         part = Time(
             time.compiling * later,
             rounds * time.training / (_PLANNED * len(runs)),
@@ -61,7 +64,7 @@ def tuning_dry_run(
         total += part
         parts = map(duration, (part.compiling, part.training, part.evaluating))
         names = ", ".join(knob.name for knob in knobs)
-        rows.append([method.name, str(trials), names, f"{rounds:,}", f"{mini_batches:.0f}", *parts])
+        rows.append([method.name, str(trials + others), names, f"{rounds:,}", f"{mini_batches:.0f}", *parts])
     return (
         f"{markdown_table(rows)}\nAt most, if every later trial is trained to the end. {total.said()} "
         f"{_PLANNED} rounds of each first trial were planned.\n{WROTE_NOTHING}"

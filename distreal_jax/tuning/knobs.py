@@ -80,6 +80,15 @@ def knobs_of(method: Method, training: TrainingSettings, *, measured: bool = Fal
     return tuple(knobs)
 
 
+def in_common(knobs: Sequence[Knob], point: Mapping[str, Value]) -> Point:
+    """The part of another method's point that these knobs can be set to."""
+    return {
+        knob.name: point[knob.name]
+        for knob in knobs
+        if knob.name in point and point[knob.name] in (*knob.start, *knob.ladder)
+    }
+
+
 def batch_ladder(training: TrainingSettings) -> tuple[int, ...]:
     """Batch sizes that divide the examples of a round, each at least one and a half times the one before."""
     examples, ladder = training.steps * training.batch_size, [1]
