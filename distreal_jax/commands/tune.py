@@ -4,8 +4,8 @@
     python experiments/compare.py --methods distreal,heterofl,partial_work --tuned runs/tuned/tuned.json --seeds 0-4
 
 Trials are scored on a part of the training examples (`--validation`), with seeds of their own (`--seeds`), at equal MACs of
-a round: a smaller batch means more mini-batches. In the end, each method tries what was best for the others. The test set is reported and never chosen by. What is finished is not run
-again; a tuning that was stopped goes on.
+a round: a smaller batch means more mini-batches. In the end, each method tries what was best for the others. The test set
+is reported and never chosen by. What is finished is not run again; a tuning that was stopped goes on.
 """
 
 import dataclasses
