@@ -1,0 +1,29 @@
+"""Is one search over every knob at least as good as each knob alone, with ResNet-20 on digits, all of them tuned?
+
+    python -m experiments.configs.trial_resnet20_knobs --out runs/trial_resnet20_knobs
+
+Digits, Dirichlet 0.3, 100 devices, 10 a round, 60 rounds, availability from a twentieth to a half of a round's MACs; tuned
+by trial_tune_resnet20_knobs, with its table, 10 seeds.
+
+Expected: TODO
+"""
+
+import dataclasses
+from pathlib import Path
+
+from distreal_jax.commands.compare import main
+from distreal_jax.experiment import run_command
+from experiments.configs.trial_digits import CONFIG as FILTERS
+from experiments.configs.trial_tune_resnet20_knobs import CONFIG as TUNING
+
+CONFIG = dataclasses.replace(
+    FILTERS,
+    methods=TUNING.methods,
+    reference="distreal[idle=train]",
+    execution="masked",
+    table=TUNING.table,
+    tuned=Path("runs/trial_tune_resnet20_knobs/tuned.json"),
+)
+
+if __name__ == "__main__":
+    run_command(main, CONFIG)
