@@ -45,7 +45,7 @@ class RoundPlan:
       work_offered: The work that each client could do, float64 [clients]: the sum of spent, wasted and idle work.
       work_spent: Work in mini-batches that are finished and uploaded, float64 [clients].
       work_wasted: Work in a mini-batch that the deadline cut, or in mini-batches that are not uploaded, float64 [clients].
-      work_idle: Work that was possible after the last mini-batch, float64 [clients].
+      work_idle: Work that was possible after the last mini-batch or while a device waited, float64 [clients].
     """
 
     clients: Integers
@@ -73,8 +73,9 @@ class RoundPlan:
     @property
     def last_finish(self) -> float:
         """When the last client stops computing, as a fraction of the round; 1 if the deadline cut a mini-batch."""
-        ended = np.where(np.isfinite(self.finish_times), self.finish_times, 0.0).max(initial=0.0)
-        return 1.0 if np.any(~np.isfinite(self.finish_times)) or np.any(self.deadline_hits) else float(ended)
+        finite = np.isfinite(self.finish_times)
+        cut = np.any(self.deadline_hits) or np.any((self.begun >= 0) & ~finite)
+        return 1.0 if cut else float(np.where(finite, self.finish_times, 0.0).max(initial=0.0))
 
 
 def plan_round(
@@ -97,8 +98,8 @@ def plan_round(
       method: Decides when a device chooses an entry and what it does at the deadline. A device that chooses before each
         mini-batch has a budget for it: 1 / `steps` of a round at its present speed (pace `present`), or an equal share of
         the time that is left of the round (pace `remaining`). Paces `progress` and `best` go by measured progress; once a
-        device has done an entry with measurable progress, it rather waits than trains one without. With `idle=train` a
-        device trains on after its last mini-batch, and the plan has `planned_steps` columns.
+        device has done an entry with measurable progress, it rather waits for another speed than trains one without. With
+        `idle=train` a device trains on after its last mini-batch, and the plan has `planned_steps` columns.
       costs: Cost of a mini-batch with each entry, [entries], ascending, as fractions of what a round offers for each of its
         `steps` at full availability: of the full network's mini-batch, as a rule.
       availability: The availability of the devices over time; ignored if the method does not limit them.
@@ -125,22 +126,22 @@ def plan_round(
     promises = _Promises.of(ascending, progress, progress_stderr) if method.by_progress and progress is not None else None
     entries, begun = (np.full((len(devices), columns), -1, dtype=np.int32) for _ in range(2))
     finish_times, work = np.full((len(devices), columns), np.inf), np.zeros((len(devices), columns))
-    done = np.zeros(len(devices))
+    done, waited = np.zeros(len(devices)), np.zeros(len(devices))  # work that is past, and the part of it spent waiting
     running = np.ones(len(devices), dtype=bool)
     hit, promised, waits = (np.zeros(len(devices), dtype=bool) for _ in range(3))
     for step in range(columns):
         entry, running = cap, running & ~hit
-        if method.decided == "step" and method.unfinished != "layers":
+        if promises is not None:
+            entry, measurable, until = promises.chosen(
+                clock, done, cap, columns - step, GROWTH[method.pace], promised & running
+            )
+            waits |= running & promised & ~measurable
+            waited += until - done
+            done, running, promised = until, running & ~waits, promised | (running & measurable)
+        elif method.decided == "step" and method.unfinished != "layers":
             time, present = clock.at(done)
             share = 1.0 if method.pace == "present" else steps * (1.0 - time) / max(steps - step, 1)
-            if promises is not None:
-                left = present * steps * (1.0 - time)
-                entry, measurable = promises.best(left, columns - step, GROWTH[method.pace])
-                waits |= running & promised & ~measurable
-                running, promised = running & ~waits, promised | (running & measurable)
-            else:
-                entry = _largest_within(ascending, present * share)
-            entry = np.minimum(entry, cap)
+            entry = np.minimum(_largest_within(ascending, present * share), cap)
         elif method.below_cap:
             entry = np.floor((cap + 1) * uniforms(seed, "plan/below_cap", devices, round_index, step)).astype(np.int64)
         after = done + ascending[entry]
@@ -155,7 +156,9 @@ def plan_round(
         entries[:, step] = np.where(running, entry, -1)
         finish_times[:, step] = np.where(running, clock.at(after)[0], np.inf)
         done = np.where(running, after, done)
-    return _accounted(method, devices, cap, entries, finish_times, begun, work, done, clock.offered, steps, hit, waits)
+    return _accounted(
+        method, devices, cap, entries, finish_times, begun, work, done, waited, clock.offered, steps, hit, waits
+    )
 
 
 def planned_steps(method: Method, costs: npt.ArrayLike, steps: int) -> int:
@@ -190,6 +193,7 @@ def _accounted(
     begun: npt.NDArray[np.int32],
     work: Floats,
     done: Floats,
+    waited: Floats,
     offered: Floats,
     steps: int,
     hit: npt.NDArray[np.bool_],
@@ -205,7 +209,8 @@ def _accounted(
       finish_times: When each mini-batch ends.
       begun: Entry of each that was begun.
       work: Done in each.
-      done: Work in the mini-batches that were done in time.
+      done: Work in the mini-batches that were done in time, and what was possible while a device waited.
+      waited: The latter.
       offered: Work that was possible.
       steps: Mini-batches of a round.
       hit: Whether the deadline cut a mini-batch of which the last layers count.
@@ -214,8 +219,8 @@ def _accounted(
     steps_done = np.count_nonzero(entries >= 0, axis=1).astype(np.int32)
     deadline_hits, stopped = (~waits & (hit | np.less(steps_done, full)) for full in (steps, entries.shape[1]))
     uploads = ~deadline_hits if method.unfinished == "discard" else np.greater(steps_done, 0)
-    spent = np.where(uploads, np.minimum(done, offered), 0.0)
-    wasted = np.where(stopped, offered - spent, 0.0)
+    spent = np.where(uploads, np.minimum(done, offered) - waited, 0.0)
+    wasted = np.where(stopped, offered - waited - spent, 0.0)
     return RoundPlan(
         clients=devices,
         caps=cap.astype(np.int32),
@@ -229,7 +234,7 @@ def _accounted(
         work_offered=offered,
         work_spent=spent,
         work_wasted=wasted,
-        work_idle=np.where(stopped, 0.0, offered - spent),
+        work_idle=np.where(stopped, waited, offered - spent),
     )
 
 
@@ -240,6 +245,7 @@ class _Clock:
         self._times = segments.times
         self._values = segments.values
         self._speeds = segments.values * steps
+        self.steps = steps
         work = np.cumsum(np.diff(segments.times) * self._speeds, axis=1)
         self._work = np.pad(work, ((0, 0), (1, 0)))
         self.offered: Floats = work[:, -1]
@@ -250,6 +256,11 @@ class _Clock:
         rows = np.arange(len(done))
         time = self._times[rows, passed] + (done - self._work[rows, passed]) / self._speeds[rows, passed]
         return np.clip(time, self._times[rows, passed], 1.0), self._values[rows, passed]
+
+    def next_change(self, done: Floats) -> Floats:
+        """The work that is possible until the availability changes next, or else until the deadline, [clients]."""
+        later = np.where(self._work > done[:, np.newaxis] + TOLERANCE, self._work, np.inf)
+        return np.minimum(later.min(axis=1), self.offered)
 
 
 def _largest_within(costs: Floats, budgets: Floats) -> Integers:
@@ -275,7 +286,33 @@ class _Promises(NamedTuple):
         noise = np.zeros_like(measured) if stderr is None else np.asarray(stderr, dtype=np.float64)
         return cls(costs, np.maximum(measured, 0.0), measured > NOISE * noise)
 
-    def best(self, left: Floats, steps: int, growth: float) -> tuple[Integers, npt.NDArray[np.bool_]]:
+    def chosen(
+        self, clock: "_Clock", done: Floats, cap: Integers, steps: int, growth: float, choosy: npt.NDArray[np.bool_]
+    ) -> tuple[Integers, npt.NDArray[np.bool_], Floats]:
+        """The entry that each client takes next, whether its progress is measurable, and when it begins; [clients] each.
+
+        A choosy client takes none without measurable progress. It waits, and looks again when its speed changes.
+
+        Args:
+          clock: Of the clients.
+          done: The work that is past, [clients].
+          cap: The dearest entry that each may take, [clients].
+          steps: Mini-batches that a client may still do in the round.
+          growth: Progress grows with mini-batches to this power.
+          choosy: Who has done a mini-batch with measurable progress in this round, [clients].
+
+        Returns:
+          The entries; whether they are measurable; the work that is past when the mini-batch begins.
+        """
+        while True:
+            time, present = clock.at(done)
+            entry, measurable = self.best(present * clock.steps * (1.0 - time), cap, steps, growth)
+            waits = choosy & ~measurable & (done < clock.offered - TOLERANCE)
+            if not waits.any():
+                return entry, measurable, done
+            done = np.where(waits, clock.next_change(done), done)
+
+    def best(self, left: Floats, cap: Integers, steps: int, growth: float) -> tuple[Integers, npt.NDArray[np.bool_]]:
         """The entry with the most progress by the deadline, and whether it is measurable; [clients] each.
 
         An entry whose progress is not measurable is taken only where no other can be done in time; the cheapest, where none
@@ -283,15 +320,17 @@ class _Promises(NamedTuple):
 
         Args:
           left: What each client can still compute at its present speed, in mini-batches of the full network, [clients].
+          cap: The dearest entry that each may take, [clients].
           steps: Mini-batches that a client may still do in the round.
           growth: Progress grows with mini-batches to this power.
         """
         mini_batches = np.minimum(np.floor(left[:, np.newaxis] / self.costs + TOLERANCE), steps)
-        promised = np.where(mini_batches > 0, mini_batches**growth * self.progress, 0.0)
+        possible = (mini_batches > 0) & (np.arange(len(self.costs)) <= cap[:, np.newaxis])
+        promised = np.where(possible, mini_batches**growth * self.progress, 0.0)
         surely = np.where(self.measurable, promised, 0.0)
         measurable = np.any(surely > 0, axis=1)
-        chosen = np.argmax(np.where(measurable[:, np.newaxis], surely, promised), axis=1)
-        return chosen.astype(np.int64), measurable
+        best = np.argmax(np.where(measurable[:, np.newaxis], surely, promised), axis=1)
+        return best.astype(np.int64), measurable
 
 
 def _checked(costs: npt.ArrayLike) -> Floats:

@@ -396,6 +396,18 @@ def test_a_device_rather_waits_than_trains_what_does_no_measurable_progress(pace
     assert not waiting.deadline_hits.any() and waiting.begun.tolist() == waiting.entries.tolist()
     # It is no failure either where a device that fails uploads nothing.
     assert planned(0.65, [0.02] * 3, unfinished="discard").entries.tolist() == waiting.entries.tolist()
+    # It looks again when its speed changes: at a hundredth nothing measurable fits, afterwards all of it does.
+    load = Given((0.0, 0.2, 0.3), (0.5, 0.01, 1.0))
+    method = dataclasses.replace(METHODS["distreal"], idle="train", pace=pace)
+    given: Any = {"round_index": 0, "seed": 0, "progress": [0.03, 0.3, 1.0], "progress_stderr": [0.02] * 3}
+    dip = plan_round(method, np.array([0.1, 0.5, 1.0]), load, np.array([0]), steps=10, **given)
+    assert dip.entries[0, :8].tolist() == [2] * 8 and dip.last_finish == 1.0
+    np.testing.assert_allclose([dip.work_spent, dip.work_idle, dip.work_wasted], [[8.0], [0.01], [0.0]], atol=1e-9)
+    # A schedule that forbids what is measurable leaves what can be done.
+    first_rounds = plan_round(
+        method, np.array([0.1, 0.5, 1.0]), Given((0.0,), (0.3,)), np.array([0]), most=0, steps=4, **given
+    )
+    assert first_rounds.entries.tolist() == [[0] * 12 + [-1] * 28]
     # A device that can do nothing else does what it can.
     poor = planned(0.08, [0.02, 0.02, 0.02])
     assert poor.entries.tolist() == [[0, 0, 0] + [-1] * 37]

@@ -128,7 +128,8 @@ def main(options: Options) -> None:
         print(dry_run(loads, options.record, notes, speed_of=speed_of(measure=options.measure), seeds=len(seeds)))
         return
     decided: dict[str, Any] = {} if table is None else {"table": table.as_settings()}
-    growing = ("means", "rates", "methods", "seeds", "trials")
+    # What is tuned depends on the other methods and on the number of trials.
+    growing = ("means", "rates", "seeds", *(() if options.trials else ("methods", "trials")))
     with open_folder(options.output, "map", options, may_change=growing, **decided) as folder:
         places = [(mean, rate) for rate in rates for mean in means]
         of_cells = [folder.path / name_of(*place) for place in places]

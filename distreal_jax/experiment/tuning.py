@@ -228,7 +228,7 @@ class Tuner:
         done = {_key(trial.point): trial for trial in tuning.trials}
         for other in others:
             point = tuning.best.point | in_common(tuning.knobs, other.best.point)
-            if _key(point) in done:
+            if _key(point) in done and done[_key(point)].rounds >= self.rungs[-1]:
                 continue
             what = f"{method.name}: as {other.method.name} at its best, {what_differs(point, usual)}"
             done[_key(point)] = self.beside(method, point, best, functools.partial(_say_of, what, said))

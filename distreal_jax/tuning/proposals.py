@@ -74,6 +74,8 @@ def at_edges(knobs: Sequence[Knob], best: Point, tried: Sequence[Point]) -> list
     edges = []
     for knob in knobs:
         seen = {point[knob.name] for point in tried}
-        if knob.ladder and any(value not in seen for value in knob.beside(best[knob.name])):
+        place = knob.ladder.index(best[knob.name]) if knob.ladder else 0
+        beyond = (knob.ladder[:place], knob.ladder[place + 1 :])
+        if any(values and not seen & {*values} for values in beyond):
             edges.append(knob.name)
     return edges
