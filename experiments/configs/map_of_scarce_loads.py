@@ -7,7 +7,8 @@ Digits, digits_cnn, Dirichlet 0.3, 100 devices, 10 a round, 24 rounds. Availabil
 trials of each method in each cell, then 5 seeds. DISTREAL chooses from the shipped table of filters, nested ones (the
 first k of each layer) or random ones.
 
-Expected: not run yet.
+Expected: at 0.003 and 0.01 methods that keep the first filters end at 0.72 to 0.89, those that train the full network at
+0.10 to 0.78; at 0.03 all end at 0.88 to 0.91; about an hour on 2 CPU cores that did other work as well.
 """
 
 import dataclasses

@@ -6,7 +6,8 @@ Digits, digits_cnn, Dirichlet 0.3, 100 devices, 10 a round, availability from a 
 by trial_tune_knobs, the shipped table of all knobs, 10 seeds.
 
 Expected: in final accuracy DISTREAL that trains in idle time is level with partial work, SALF and adaptive batch (0.952 to
-0.960), without idle time 0.013 behind, CoCoFL and TimelyFL 0.13 behind; 7 min, on 2 CPU cores that did other work as well.
+0.960), without idle time 0.012 behind, CoCoFL and TimelyFL 0.13 behind; over time level with SALF; 10 min, on 2 CPU cores
+that did other work as well.
 """
 
 import dataclasses

@@ -4,8 +4,8 @@
 
 As trial_knobs, with the settings of trial_tune_knobs_speed; 10 seeds.
 
-Expected (mean accuracy over time, 10 seeds): DISTREAL in idle time 0.881, SALF 0.876, partial work 0.869, adaptive batch
-0.847, DISTREAL 0.825; partial work and SALF end 0.008 above DISTREAL; 9 min, on 2 CPU cores that did other work as well.
+Expected (mean accuracy over time, 10 seeds): SALF 0.876, DISTREAL 0.875, partial work 0.869, adaptive batch 0.847; partial
+work and SALF end 0.006 above DISTREAL; 5 min, on 2 CPU cores.
 """
 
 import dataclasses

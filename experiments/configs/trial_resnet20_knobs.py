@@ -5,7 +5,8 @@
 Digits, Dirichlet 0.3, 100 devices, 10 a round, 60 rounds, availability from a twentieth to a half of a round's MACs; tuned
 by trial_tune_resnet20_knobs, with its table, 10 seeds.
 
-Expected: TODO
+Expected: DISTREAL and SALF at 0.981, partial work at 0.977, no difference beyond chance; 40 min, on 2 CPU cores that did
+other work as well.
 """
 
 import dataclasses

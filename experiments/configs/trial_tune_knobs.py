@@ -6,7 +6,7 @@ Digits, digits_cnn, Dirichlet 0.3, 100 devices, 10 a round, harsh load, 16 trial
 own (1000). DISTREAL chooses from the shipped table, which was searched over all knobs.
 
 Expected: adaptive batch at 0.98, SALF, partial work and DISTREAL at 0.96 to 0.98, CoCoFL and TimelyFL at 0.87 to 0.88 on the
-validation split; 10 min, on 2 CPU cores that did other work as well.
+validation split; 11 min, on 2 CPU cores that did other work as well.
 """
 
 import dataclasses
