@@ -1,5 +1,6 @@
 """The pictures of methods under the same load: accuracy over time and cost, what became of resources, fairness, the map."""
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -263,13 +264,14 @@ def map_picture(
             if winners[row][column]:
                 style = style_of(winners[row][column])
                 of = smaller_model(delivered[row][column])
-                words = textwrap.fill(style.label, 14) + f"\n{best[row][column]:.3f}\n{of}"
+                words = _in_lines(style.label, 14) + f"\n{best[row][column]:.3f}\n{of}"
                 left.text(column, row, words.strip(), ha="center", va="center", fontsize=9)
             if np.isfinite(margin):
                 colour = "white" if abs(margin) > 0.65 * limit else "black"
                 words = f"{margin:+z.1f}".replace("-", "−")
                 right.text(column, row, words, ha="center", va="center", fontsize=9, color=colour)
-        for axes, heading in ((left, "Best method and its accuracy"), (right, title)):
+        broad = int(9.5 * (1.2 + 1.1 * len(x_values)))  # characters of a heading above the cells
+        for axes, heading in ((left, "Best method and its accuracy"), (right, _in_lines(title, broad))):
             axes.set_xticks(range(len(x_values)), [f"{value:g}" for value in x_values])
             axes.set_yticks(range(len(y_values)), [f"{value:g}" for value in y_values])
             axes.set(title=heading, xlabel="mean availability")
@@ -281,6 +283,16 @@ def map_picture(
             axes.tick_params(which="both", length=0)
         left.set_ylabel("changes of availability a round")
         figure.colorbar(image, ax=right, label=margin_label)
+
+
+def _in_lines(words: str, width: int) -> str:
+    """Text in lines of at most so many characters where that can be; lines may end within the brackets of a method."""
+    lines = [""]
+    for part in re.findall(r"[^\s\[,]*[\s\[,]?", words):
+        if lines[-1] and len(lines[-1] + part.rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _shade(method: str) -> tuple[float, ...]:
