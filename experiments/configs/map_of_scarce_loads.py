@@ -8,7 +8,7 @@ trials of each method in each cell, then 5 seeds. DISTREAL chooses from the ship
 first k of each layer) or random ones.
 
 Expected: at 0.003 and 0.01 methods that keep the first filters end at 0.72 to 0.89, those that train the full network at
-0.10 to 0.78; at 0.03 all end at 0.88 to 0.91; about an hour on 2 CPU cores that did other work as well.
+0.10 to 0.78; at 0.03 all end at 0.88 to 0.91; 60 min, on 2 CPU cores that did other work as well.
 """
 
 import dataclasses
