@@ -162,7 +162,7 @@ def test_a_map_with_trials_takes_no_more_methods_as_they_would_change_what_is_tu
     folder, _ = runs.of("availability_map")
     options = [option.replace("partial_work,heterofl", "partial_work,heterofl,fedprox") for option in map_options(table)]
     status, _, error = command("availability_map", *TINY_FLEET, *options, "--out", str(folder))
-    assert status == 2 and "methods is partial_work,heterofl there, partial_work,heterofl,fedprox now" in error
+    assert status == 2 and '(methods is "partial_work,heterofl" there, "partial_work,heterofl,fedprox" now)' in error
 
 
 def test_profile_leaves_the_table_with_seconds(runs: Runs, table: Path) -> None:
