@@ -123,7 +123,9 @@ def plan_round(
     clock, columns = _Clock(segments, steps), planned_steps(method, ascending, steps)
     cap = _caps(method, ascending, availability, segments, devices, round_index)
     cap = np.minimum(cap, len(ascending) - 1 if most is None else most) if only is None else np.full(len(devices), only)
-    promises = _Promises.of(ascending, progress, progress_stderr) if method.by_progress and progress is not None else None
+    promises = None
+    if method.by_progress and progress is not None:
+        promises = _Promises.of(ascending, progress, progress_stderr, GROWTH[method.pace])
     entries, begun = (np.full((len(devices), columns), -1, dtype=np.int32) for _ in range(2))
     finish_times, work = np.full((len(devices), columns), np.inf), np.zeros((len(devices), columns))
     done, waited = np.zeros(len(devices)), np.zeros(len(devices))  # work that is past, and the part of it spent waiting
@@ -132,9 +134,7 @@ def plan_round(
     for step in range(columns):
         entry, running = cap, running & ~hit
         if promises is not None:
-            entry, measurable, until = promises.chosen(
-                clock, done, cap, columns - step, GROWTH[method.pace], promised & running
-            )
+            entry, measurable, until = promises.chosen(clock, done, cap, columns - step, promised & running)
             waits |= running & promised & ~measurable
             waited += until - done
             done, running, promised = until, running & ~waits, promised | (running & measurable)
@@ -279,15 +279,16 @@ class _Promises(NamedTuple):
     costs: Floats  # [entries]
     progress: Floats  # [entries], at least 0
     measurable: npt.NDArray[np.bool_]  # [entries], progress is above none by more than its noise
+    growth: float  # progress grows with mini-batches to this power
 
     @classmethod
-    def of(cls, costs: Floats, progress: npt.ArrayLike, stderr: npt.ArrayLike | None) -> "_Promises":
+    def of(cls, costs: Floats, progress: npt.ArrayLike, stderr: npt.ArrayLike | None, growth: float) -> "_Promises":
         measured = np.asarray(progress, dtype=np.float64)
         noise = np.zeros_like(measured) if stderr is None else np.asarray(stderr, dtype=np.float64)
-        return cls(costs, np.maximum(measured, 0.0), measured > NOISE * noise)
+        return cls(costs, np.maximum(measured, 0.0), measured > NOISE * noise, growth)
 
     def chosen(
-        self, clock: "_Clock", done: Floats, cap: Integers, steps: int, growth: float, choosy: npt.NDArray[np.bool_]
+        self, clock: "_Clock", done: Floats, cap: Integers, steps: int, choosy: npt.NDArray[np.bool_]
     ) -> tuple[Integers, npt.NDArray[np.bool_], Floats]:
         """The entry that each client takes next, whether its progress is measurable, and when it begins; [clients] each.
 
@@ -298,7 +299,6 @@ class _Promises(NamedTuple):
           done: The work that is past, [clients].
           cap: The dearest entry that each may take, [clients].
           steps: Mini-batches that a client may still do in the round.
-          growth: Progress grows with mini-batches to this power.
           choosy: Who has done a mini-batch with measurable progress in this round, [clients].
 
         Returns:
@@ -306,13 +306,13 @@ class _Promises(NamedTuple):
         """
         while True:
             time, present = clock.at(done)
-            entry, measurable = self.best(present * clock.steps * (1.0 - time), cap, steps, growth)
+            entry, measurable = self.best(present * clock.steps * (1.0 - time), cap, steps)
             waits = choosy & ~measurable & (done < clock.offered - TOLERANCE)
             if not waits.any():
                 return entry, measurable, done
             done = np.where(waits, clock.next_change(done), done)
 
-    def best(self, left: Floats, cap: Integers, steps: int, growth: float) -> tuple[Integers, npt.NDArray[np.bool_]]:
+    def best(self, left: Floats, cap: Integers, steps: int) -> tuple[Integers, npt.NDArray[np.bool_]]:
         """The entry with the most progress by the deadline, and whether it is measurable; [clients] each.
 
         An entry whose progress is not measurable is taken only where no other can be done in time; the cheapest, where none
@@ -322,11 +322,10 @@ class _Promises(NamedTuple):
           left: What each client can still compute at its present speed, in mini-batches of the full network, [clients].
           cap: The dearest entry that each may take, [clients].
           steps: Mini-batches that a client may still do in the round.
-          growth: Progress grows with mini-batches to this power.
         """
         mini_batches = np.minimum(np.floor(left[:, np.newaxis] / self.costs + TOLERANCE), steps)
         possible = (mini_batches > 0) & (np.arange(len(self.costs)) <= cap[:, np.newaxis])
-        promised = np.where(possible, mini_batches**growth * self.progress, 0.0)
+        promised = np.where(possible, mini_batches**self.growth * self.progress, 0.0)
         surely = np.where(self.measurable, promised, 0.0)
         measurable = np.any(surely > 0, axis=1)
         best = np.argmax(np.where(measurable[:, np.newaxis], surely, promised), axis=1)

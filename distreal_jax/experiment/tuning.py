@@ -226,12 +226,16 @@ class Tuner:
         """
         method, best, usual = tuning.method, tuning.best, tuning.trials[0].point
         done = {_key(trial.point): trial for trial in tuning.trials}
+
+        def tell(what: str, why: str) -> None:
+            said(f"{method.name}: {what}: {why}")
+
         for other in others:
             point = tuning.best.point | in_common(tuning.knobs, other.best.point)
             if _key(point) in done and done[_key(point)].rounds >= self.rungs[-1]:
                 continue
-            what = f"{method.name}: as {other.method.name} at its best, {what_differs(point, usual)}"
-            done[_key(point)] = self.beside(method, point, best, functools.partial(_say_of, what, said))
+            what = f"as {other.method.name} at its best, {what_differs(point, usual)}"
+            done[_key(point)] = self.beside(method, point, best, functools.partial(tell, what))
             best = max(best, done[_key(point)], key=self._at_end)
         if len(done) > len(tuning.trials):
             said(f"{method.name}: {len(done)} trials with those of other methods' settings, best {best.score():.3f}")
@@ -304,10 +308,6 @@ class Tuner:
 
     def _at_end(self, trial: Trial) -> float:
         return trial.score() if trial.rounds >= self.rungs[-1] else -math.inf
-
-
-def _say_of(what: str, said: Callable[[str], None], why: str) -> None:
-    said(f"{what}: {why}")
 
 
 def what_differs(point: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
