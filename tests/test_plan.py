@@ -394,6 +394,12 @@ def test_a_device_rather_waits_than_trains_what_does_no_measurable_progress(pace
     assert waiting.entries.tolist() == [[2, 2, 1] + [-1] * 37] and waiting.uploads.all()
     np.testing.assert_allclose([waiting.work_spent, waiting.work_idle, waiting.work_wasted], [[2.5], [0.1], [0.0]])
     assert not waiting.deadline_hits.any() and waiting.begun.tolist() == waiting.entries.tolist()
+    # With idle=wait, the round of a device that waits ends with its last mini-batch.
+    method = dataclasses.replace(METHODS["distreal"], pace=pace)
+    arguments = np.array([0.1, 0.5, 1.0]), Given((0.0,), (0.65,)), np.array([0])
+    told: Any = {"progress": [0.03, 0.3, 1.0], "progress_stderr": [0.02] * 3}
+    ended = plan_round(method, *arguments, round_index=0, steps=4, seed=0, **told)
+    assert ended.entries.tolist() == [[2, 2, 1, -1]] and ended.last_finish == pytest.approx(2.5 / 2.6)
     # It is no failure either where a device that fails uploads nothing.
     assert planned(0.65, [0.02] * 3, unfinished="discard").entries.tolist() == waiting.entries.tolist()
     # It looks again when its speed changes: at a hundredth nothing measurable fits, afterwards all of it does.

@@ -14,7 +14,7 @@ from hypothesis import strategies
 
 from distreal_jax.data.datasets import load_dataset, synthetic_dataset
 from distreal_jax.errors import InputError
-from distreal_jax.experiment.tuning import Tuner, rounds_of
+from distreal_jax.experiment.tuning import Tuner, Tuning, rounds_of
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
@@ -71,6 +71,8 @@ def test_a_grid_whose_best_lies_at_its_edge_is_extended() -> None:
         best = point if point["learning_rate"] > best["learning_rate"] else best
     assert 3.0 in rates and 10.0 in rates
     assert "learning_rate" not in at_edges(knobs, best, tried)  # there is nothing beyond 10
+    without_3 = [point for point in tried if point["learning_rate"] != 3.0]
+    assert "learning_rate" not in at_edges(knobs, best, without_3)  # a gap below the best is no edge
 
 
 def test_what_is_next_to_the_best_ends_when_all_of_it_was_tried() -> None:
@@ -197,6 +199,24 @@ def test_what_was_best_for_one_method_is_tried_with_the_others(
     assert any(f": as {methods[int(np.argmax(found))].name} at its best, " in line for line in exchanged)
     assert any(line.endswith("trained to round 4") for line in exchanged)
     assert any(line.endswith("goes on to round 8, ahead of the best at round 4") for line in exchanged)
+
+
+def test_an_exchange_goes_on_with_a_trial_that_was_dropped_early(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distreal_jax.experiment.tuning.recorded_run", stand_in)
+    method, other = METHODS["partial_work"], METHODS["full_resources"]
+    with RunFolder.at(tmp_path / "tune", {}, may_change=("trials",)) as folder:
+        tuner = tuner_of(world, folder)
+        usual = {knob.name: knob.usual for knob in knobs_of(method, TRAINING)}
+        better = usual | {"learning_rate": 3.0}
+        best = tuner.trained(method, usual, 8)
+        dropped = tuner.trained(method, better, 2)
+        tuning = Tuning(method, knobs_of(method, TRAINING), (best, dropped), best)
+        found = Tuning(other, tuning.knobs, (tuner.trained(other, better, 8),), tuner.trained(other, better, 8))
+        exchanged = tuner.exchanged(tuning, [tuning, found], lambda _: None)
+    assert exchanged.best.point == better and exchanged.best.rounds == 8
+    assert [trial.point for trial in exchanged.trials] == [usual, better]
 
 
 def test_a_trial_is_gone_on_with_and_its_curve_stays(world: World, tmp_path: Path) -> None:
