@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import hypothesis
 import jax
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 
+from distreal_jax.commands import validation_study
 from distreal_jax.data.datasets import load_dataset, synthetic_dataset
+from distreal_jax.document import write_document
 from distreal_jax.errors import InputError
 from distreal_jax.experiment.tuning import Tuner, Tuning, rounds_of
 from distreal_jax.fleet.federation import Federation
@@ -21,7 +24,7 @@ from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS, method_named
 from distreal_jax.record.method_result import MethodResult
 from distreal_jax.record.metrics import read_metrics
-from distreal_jax.record.recorded_run import RecordSettings, recorded_run
+from distreal_jax.record.recorded_run import RESULT, RESULT_KIND, RecordSettings, recorded_run
 from distreal_jax.record.run_folder import RunFolder
 from distreal_jax.table import DropoutTable
 from distreal_jax.tuning import TunedMethod, TunedSettings, at_edges, first_points, knobs_of, next_point, settings_of
@@ -377,3 +380,44 @@ def test_a_tuning_leaves_a_file_that_a_comparison_takes_and_a_picture(command: A
     before = {path: path.read_bytes() for path in (tmp_path / "tune").glob("partial_work/*/result.json")}
     assert command("tune", *options)[0] == 0
     assert {path: path.read_bytes() for path in before} == before
+
+
+def finished_trial(folder: Path, name: str, validation: float, test: float | None, rounds: int = 4) -> None:
+    """A trial's folder, as far as the study of the validation split reads it."""
+    curves = dict.fromkeys(("times", "rounds", "macs", "bytes_up", "bytes_down"), (float(rounds),))
+    whole = dict.fromkeys(("macs_spent", "macs_wasted", "macs_idle", "memory_bytes"), 1.0) | {"delivered": 1.0}
+    counts = dict.fromkeys(("client_rounds", "deadline_hits", "clients_left_out"), 1)
+    each = dict.fromkeys(("round_computing", "round_bytes"), (1.0,) * rounds)
+    scores = {"accuracies": (validation,), "full_accuracies": (validation,)}
+    on = {} if test is None else {"test": test}
+    result = MethodResult("salf", 1000, accuracy_on=on, **curves, **scores, **whole, **counts, **each)  # type: ignore[arg-type]
+    (folder / name).mkdir(parents=True)
+    write_document(folder / name / RESULT, RESULT_KIND, 1, {"identity": "0" * 10, **result.to_json()})
+
+
+def test_the_study_of_the_validation_split_counts_pairs_of_one_method_that_were_trained_to_the_end(tmp_path: Path) -> None:
+    salf, other = tmp_path / "tuning" / "salf", tmp_path / "tuning" / "partial_work"
+    for name, validation, test in [("a", 0.90, 0.80), ("b", 0.905, 0.79), ("c", 0.70, 0.60)]:
+        finished_trial(salf, f"{name}-seed1000", validation, test)
+    finished_trial(salf, "dropped-seed1000", 0.99, 0.0, rounds=2)
+    finished_trial(salf, "untested-seed1000", 0.99, None)
+    finished_trial(other, "d-seed1000", 0.5, 0.4)
+    finished_trial(other, "d-seed1001", 0.7, 0.6)  # the same settings with another seed
+    finished_trial(other, "e-seed1000", 0.6, 0.9)
+    finished_trial(other, "e-seed1001", 0.62, 0.9)
+    finished_trial(tmp_path / "tuning" / "alone", "f-seed1000", 0.5, 0.4)
+    found = {tuned.method: tuned for tuned in validation_study.every_tuned(f"{tmp_path}/tun* {tmp_path}/tuning")}
+    assert sorted(found) == ["partial_work", "salf"]  # one setting alone has no order
+    assert found["salf"].pairs() == [(pytest.approx(0.005), pytest.approx(-0.01)), *[(ANY, ANY)] * 2]
+    assert found["salf"].lost == pytest.approx(0.01) and found["salf"].correlation == pytest.approx(0.5)
+    assert found["partial_work"].pairs() == [(pytest.approx(0.01), pytest.approx(0.4))] and found["partial_work"].lost == 0
+    rows = [line.strip("| ").split("|") for line in validation_study.report(list(found.values())).splitlines()]
+    cells = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
+    assert cells["above 0.03"] == ["2", "100%"] and cells["any"] == ["4", "75%"]
+    assert cells["`tuning`"] == ["2", "5", "+0.75", "0.005", "0.010"]
+
+
+def test_a_study_without_finished_trials_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "tuning" / "salf").mkdir(parents=True)
+    with pytest.raises(InputError, match="names no folder of a tuning with trials that ran to the end"):
+        validation_study.main(validation_study.Options(folders=f"{tmp_path}/tuning {tmp_path}/nothing"))

@@ -25,6 +25,7 @@ COMMANDS = {
     "proxy_study": "does the search's short training predict what a federation learns?",
     "table_shapes": "which shape of table learns best in a federation, and where is a searched one among them?",
     "carry_over": "does a table hold for other data, later training, devices with data of their own?",
+    "validation_study": "does a validation split order settings as the test set does? (of finished tunings)",
     "population": "how long do rounds with a million devices take, in how much memory?",
     "account": "where does the time of a training step go?",
 }
@@ -63,7 +64,7 @@ def main() -> None:
 
 
 def _usage() -> str:
-    lines = [f"  {name:<13} {question}" for name, question in COMMANDS.items()]
+    lines = [f"  {name:<16} {question}" for name, question in COMMANDS.items()]
     return "\n".join(
         [
             "usage: distreal COMMAND [OPTIONS]",

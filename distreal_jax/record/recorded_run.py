@@ -23,7 +23,7 @@ from distreal_jax.signs import say
 __all__ = ["RESULT", "TIERS", "Counted", "RecordSettings", "accuracy_per_tier", "recorded_run"]
 
 RESULT = "result.json"
-_RESULT_KIND = "distreal_jax result"
+RESULT_KIND = "distreal_jax result"
 
 
 def recorded_run(
@@ -81,13 +81,13 @@ def recorded_run(
                 tqdm.write(counted.divergence, file=sys.stderr)  # above a bar that is on the screen
     last = last or federation.evaluate(server.params, counted.widest)
     outcome = result_of(federation, server.params, counted, last)
-    folder.write_part(RESULT, _RESULT_KIND, outcome.to_json())
+    folder.write_part(RESULT, RESULT_KIND, outcome.to_json())
     return outcome
 
 
 def _finished(federation: Federation, folder: RunFolder, settings: RecordSettings) -> MethodResult | None:
     """The result that the folder has already, if it can be believed to be this run's."""
-    stored = folder.read_part(RESULT, _RESULT_KIND)
+    stored = folder.read_part(RESULT, RESULT_KIND)
     if stored is None:
         return None
     try:

@@ -18,7 +18,7 @@ from distreal_jax.record.recorded_run import RecordSettings
 
 CONFIG = Options(
     means="0.05,0.1,0.3",
-    rates="1",
+    rates="0.1,1,10",
     methods="distreal[idle=train],partial_work,adaptive_batch,salf",
     seeds="0-4",
     trials=12,

@@ -21,6 +21,7 @@ from experiments.configs.map_of_knobs import CONFIG as BY_MACS
 
 CONFIG = dataclasses.replace(
     BY_MACS,
+    rates="1",
     table="runs/digits_cnn_every_knob_seconds/table.json",
     seconds=Path("runs/core.json"),
     world=dataclasses.replace(BY_MACS.world, cost="seconds:core"),

@@ -20,6 +20,7 @@ from experiments.configs.map_of_knobs import CONFIG as KNOBS
 CONFIG = dataclasses.replace(
     KNOBS,
     means="0.003,0.01,0.03",
+    rates="1",
     methods="distreal[filters=first,idle=train],distreal_uniform[filters=first,idle=train],distreal[idle=train],"
     "heterofl[idle=train],small_network[idle=train],partial_work,adaptive_batch,salf",
     table="digits_cnn",

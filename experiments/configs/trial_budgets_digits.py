@@ -1,23 +1,25 @@
 """Which tuned method is ahead under fixed budgets of an eighth, a quarter and a half of the network?
 
-    python -m experiments.configs.trial_budgets_digits
+    python -m experiments.configs.trial_budgets_digits --out runs/trial_budgets_digits
 
-ResNet-20 on digits, Dirichlet 0.3, three tiers for ever, as in later code of DISTREAL's group; the settings of
-trial_tune_digits, a table searched for each seed, 5 seeds.
+Digits, digits_cnn, Dirichlet 0.3, three tiers for ever, as in later code of DISTREAL's group; tuned by
+trial_tune_budgets_digits, the shipped table of every knob, 5 seeds.
 
-Expected: not run yet (0 of its seeds). By --dry-run 108 min, on 2 CPU cores of a busy machine, 2026-11-26.
+Expected: not run yet. By --dry-run 15 min, on 2 CPU cores, 2026-11-26.
 """
 
 import dataclasses
+from pathlib import Path
 
 from distreal_jax.commands.compare import main
 from distreal_jax.experiment import run_command
-from experiments.configs.trial_digits import CONFIG as TRIAL_DIGITS
+from experiments.configs.trial_tiers_digits import CONFIG as TIERS
+from experiments.configs.trial_tune_budgets_digits import CONFIG as TUNING
 
 CONFIG = dataclasses.replace(
-    TRIAL_DIGITS,
-    seeds="0-4",
-    world=dataclasses.replace(TRIAL_DIGITS.world, availability="tiers:0.5,0.25,0.125"),
+    TIERS,
+    tuned=Path("runs/trial_tune_budgets_digits/tuned.json"),
+    world=dataclasses.replace(TIERS.world, availability=TUNING.world.availability),
 )
 
 if __name__ == "__main__":

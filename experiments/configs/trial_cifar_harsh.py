@@ -1,11 +1,11 @@
 """Which tuned method learns ResNet-20 on CIFAR-10 fastest under harsh load?
 
-    python -m experiments.configs.trial_cifar_harsh --data-dir ../shared/tfds
+    python -m experiments.configs.trial_cifar_harsh --data-dir ../shared/tfds --out runs/trial_cifar_harsh
 
-CIFAR-10 at 16x16, Dirichlet 0.3, 100 devices, 10 a round, 300 rounds, availability from a twentieth to a half, redrawn
-three times a round; tuned by trial_tune_cifar, a table searched for each seed, 4 seeds.
+CIFAR-10 at 16x16, Dirichlet 0.3, 100 devices, 10 a round, 200 rounds, availability from a twentieth to a half, redrawn
+three times a round; tuned by trial_tune_cifar, with its table, 4 seeds.
 
-Expected: not run yet (0 of its seeds). By --dry-run 540 min, on 2 CPU cores of a busy machine, 2026-11-26.
+Expected: not run yet. By --dry-run 60 min, on 2 CPU cores, 2026-11-26.
 """
 
 from pathlib import Path
@@ -15,14 +15,16 @@ from distreal_jax.experiment import run_command
 from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.recorded_run import RecordSettings
+from experiments.configs.trial_tune_cifar import CONFIG as TUNING
 
 CONFIG = Options(
-    methods="distreal,distreal_uniform,heterofl,fjord,fedrolex,small_network,small_ensemble,partial_work,adaptive_batch,full_resources",
+    methods=TUNING.methods,
+    reference="distreal[idle=train]",
     seeds="0-3",
-    table="runs/trial_table_cifar10_{seed}/table.json",
+    table=TUNING.table,
     tuned=Path("runs/trial_tune_cifar/tuned.json"),
     world=WorldSettings("cifar10", model="resnet20", partition="dirichlet:0.3", availability="redrawn:0.05,0.5,3", shrink=2),
-    training=TrainingSettings(rounds=300),
+    training=TrainingSettings(rounds=200),
     record=RecordSettings(eval_every=10),
 )
 

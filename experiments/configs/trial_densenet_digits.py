@@ -1,11 +1,11 @@
 """Does a network of another kind, DenseNet-40-BC, order tuned methods as ResNet-20 does?
 
-    python -m experiments.configs.trial_densenet_digits
+    python -m experiments.configs.trial_densenet_digits --out runs/trial_densenet_digits
 
-Digits, Dirichlet 0.3, harsh load; the settings of trial_tune_digits, with one rate for all layers in place of a table, 4
-seeds.
+Digits, Dirichlet 0.3, 100 devices, 10 a round, 40 rounds, availability from a twentieth to a half; tuned by
+trial_tune_densenet_digits, with its table, 4 seeds.
 
-Expected: not run yet (0 of its seeds). By --dry-run 54 min, on 2 CPU cores of a busy machine, 2026-11-26.
+Expected: not run yet. By --dry-run 10 min, on 2 CPU cores, 2026-11-26.
 """
 
 from pathlib import Path
@@ -15,11 +15,14 @@ from distreal_jax.experiment import run_command
 from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.recorded_run import RecordSettings
+from experiments.configs.trial_tune_densenet_digits import CONFIG as TUNING
 
 CONFIG = Options(
-    methods="distreal_uniform,heterofl,small_network,partial_work,full_resources",
+    methods=TUNING.methods,
+    reference="distreal[idle=train]",
     seeds="0-3",
-    tuned=Path("runs/trial_tune_digits/tuned.json"),
+    table=TUNING.table,
+    tuned=Path("runs/trial_tune_densenet_digits/tuned.json"),
     world=WorldSettings("digits", model="densenet40", availability="redrawn:0.05,0.5,3"),
     training=TrainingSettings(rounds=40),
     record=RecordSettings(eval_every=4),

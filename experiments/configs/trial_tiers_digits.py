@@ -1,23 +1,27 @@
 """Which tuned method is ahead under the load of HeteroFL's own experiments?
 
-    python -m experiments.configs.trial_tiers_digits
+    python -m experiments.configs.trial_tiers_digits --out runs/trial_tiers_digits
 
-ResNet-20 on digits, Dirichlet 0.3, five tiers for ever, whose budgets are the MACs of widths 1, 1/2, 1/4, 1/8 and 1/16
-(Diao et al.); the settings of trial_tune_digits, a table searched for each seed, 5 seeds.
+Digits, digits_cnn, Dirichlet 0.3, five tiers for ever, whose budgets are the MACs of widths 1, 1/2, 1/4, 1/8 and 1/16 (Diao
+et al.); tuned by trial_tune_tiers_digits, the shipped table of every knob, 5 seeds.
 
-Expected: not run yet (0 of its seeds). By --dry-run 90 min, on 2 CPU cores of a busy machine, 2026-11-26.
+Expected: not run yet. By --dry-run 15 min, on 2 CPU cores, 2026-11-26.
 """
 
 import dataclasses
+from pathlib import Path
 
 from distreal_jax.commands.compare import main
 from distreal_jax.experiment import run_command
-from experiments.configs.trial_digits import CONFIG as TRIAL_DIGITS
+from experiments.configs.trial_knobs import CONFIG as KNOBS
+from experiments.configs.trial_tune_tiers_digits import CONFIG as TUNING
 
 CONFIG = dataclasses.replace(
-    TRIAL_DIGITS,
+    KNOBS,
+    methods=TUNING.methods,
     seeds="0-4",
-    world=dataclasses.replace(TRIAL_DIGITS.world, availability="tiers:1,0.25,0.0625,0.015625,0.004"),
+    tuned=Path("runs/trial_tune_tiers_digits/tuned.json"),
+    world=dataclasses.replace(KNOBS.world, availability=TUNING.world.availability),
 )
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
-"""With which settings is each method at its best with ResNet-20 on CIFAR-10?
+r"""With which settings is each method at its best with ResNet-20 on CIFAR-10?
 
+    python experiments/search.py --dataset cifar10 --data-dir ../shared/tfds --shrink 2 --model resnet20 \
+        --search.population 24 --search.generations 8 --progress.rounds 1 --progress.devices 1 --progress.steps 200 \
+        --progress.batch-size 8 --progress.held-out 500 --progress.sizes 2 --progress.snapshots 0 600 \
+        --search.knobs filters examples depth step --out runs/resnet20_cifar16_every_knob
     python -m experiments.configs.trial_tune_cifar --data-dir ../shared/tfds
 
-CIFAR-10 at 16x16, ResNet-20, Dirichlet 0.3, harsh load, 12 trials of each method in 100 rounds, seeds of its own (1000).
+CIFAR-10 at 16x16, ResNet-20, Dirichlet 0.3, 100 devices, 10 a round, availability from a twentieth to a half, 8 trials of
+each method in 60 rounds, seeds of its own (1000). DISTREAL chooses from the table of the first command.
 
-Expected: not run yet (0 of its seeds). By --dry-run at most 16 h, of which 70 min compiling, on 2 CPU cores of a busy
-machine, 2026-11-26.
+Expected: not run yet. By --dry-run at most 60 min, on 2 CPU cores, 2026-11-26.
 """
 
 from pathlib import Path
@@ -17,13 +21,13 @@ from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.recorded_run import RecordSettings
 
 CONFIG = Options(
-    methods="distreal,distreal_uniform,heterofl,fjord,fedrolex,small_network,small_ensemble,partial_work,adaptive_batch,full_resources",
-    trials=12,
+    methods="partial_work,salf,distreal[idle=train]",
+    trials=8,
     seeds="1000",
-    table="runs/trial_table_cifar10_0/table.json",
+    table="runs/resnet20_cifar16_every_knob/table.json",
     world=WorldSettings("cifar10", model="resnet20", availability="redrawn:0.05,0.5,3", shrink=2, validation=0.1),
-    training=TrainingSettings(rounds=100),
-    record=RecordSettings(eval_every=5),
+    training=TrainingSettings(rounds=60),
+    record=RecordSettings(eval_every=10),
     output=OutputSettings(out=Path("runs/trial_tune_cifar")),
 )
 

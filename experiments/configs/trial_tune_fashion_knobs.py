@@ -12,17 +12,23 @@ Expected: partial work, SALF and adaptive batch at 0.82, DISTREAL at 0.79 and in
 33 min, on 2 CPU cores that did other work as well. (Results show DISTREAL's trials. Those of the rivals were made before.)
 """
 
-import dataclasses
 from pathlib import Path
 
-from distreal_jax.commands.tune import main
+from distreal_jax.commands.tune import Options, main
 from distreal_jax.experiment import OutputSettings, run_command
-from experiments.configs.trial_tune_fashion import CONFIG as FILTERS
+from distreal_jax.fleet.training import TrainingSettings
+from distreal_jax.fleet.world import WorldSettings
+from distreal_jax.record.recorded_run import RecordSettings
 
-CONFIG = dataclasses.replace(
-    FILTERS,
+CONFIG = Options(
     methods="partial_work,adaptive_batch,salf,distreal,distreal[idle=train]",
+    trials=16,
+    execution="masked",
+    seeds="1000",
     table="runs/small_cnn_every_knob/table.json",
+    world=WorldSettings("fashion_mnist", model="small_cnn", availability="redrawn:0.02,0.2,3", validation=0.1),
+    training=TrainingSettings(rounds=60),
+    record=RecordSettings(eval_every=4),
     output=OutputSettings(out=Path("runs/trial_tune_fashion_knobs")),
 )
 

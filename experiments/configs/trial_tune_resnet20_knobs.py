@@ -12,19 +12,23 @@ Expected: SALF and partial work at 0.99, DISTREAL in idle time at 0.98 on the va
 did other work as well.
 """
 
-import dataclasses
 from pathlib import Path
 
-from distreal_jax.commands.tune import main
+from distreal_jax.commands.tune import Options, main
 from distreal_jax.experiment import OutputSettings, run_command
-from experiments.configs.trial_tune_digits import CONFIG as FILTERS
+from distreal_jax.fleet.training import TrainingSettings
+from distreal_jax.fleet.world import WorldSettings
+from distreal_jax.record.recorded_run import RecordSettings
 
-CONFIG = dataclasses.replace(
-    FILTERS,
-    trials=12,
-    seeds="1000",
+CONFIG = Options(
     methods="partial_work,salf,distreal[idle=train]",
+    trials=12,
+    execution="masked",
+    seeds="1000",
     table="runs/resnet20_every_knob/table.json",
+    world=WorldSettings("digits", model="resnet20", availability="redrawn:0.05,0.5,3", validation=0.2),
+    training=TrainingSettings(rounds=60),
+    record=RecordSettings(eval_every=3),
     output=OutputSettings(out=Path("runs/trial_tune_resnet20_knobs")),
 )
 

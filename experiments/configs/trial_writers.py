@@ -1,10 +1,11 @@
 """Does the order of tuned methods hold on a natural partition, one device for each writer?
 
-    python -m experiments.configs.trial_writers --data-dir ../shared/data
+    python -m experiments.configs.trial_writers --data-dir ../shared/data --out runs/trial_writers
 
-MNIST by writer, harsh load; the settings of trial_tune_fashion, 5 seeds.
+MNIST by writer, small_cnn, 539 devices, 10 a round, 60 rounds, availability from a fiftieth to a fifth; tuned by
+trial_tune_writers, with its table, 5 seeds.
 
-Expected: not run yet (0 of its seeds). By --dry-run 43 min, on 2 CPU cores of a busy machine, 2026-11-26.
+Expected: not run yet. By --dry-run 20 min, on 2 CPU cores, 2026-11-26.
 """
 
 from pathlib import Path
@@ -14,12 +15,14 @@ from distreal_jax.experiment import run_command
 from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.recorded_run import RecordSettings
+from experiments.configs.trial_tune_writers import CONFIG as TUNING
 
 CONFIG = Options(
-    methods="distreal,distreal_uniform,heterofl,fjord,fedrolex,small_network,small_ensemble,partial_work,adaptive_batch,full_resources",
+    methods=TUNING.methods,
+    reference="distreal[idle=train]",
     seeds="0-4",
-    table="small_cnn",
-    tuned=Path("runs/trial_tune_fashion/tuned.json"),
+    table=TUNING.table,
+    tuned=Path("runs/trial_tune_writers/tuned.json"),
     world=WorldSettings(
         "mnist_writers", model="small_cnn", partition="natural", devices=0, availability="redrawn:0.02,0.2,3"
     ),

@@ -1,0 +1,142 @@
+"""Does a validation split order settings as the test set does?
+
+    python experiments/validation_study.py --folders "runs/trial_tune_*"
+
+Tuning chooses settings by a validation split that is taken from the training data. For every trial that ran to its end, a
+tuning's folder has the accuracy on the test set beside it, by which nothing was chosen. Settings of the same method and
+tuning are compared by twos: how often does the one with the higher validation accuracy have the higher test accuracy? It also
+says what is lost by choosing with the split: the best test accuracy among a method's settings, minus that of the chosen one.
+
+Only trials that ran to the end are compared. Those are the better ones, and close to each other.
+"""
+
+import dataclasses
+import glob
+import itertools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from distreal_jax.errors import InputError
+from distreal_jax.record import mean_interval
+from distreal_jax.record.method_result import MethodResult
+from distreal_jax.record.rank_correlation import rank_correlation
+from distreal_jax.record.recorded_run import RESULT, RESULT_KIND
+from distreal_jax.record.report import level, markdown_table
+from distreal_jax.record.run_folder import read_part
+
+GAPS = (0.01, 0.03, math.inf)
+"""Differences in validation accuracy up to which pairs are counted together."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Compare what tunings chose by with the test set."""
+
+    folders: str = "runs/trial_tune_*"
+    """Folders of finished tunings; a pattern, or several with spaces between them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuned:
+    """The settings of one method in one tuning that were trained to the end.
+
+    Attributes:
+      tuning: Name of the tuning's folder.
+      method: Name of the method.
+      validation: Validation accuracy, mean of the last three evaluations and over seeds, [settings].
+      test: Test accuracy at the end, mean over seeds, [settings].
+    """
+
+    tuning: str
+    method: str
+    validation: tuple[float, ...]
+    test: tuple[float, ...]
+
+    @property
+    def lost(self) -> float:
+        """Best test accuracy, minus that of the settings with the best validation accuracy."""
+        return max(self.test) - self.test[int(np.argmax(self.validation))]
+
+    @property
+    def correlation(self) -> float:
+        """Spearman's, of validation and test accuracy; NaN where one of them is the same for all settings."""
+        return float(rank_correlation(self.validation, self.test))
+
+    def pairs(self) -> list[tuple[float, float]]:
+        """For each pair of settings that differ in validation accuracy: that difference, above zero, and that in test."""
+        both = itertools.combinations(zip(self.validation, self.test, strict=True), 2)
+        differences = [(a[0] - b[0], a[1] - b[1]) for a, b in both]
+        return [(abs(seen), math.copysign(1, seen) * truly) for seen, truly in differences if seen]
+
+
+def main(options: Options) -> None:
+    """Prints the tables.
+
+    Args:
+      options: The command line.
+
+    Raises:
+      InputError: There is no such folder, no trial in it, or a result can't be read.
+    """
+    print(report(every_tuned(options.folders)))
+
+
+def every_tuned(folders: str) -> list[Tuned]:
+    """Methods with at least two settings that were trained to the end.
+
+    Args:
+      folders: As `Options.folders`.
+
+    Raises:
+      InputError: As `main`.
+    """
+    found = [
+        Tuned(Path(folder).name, method.name, *settings)
+        for folder in sorted({path for pattern in folders.split() for path in glob.glob(pattern)})
+        for method in sorted(path for path in Path(folder).iterdir() if path.is_dir())
+        if len((settings := _trained_to_the_end(method))[0]) > 1
+    ]
+    if not found:
+        raise InputError(f"{folders!r} names no folder of a tuning with trials that ran to the end; run `distreal tune` first")
+    return found
+
+
+def _trained_to_the_end(method: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Validation and test accuracy of a method's trials with the most rounds, means over seeds."""
+    trials: dict[str, list[MethodResult]] = {}
+    for path in sorted(method.glob(f"*-seed*/{RESULT}")):
+        result = MethodResult.from_json(read_part(path, RESULT_KIND)[1], str(path))
+        if "test" in result.accuracy_on:
+            trials.setdefault(path.parent.name.rpartition("-seed")[0], []).append(result)
+    end = max((result.rounds[-1] for results in trials.values() for result in results), default=0)
+    ended = [results for results in trials.values() if all(result.rounds[-1] == end for result in results)]
+    validation = tuple(float(np.mean([result.final for result in results])) for results in ended)
+    return validation, tuple(float(np.mean([result.accuracy_on["test"] for result in results])) for results in ended)
+
+
+def report(every: Sequence[Tuned]) -> str:
+    """Markdown: how often the order is kept, then what is lost by choosing with the validation split.
+
+    Args:
+      every: The methods of all tunings.
+    """
+    pairs = [pair for tuned in every for pair in tuned.pairs()]
+    rows = [["difference in validation accuracy", "pairs of settings", "same order on the test set"]]
+    for least, most in itertools.pairwise((0.0, *GAPS)):
+        kept = [truly > 0 for seen, truly in pairs if least < seen <= most]
+        above, up_to = f"above {least:g}" if least else "", f"up to {most:g}" if most < math.inf else ""
+        rows.append([", ".join(filter(None, (above, up_to))), str(len(kept)), f"{np.mean(kept):.0%}" if kept else "–"])
+    kept = [truly > 0 for _, truly in pairs]
+    rows.append(["any", str(len(kept)), f"{np.mean(kept):.0%}" if kept else "–"])
+    tunings = [["tuning", "methods", "settings", "rank correlation, mean over methods", "lost by choosing, mean", "most"]]
+    for name in dict.fromkeys(tuned.tuning for tuned in every):
+        own = [tuned for tuned in every if tuned.tuning == name]
+        known = [value for tuned in own if not math.isnan(value := tuned.correlation)]
+        lost, settings = [tuned.lost for tuned in own], sum(len(tuned.test) for tuned in own)
+        correlation = f"{np.mean(known):+.2f}" if known else "–"
+        tunings.append([f"`{name}`", str(len(own)), str(settings), correlation, f"{np.mean(lost):.3f}", f"{max(lost):.3f}"])
+    overall = f"Lost by choosing with the validation split, all methods: {level(mean_interval([t.lost for t in every]))}."
+    return f"{markdown_table(rows)}\n{markdown_table(tunings)}\n{overall}"

@@ -1,0 +1,36 @@
+"""At which load is one search over every knob at least as good as each knob alone, with ResNet-20, all tuned at that load?
+
+    python -m experiments.configs.map_of_resnet20 --out runs/map_of_resnet20
+
+Digits, ResNet-20, Dirichlet 0.3, 100 devices, 10 a round, 60 rounds. Availability uniform around means of 0.1 and 0.4,
+redrawn once a round; 10 trials of each method in each cell, then 4 seeds. DISTREAL chooses from the table of
+trial_tune_resnet20_knobs, and trains on in idle time.
+
+Expected: not run yet. By --dry-run at most 60 min, on 2 CPU cores, 2026-11-26.
+"""
+
+import dataclasses
+
+from distreal_jax.commands.map import main
+from distreal_jax.experiment import run_command
+from distreal_jax.fleet.training import TrainingSettings
+from distreal_jax.fleet.world import WorldSettings
+from distreal_jax.record.recorded_run import RecordSettings
+from experiments.configs.map_of_knobs import CONFIG as KNOBS
+
+CONFIG = dataclasses.replace(
+    KNOBS,
+    means="0.1,0.4",
+    rates="1",
+    methods="distreal[idle=train],partial_work,adaptive_batch,salf",
+    seeds="0-3",
+    trials=10,
+    execution="compact",
+    table="runs/resnet20_every_knob/table.json",
+    world=WorldSettings("digits", model="resnet20"),
+    training=TrainingSettings(rounds=60),
+    record=RecordSettings(eval_every=3),
+)
+
+if __name__ == "__main__":
+    run_command(main, CONFIG)

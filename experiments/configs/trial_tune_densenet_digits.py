@@ -1,0 +1,34 @@
+r"""With which settings is each method at its best with DenseNet-40-BC on digits?
+
+    python experiments/search.py --dataset digits --model densenet40 --search.population 16 --search.generations 5 \
+        --progress.rounds 1 --progress.devices 1 --progress.steps 200 --progress.batch-size 8 --progress.held-out 400 \
+        --progress.sizes 2 --search.knobs filters examples depth step --out runs/densenet40_every_knob
+    python -m experiments.configs.trial_tune_densenet_digits
+
+Digits, Dirichlet 0.3, 100 devices, 10 a round, availability from a twentieth to a half; 8 trials of each method in 40
+rounds, seeds of its own (1000). DISTREAL chooses from the table of the first command.
+
+Expected: not run yet. By --dry-run at most 30 min, on 2 CPU cores, 2026-11-26.
+"""
+
+from pathlib import Path
+
+from distreal_jax.commands.tune import Options, main
+from distreal_jax.experiment import OutputSettings, run_command
+from distreal_jax.fleet.training import TrainingSettings
+from distreal_jax.fleet.world import WorldSettings
+from distreal_jax.record.recorded_run import RecordSettings
+
+CONFIG = Options(
+    methods="partial_work,salf,distreal[idle=train],heterofl[idle=train]",
+    trials=8,
+    seeds="1000",
+    table="runs/densenet40_every_knob/table.json",
+    world=WorldSettings("digits", model="densenet40", availability="redrawn:0.05,0.5,3", validation=0.2),
+    training=TrainingSettings(rounds=40),
+    record=RecordSettings(eval_every=4),
+    output=OutputSettings(out=Path("runs/trial_tune_densenet_digits")),
+)
+
+if __name__ == "__main__":
+    run_command(main, CONFIG)

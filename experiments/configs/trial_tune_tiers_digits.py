@@ -1,0 +1,28 @@
+"""With which settings is each method at its best under the load of HeteroFL's own experiments?
+
+    python -m experiments.configs.trial_tune_tiers_digits
+
+Digits, digits_cnn, Dirichlet 0.3, 100 devices, 10 a round, five tiers for ever, whose budgets are the MACs of widths 1, 1/2,
+1/4, 1/8 and 1/16 (Diao et al.); 12 trials of each method in 24 rounds, seeds of its own (1000). DISTREAL chooses from the
+shipped table of every knob.
+
+Expected: not run yet. By --dry-run at most 30 min, on 2 CPU cores, 2026-11-26.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from distreal_jax.commands.tune import main
+from distreal_jax.experiment import OutputSettings, run_command
+from experiments.configs.trial_tune_knobs import CONFIG as KNOBS
+
+CONFIG = dataclasses.replace(
+    KNOBS,
+    trials=12,
+    methods="distreal[idle=train],heterofl[idle=train],fjord[idle=train],small_network[idle=train],partial_work,adaptive_batch,salf",
+    world=dataclasses.replace(KNOBS.world, availability="tiers:1,0.25,0.0625,0.015625,0.004"),
+    output=OutputSettings(out=Path("runs/trial_tune_tiers_digits")),
+)
+
+if __name__ == "__main__":
+    run_command(main, CONFIG)

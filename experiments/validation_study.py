@@ -1,0 +1,9 @@
+"""Does a validation split order settings as the test set does?
+
+The same as `distreal validation_study`; `--help` explains the options, `distreal_jax/commands/validation_study.py` is the program.
+"""
+
+from distreal_jax.commands import run
+
+if __name__ == "__main__":
+    run("validation_study")
