@@ -1,6 +1,6 @@
 """Does a validation split order settings as the test set does?
 
-The same as `distreal validation_study`; `--help` explains the options, `distreal_jax/commands/validation_study.py` is the program.
+The same as `distreal validation_study`; `--help` explains the options; the program is in `distreal_jax/commands/`.
 """
 
 from distreal_jax.commands import run

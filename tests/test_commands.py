@@ -29,7 +29,8 @@ def test_every_module_of_the_commands_is_a_command_or_used_by_one() -> None:
     assert modules == {*COMMANDS, *parts}
 
 
-@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"account", "results", "validation_study"}))  # these say nothing on the way
+# These three say nothing on the way.
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"account", "results", "validation_study"}))
 def test_every_command_that_says_what_it_is_at_can_be_quiet(name: str) -> None:
     fields = {
         field.name: field for field in dataclasses.fields(importlib.import_module(f"distreal_jax.commands.{name}").Options)

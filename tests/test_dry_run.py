@@ -117,7 +117,7 @@ def test_estimates_and_measurements_are_given_in_the_same_way(federation: Federa
     assert "Measured just now" in text and "Estimated from" in dry_run_of([federation], RecordSettings())
 
 
-@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"results", "validation_study"}))  # these train nothing
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"results", "validation_study"}))  # they train nothing
 def test_no_dry_run_compiles_a_training_step(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     command = importlib.import_module(f"distreal_jax.commands.{name}")
     monkeypatch.chdir(tmp_path)

@@ -4,8 +4,8 @@
 
 Tuning chooses settings by a validation split that is taken from the training data. For every trial that ran to its end, a
 tuning's folder has the accuracy on the test set beside it, by which nothing was chosen. Settings of the same method and
-tuning are compared by twos: how often does the one with the higher validation accuracy have the higher test accuracy? It also
-says what is lost by choosing with the split: the best test accuracy among a method's settings, minus that of the chosen one.
+tuning are compared by twos: how often does the one with the higher validation accuracy have the higher test accuracy? And
+what is lost by choosing with the split: the best test accuracy among a method's settings, minus that of the chosen one?
 
 Only trials that ran to the end are compared. Those are the better ones, and close to each other.
 """
@@ -100,7 +100,9 @@ def every_tuned(folders: str) -> list[Tuned]:
         if len((settings := _trained_to_the_end(method))[0]) > 1
     ]
     if not found:
-        raise InputError(f"{folders!r} names no folder of a tuning with trials that ran to the end; run `distreal tune` first")
+        raise InputError(
+            f"{folders!r} names no folder of a tuning with trials that ran to the end; run `distreal tune` first"
+        )
     return found
 
 

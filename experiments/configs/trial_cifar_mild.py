@@ -2,7 +2,7 @@
 
     python -m experiments.configs.trial_cifar_mild --data-dir ../shared/tfds --out runs/trial_cifar_mild
 
-As trial_cifar_harsh, but availability from a quarter to one; the settings are those that were tuned under harsh load, 3 seeds.
+As trial_cifar_harsh, but availability from a quarter to one, with the settings that were tuned under harsh load; 3 seeds.
 
 Expected: not run yet. By --dry-run 60 min, on 2 CPU cores, 2026-11-26.
 """
