@@ -358,6 +358,17 @@ def test_a_map_says_in_how_many_cells_a_method_is_behind_or_ahead_of_all() -> No
     last = text.split("| 0.6 ")[1].split("\n")[0]
     assert last.count("*") == 2 and "-0.200 [" in last and "+0.200 [" in last
     assert text.split("| 0.3 ")[1].split("\n")[0].count("*") == 1
+    average = text.split("| all ")[2].split("\n")[0]
+    assert "+0.200 [" in average and "+0.000 [" in average and average.count("*") == 1
+    assert "| all " not in difference_table(cells_of(ahead_of_all), "final")
+
+
+def test_the_average_over_the_cells_of_a_map_is_one_value_for_each_seed() -> None:
+    """Three cells of the same seeds are no three times as many seeds."""
+    one, *_ = cells_of({(0.1, "a"): 0.005})
+    text = difference_table([one, one, one], "final")
+    alone = difference_table([one], "final").split("| 0.1 ")[1].split("|")[2].strip()
+    assert text.split("| all ")[2].split("|")[1].strip() == alone
 
 
 def test_the_stars_of_a_map_are_corrected_for_all_of_its_comparisons() -> None:

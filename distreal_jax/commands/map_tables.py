@@ -7,7 +7,7 @@ from statistics import fmean
 
 from distreal_jax.record import MethodResult, RunFolder, Section, map_picture, paired_difference
 from distreal_jax.record.report import delivered, markdown_table, signed
-from distreal_jax.record.statistics import holm, paired_p_value
+from distreal_jax.record.statistics import Interval, holm, paired_p_value
 from distreal_jax.record.summary import MEASURES, scores
 
 LEVEL = 0.05
@@ -87,33 +87,49 @@ def map_section(folder: RunFolder, cells: Sequence[Cell], means: Sequence[float]
         f"Final accuracy:\n\n{markdown_table(rows)}",
         *(difference_table(cells, measure) for measure in MEASURES),
         "Differences are paired by seed, with intervals of 95 %. * marks p < 0.05 after Holm's correction for all "
-        f"{len(others) * len(cells)} comparisons of a table.",
+        f"{len(others) * len(cells)} comparisons of a table"
+        f"{f'; in its last row, means over all cells, for {len(others)}' * (len(cells) > 1)}.",
     ]
     return Section("Which method at which load", "\n".join(texts), {"map.png": "Best method and margin in each cell"})
 
 
 def difference_table(cells: Sequence[Cell], measure: str) -> str:
-    """The first method minus each of the others in each cell, and in how many it is behind or ahead of all of them.
+    """The first method minus each of the others in each cell and on average, and in how many it is behind or ahead of all.
+
+    The average over cells is one value for each seed, as a seed's split and weights are the same in all cells. It is
+    corrected apart from the cells, for as many comparisons as there are other methods.
 
     Args:
       cells: All of a map.
       measure: Of `MEASURES`.
     """
     first, *others = cells[0].methods
-    pairs = [(cell.values(first, measure), cell.values(other, measure)) for cell in cells for other in others]
-    p_values = holm([paired_p_value(own, rival) for own, rival in pairs])
-    found = [
-        (paired_difference(own, rival), p is not None and p < LEVEL) for (own, rival), p in zip(pairs, p_values, strict=True)
-    ]
+    found = _compared([(cell.values(first, measure), cell.values(other, measure)) for cell in cells for other in others])
     rows = [["mean availability", "changes a round", *(f"minus {other}" for other in others)]]
     behind = ahead = 0
     for index, cell in enumerate(cells):
         of_cell = found[index * len(others) : (index + 1) * len(others)]
         behind += any(interval.mean < 0 and mark for interval, mark in of_cell)
         ahead += all(interval.mean > 0 and mark for interval, mark in of_cell)
-        shown = [signed(interval) + "*" * mark for interval, mark in of_cell]
-        rows.append([f"{cell.mean:g}", f"{cell.rate:g}", *shown])
+        rows.append([f"{cell.mean:g}", f"{cell.rate:g}", *_shown(of_cell)])
+    if len(cells) > 1:
+        own, *rivals = [
+            list(map(fmean, zip(*(cell.values(name, measure) for cell in cells), strict=True))) for name in (first, *others)
+        ]
+        rows.append(["all", "all", *_shown(_compared([(own, rival) for rival in rivals]))])
     return (
         f"{first} minus the others, {MEASURES[measure]}:\n\n{markdown_table(rows)}\n"
         f"Behind one of them (*) in {behind} of {len(cells)} cells, ahead of all of them (*) in {ahead}.\n"
     )
+
+
+def _compared(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> list[tuple[Interval, bool]]:
+    """Each paired difference, by seed, and whether it is beyond chance after Holm's correction for all of them."""
+    p_values = holm([paired_p_value(own, rival) for own, rival in pairs])
+    return [
+        (paired_difference(own, rival), p is not None and p < LEVEL) for (own, rival), p in zip(pairs, p_values, strict=True)
+    ]
+
+
+def _shown(found: Sequence[tuple[Interval, bool]]) -> list[str]:
+    return [signed(interval) + "*" * mark for interval, mark in found]
