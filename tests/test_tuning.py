@@ -414,7 +414,7 @@ def test_the_study_of_the_validation_split_counts_pairs_of_one_method_that_were_
     rows = [line.strip("| ").split("|") for line in validation_study.report(list(found.values())).splitlines()]
     cells = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
     assert cells["above 0.03"] == ["2", "100%"] and cells["any"] == ["4", "75%"]
-    assert cells["`tuning`"] == ["2", "5", "+0.75", "0.005", "0.010"]
+    assert cells[f"`{tmp_path}/tuning`"] == ["2", "5", "+0.75", "0.005", "0.010"]
 
 
 def test_a_study_without_finished_trials_is_refused_in_one_line(tmp_path: Path) -> None:

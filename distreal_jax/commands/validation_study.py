@@ -44,7 +44,7 @@ class Tuned:
     """The settings of one method in one tuning that were trained to the end.
 
     Attributes:
-      tuning: Name of the tuning's folder.
+      tuning: The folder, as the pattern names it.
       method: Name of the method.
       validation: Validation accuracy, mean of the last three evaluations and over seeds, [settings].
       test: Test accuracy at the end, mean over seeds, [settings].
@@ -94,7 +94,7 @@ def every_tuned(folders: str) -> list[Tuned]:
       InputError: As `main`.
     """
     found = [
-        Tuned(Path(folder).name, method.name, *settings)
+        Tuned(folder, method.name, *settings)
         for folder in sorted({path for pattern in folders.split() for path in glob.glob(pattern)})
         for method in sorted(path for path in Path(folder).iterdir() if path.is_dir())
         if len((settings := _trained_to_the_end(method))[0]) > 1
