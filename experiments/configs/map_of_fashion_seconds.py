@@ -27,6 +27,7 @@ CONFIG = dataclasses.replace(
     KNOBS,
     means="0.1",
     rates="1",
+    seeds="0-4",
     trials=10,
     table="runs/small_cnn_every_knob_seconds/table.json",
     seconds=Path("runs/core.json"),

@@ -21,6 +21,7 @@ CONFIG = dataclasses.replace(
     KNOBS,
     means="0.003,0.01,0.03",
     rates="1",
+    seeds="0-4",
     methods="distreal[filters=first,idle=train],distreal_uniform[filters=first,idle=train],distreal[idle=train],"
     "heterofl[idle=train],small_network[idle=train],partial_work,adaptive_batch,salf",
     table="digits_cnn",
