@@ -3,7 +3,7 @@
     python -m experiments.configs.trial_budgets_digits --out runs/trial_budgets_digits
 
 Digits, digits_cnn, Dirichlet 0.3, three tiers for ever, as in later code of DISTREAL's group; tuned by
-trial_tune_budgets_digits, the shipped table of every knob, 5 seeds.
+trial_tune_budgets_digits, the shipped table of every knob, 10 seeds.
 
 Expected: not run yet. By --dry-run 15 min, on 2 CPU cores, 2026-11-26.
 """
