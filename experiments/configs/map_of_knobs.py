@@ -6,8 +6,9 @@ Digits, digits_cnn, Dirichlet 0.3, 100 devices, 10 a round, 24 rounds. Availabil
 redrawn ten times a round, once, or once in ten rounds; 12 trials of each method in each cell and those of what was best for
 the others, then 10 seeds. DISTREAL chooses from the shipped table of all knobs, and trains on in idle time.
 
-Expected: in final accuracy behind none in any cell, and ahead of each on average over cells, by 0.005 to 0.006; over time
-level on average, ahead of all in 3 cells and behind one in 5; 50 min, on 2 CPU cores that did other work as well.
+Expected: in final accuracy behind none in any cell beyond chance, and on average over cells ahead of each by 0.005 to
+0.006; over time level on average, ahead of all in 3 cells and behind at least one in 5; 50 min, on 2 CPU cores that did other
+work as well.
 """
 
 from distreal_jax.commands.map import Options, main

@@ -1,10 +1,10 @@
-"""With which settings is each method at its best under the load of HeteroFL's own experiments?
+"""With which settings is each method at its best under five tiers for ever, as in HeteroFL?
 
     python -m experiments.configs.trial_tune_tiers_digits
 
-Digits, digits_cnn, Dirichlet 0.3, 100 devices, 10 a round, five tiers for ever, whose budgets are the MACs of widths 1, 1/2,
-1/4, 1/8 and 1/16 (Diao et al.); 12 trials of each method in 24 rounds, seeds of its own (1000). DISTREAL chooses from the
-shipped table of every knob.
+Digits, digits_cnn, Dirichlet 0.3, 100 devices, 10 a round, five tiers for ever, whose budgets are the squares of widths 1,
+1/2, 1/4, 1/8 and 1/16 (Diao et al.); 12 trials of each method in 24 rounds, seeds of its own (1000). DISTREAL chooses from
+the shipped table of every knob.
 
 Expected: adaptive batch at 0.98, SALF, DISTREAL and partial work at 0.96 to 0.97, HeteroFL at 0.91, small network at 0.90,
 FjORD at 0.87 on the validation split; 20 min, on 2 CPU cores that did other work as well.
