@@ -7,8 +7,8 @@ redrawn ten times a round, once, or once in ten rounds; 12 trials of each method
 the others, then 10 seeds. DISTREAL chooses from the shipped table of all knobs, and trains on in idle time.
 
 Expected: in final accuracy behind none in any cell beyond chance, and on average over cells ahead of each by 0.005 to
-0.006; over time level on average, ahead of all in 3 cells and behind at least one in 5; 50 min, on 2 CPU cores that did other
-work as well.
+0.006; over time level on average, ahead of all in 3 cells and behind at least one in 5; 50 min, on 2 CPU cores that did
+other work as well.
 """
 
 from distreal_jax.commands.map import Options, main
