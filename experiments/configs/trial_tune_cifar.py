@@ -1,13 +1,13 @@
 r"""With which settings is each method at its best with ResNet-20 on CIFAR-10?
 
     python experiments/search.py --dataset cifar10 --data-dir ../shared/tfds --shrink 2 --model resnet20 \
-        --search.population 24 --search.generations 8 --progress.rounds 1 --progress.devices 1 --progress.steps 200 \
-        --progress.batch-size 8 --progress.held-out 500 --progress.sizes 2 --progress.snapshots 0 600 \
+        --search.population 16 --search.generations 5 --progress.rounds 1 --progress.devices 1 --progress.steps 400 \
+        --progress.batch-size 20 --progress.held-out 1000 --progress.sizes 2 \
         --search.knobs filters examples depth step --out runs/resnet20_cifar16_every_knob
     python -m experiments.configs.trial_tune_cifar --data-dir ../shared/tfds
 
-CIFAR-10 at 16x16, ResNet-20, Dirichlet 0.3, 100 devices, 10 a round, availability from a twentieth to a half, 8 trials of
-each method in 60 rounds, seeds of its own (1000). DISTREAL chooses from the table of the first command.
+CIFAR-10 at 16x16, ResNet-20, Dirichlet 0.3, 100 devices, 10 a round, availability from a twentieth to a half, 12 trials
+of each method in 60 rounds, seeds of its own (1000). DISTREAL chooses from the table of the first command.
 
 Expected: not run yet. By --dry-run at most 60 min, on 2 CPU cores, 2026-11-26.
 """
@@ -22,7 +22,7 @@ from distreal_jax.record.recorded_run import RecordSettings
 
 CONFIG = Options(
     methods="partial_work,salf,distreal[idle=train]",
-    trials=8,
+    trials=12,
     seeds="1000",
     table="runs/resnet20_cifar16_every_knob/table.json",
     world=WorldSettings("cifar10", model="resnet20", availability="redrawn:0.05,0.5,3", shrink=2, validation=0.1),
