@@ -6,7 +6,7 @@ Digits, ResNet-20, Dirichlet 0.3, 100 devices, 10 a round, 60 rounds. Availabili
 redrawn once a round; 10 trials of each method in each cell, then 4 seeds. DISTREAL chooses from the table of
 trial_tune_resnet20_knobs, and trains on in idle time.
 
-Expected: not run yet. By --dry-run at most 60 min, on 2 CPU cores, 2026-11-26.
+Expected: not run yet. By --dry-run 16 min for the seeds, which counts no trials, on 2 CPU cores, 2026-11-26.
 """
 
 import dataclasses

@@ -4,7 +4,7 @@
 
 As trial_cifar_harsh, but iid; the settings are those that were tuned with Dirichlet 0.3, 3 seeds.
 
-Expected: not run yet. By --dry-run 60 min, on 2 CPU cores, 2026-11-26.
+Expected: not run yet. By --dry-run 24 min with untuned settings, on 2 CPU cores, 2026-11-26.
 """
 
 import dataclasses

@@ -4,7 +4,7 @@
 
 As trial_cifar_harsh, but availability from a quarter to one, with the settings that were tuned under harsh load; 3 seeds.
 
-Expected: not run yet. By --dry-run 60 min, on 2 CPU cores, 2026-11-26.
+Expected: not run yet. By --dry-run 36 min with untuned settings, on 2 CPU cores, 2026-11-26.
 """
 
 import dataclasses

@@ -5,7 +5,7 @@
 Digits, Dirichlet 0.3, 100 devices, 10 a round, 40 rounds, availability from a twentieth to a half; tuned by
 trial_tune_densenet_digits, with its table, 4 seeds.
 
-Expected: not run yet. By --dry-run 10 min, on 2 CPU cores, 2026-11-26.
+Expected: not run yet. By --dry-run 20 min with untuned settings, on 2 CPU cores, 2026-11-26.
 """
 
 from pathlib import Path

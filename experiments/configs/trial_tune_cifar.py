@@ -9,7 +9,7 @@ r"""With which settings is each method at its best with ResNet-20 on CIFAR-10?
 CIFAR-10 at 16x16, ResNet-20, Dirichlet 0.3, 100 devices, 10 a round, availability from a twentieth to a half, 12 trials
 of each method in 60 rounds, seeds of its own (1000). DISTREAL chooses from the table of the first command.
 
-Expected: not run yet. By --dry-run at most 60 min, on 2 CPU cores, 2026-11-26.
+Expected: not run yet. By --dry-run the search takes 28 min and tuning at most 63 min, on 2 CPU cores, 2026-11-26.
 """
 
 from pathlib import Path

@@ -8,7 +8,8 @@ r"""With which settings is each method at its best with DenseNet-40-BC on digits
 Digits, Dirichlet 0.3, 100 devices, 10 a round, availability from a twentieth to a half; 8 trials of each method in 40
 rounds, seeds of its own (1000). DISTREAL chooses from the table of the first command.
 
-Expected: not run yet. By --dry-run at most 30 min, on 2 CPU cores, 2026-11-26.
+Expected: not run yet, but for the search, which took 16 min beside other work. By --dry-run at most 96 min, on 2 CPU
+cores, 2026-11-26.
 """
 
 from pathlib import Path

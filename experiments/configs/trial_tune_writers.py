@@ -5,7 +5,7 @@
 MNIST by writer, small_cnn, 539 devices, 10 a round, availability from a fiftieth to a fifth; 8 trials of each method in 40
 rounds, seeds of its own (1000). DISTREAL chooses from the table of trial_tune_fashion_knobs, searched on Fashion-MNIST.
 
-Expected: not run yet. By --dry-run at most 30 min, on 2 CPU cores, 2026-11-26.
+Expected: not run yet. By --dry-run at most 22 min, on 2 CPU cores, 2026-11-26.
 """
 
 from pathlib import Path

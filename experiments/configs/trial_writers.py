@@ -5,7 +5,7 @@
 MNIST by writer, small_cnn, 539 devices, 10 a round, 60 rounds, availability from a fiftieth to a fifth; tuned by
 trial_tune_writers, with its table, 5 seeds.
 
-Expected: not run yet. By --dry-run 20 min, on 2 CPU cores, 2026-11-26.
+Expected: not run yet. By --dry-run 6 min with untuned settings, on 2 CPU cores, 2026-11-26.
 """
 
 from pathlib import Path
