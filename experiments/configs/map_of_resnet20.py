@@ -22,7 +22,6 @@ CONFIG = dataclasses.replace(
     KNOBS,
     means="0.1,0.4",
     rates="1",
-    methods="distreal[idle=train],partial_work,adaptive_batch,salf",
     seeds="0-3",
     trials=10,
     execution="compact",

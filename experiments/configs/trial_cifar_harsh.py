@@ -8,13 +8,12 @@ three times a round; tuned by trial_tune_cifar, with its table, 4 seeds.
 Expected: not run yet. By --dry-run 32 min with untuned settings, on 2 CPU cores, 2026-11-26.
 """
 
+import dataclasses
 from pathlib import Path
 
 from distreal_jax.commands.compare import Options, main
 from distreal_jax.experiment import run_command
 from distreal_jax.fleet.training import TrainingSettings
-from distreal_jax.fleet.world import WorldSettings
-from distreal_jax.record.recorded_run import RecordSettings
 from experiments.configs.trial_tune_cifar import CONFIG as TUNING
 
 CONFIG = Options(
@@ -23,9 +22,9 @@ CONFIG = Options(
     seeds="0-3",
     table=TUNING.table,
     tuned=Path("runs/trial_tune_cifar/tuned.json"),
-    world=WorldSettings("cifar10", model="resnet20", partition="dirichlet:0.3", availability="redrawn:0.05,0.5,3", shrink=2),
+    world=dataclasses.replace(TUNING.world, validation=0.0),
     training=TrainingSettings(rounds=200),
-    record=RecordSettings(eval_every=10),
+    record=TUNING.record,
 )
 
 if __name__ == "__main__":

@@ -8,13 +8,11 @@ trial_tune_densenet_digits, with its table, 4 seeds.
 Expected: not run yet. By --dry-run 20 min with untuned settings, on 2 CPU cores, 2026-11-26.
 """
 
+import dataclasses
 from pathlib import Path
 
 from distreal_jax.commands.compare import Options, main
 from distreal_jax.experiment import run_command
-from distreal_jax.fleet.training import TrainingSettings
-from distreal_jax.fleet.world import WorldSettings
-from distreal_jax.record.recorded_run import RecordSettings
 from experiments.configs.trial_tune_densenet_digits import CONFIG as TUNING
 
 CONFIG = Options(
@@ -23,9 +21,9 @@ CONFIG = Options(
     seeds="0-3",
     table=TUNING.table,
     tuned=Path("runs/trial_tune_densenet_digits/tuned.json"),
-    world=WorldSettings("digits", model="densenet40", availability="redrawn:0.05,0.5,3"),
-    training=TrainingSettings(rounds=40),
-    record=RecordSettings(eval_every=4),
+    world=dataclasses.replace(TUNING.world, validation=0.0),
+    training=TUNING.training,
+    record=TUNING.record,
 )
 
 if __name__ == "__main__":

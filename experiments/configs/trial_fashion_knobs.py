@@ -9,13 +9,11 @@ Expected: partial work at 0.812, SALF 0.809, DISTREAL in idle time 0.808 and oth
 time it is level with the three; 24 min on 2 CPU cores that did other work as well.
 """
 
+import dataclasses
 from pathlib import Path
 
 from distreal_jax.commands.compare import Options, main
 from distreal_jax.experiment import run_command
-from distreal_jax.fleet.training import TrainingSettings
-from distreal_jax.fleet.world import WorldSettings
-from distreal_jax.record.recorded_run import RecordSettings
 from experiments.configs.trial_tune_fashion_knobs import CONFIG as TUNING
 
 CONFIG = Options(
@@ -25,9 +23,9 @@ CONFIG = Options(
     table=TUNING.table,
     tuned=Path("runs/trial_tune_fashion_knobs/tuned.json"),
     targets="0.65,0.7,0.75",
-    world=WorldSettings("fashion_mnist", model="small_cnn", availability="redrawn:0.02,0.2,3"),
-    training=TrainingSettings(rounds=60),
-    record=RecordSettings(eval_every=4),
+    world=dataclasses.replace(TUNING.world, validation=0.0),
+    training=TUNING.training,
+    record=TUNING.record,
 )
 
 if __name__ == "__main__":

@@ -9,25 +9,23 @@ Expected: DISTREAL and SALF at 0.981, partial work at 0.977, no difference beyon
 other work as well.
 """
 
+import dataclasses
 from pathlib import Path
 
 from distreal_jax.commands.compare import Options, main
 from distreal_jax.experiment import run_command
-from distreal_jax.fleet.training import TrainingSettings
-from distreal_jax.fleet.world import WorldSettings
-from distreal_jax.record.recorded_run import RecordSettings
 from experiments.configs.trial_tune_resnet20_knobs import CONFIG as TUNING
 
 CONFIG = Options(
     methods=TUNING.methods,
     reference="distreal[idle=train]",
     seeds="0-9",
-    execution="masked",
+    execution=TUNING.execution,
     table=TUNING.table,
     tuned=Path("runs/trial_tune_resnet20_knobs/tuned.json"),
-    world=WorldSettings("digits", model="resnet20", availability="redrawn:0.05,0.5,3"),
-    training=TrainingSettings(rounds=60),
-    record=RecordSettings(eval_every=3),
+    world=dataclasses.replace(TUNING.world, validation=0.0),
+    training=TUNING.training,
+    record=TUNING.record,
 )
 
 if __name__ == "__main__":

@@ -8,13 +8,12 @@ trial_tune_writers, with its table, 5 seeds.
 Expected: not run yet. By --dry-run 6 min with untuned settings, on 2 CPU cores, 2026-11-26.
 """
 
+import dataclasses
 from pathlib import Path
 
 from distreal_jax.commands.compare import Options, main
 from distreal_jax.experiment import run_command
 from distreal_jax.fleet.training import TrainingSettings
-from distreal_jax.fleet.world import WorldSettings
-from distreal_jax.record.recorded_run import RecordSettings
 from experiments.configs.trial_tune_writers import CONFIG as TUNING
 
 CONFIG = Options(
@@ -23,11 +22,9 @@ CONFIG = Options(
     seeds="0-4",
     table=TUNING.table,
     tuned=Path("runs/trial_tune_writers/tuned.json"),
-    world=WorldSettings(
-        "mnist_writers", model="small_cnn", partition="natural", devices=0, availability="redrawn:0.02,0.2,3"
-    ),
+    world=dataclasses.replace(TUNING.world, validation=0.0),
     training=TrainingSettings(rounds=60),
-    record=RecordSettings(eval_every=4),
+    record=TUNING.record,
 )
 
 if __name__ == "__main__":
