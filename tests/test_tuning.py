@@ -419,5 +419,6 @@ def test_the_study_of_the_validation_split_counts_pairs_of_one_method_that_were_
 
 def test_a_study_without_finished_trials_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "tuning" / "salf").mkdir(parents=True)
+    (tmp_path / "notes.txt").touch()
     with pytest.raises(InputError, match="names no folder of a tuning with trials that ran to the end"):
-        validation_study.main(validation_study.Options(folders=f"{tmp_path}/tuning {tmp_path}/nothing"))
+        validation_study.main(validation_study.Options(folders=f"{tmp_path}/tuning {tmp_path}/nothing {tmp_path}/notes.txt"))

@@ -20,9 +20,10 @@ from pathlib import Path
 import numpy as np
 
 from distreal_jax.errors import InputError
+from distreal_jax.experiment.tuning import Trial
+from distreal_jax.experiment.tuning_report import rank_correlation_with_test
 from distreal_jax.record import mean_interval
 from distreal_jax.record.method_result import MethodResult
-from distreal_jax.record.rank_correlation import rank_correlation
 from distreal_jax.record.recorded_run import RESULT, RESULT_KIND
 from distreal_jax.record.report import level, markdown_table
 from distreal_jax.record.run_folder import read_part
@@ -46,29 +47,27 @@ class Tuned:
     Attributes:
       tuning: The folder, as the pattern names it.
       method: Name of the method.
-      validation: Validation accuracy, mean of the last three evaluations and over seeds, [settings].
-      test: Test accuracy at the end, mean over seeds, [settings].
+      trials: One of each; their points are not read.
     """
 
     tuning: str
     method: str
-    validation: tuple[float, ...]
-    test: tuple[float, ...]
+    trials: tuple[Trial, ...]
 
     @property
     def lost(self) -> float:
         """Best test accuracy, minus that of the settings with the best validation accuracy."""
-        return max(self.test) - self.test[int(np.argmax(self.validation))]
+        return max(trial.tested for trial in self.trials) - max(self.trials, key=Trial.score).tested
 
     @property
     def correlation(self) -> float:
-        """Spearman's, of validation and test accuracy; NaN where one of them is the same for all settings."""
-        return float(rank_correlation(self.validation, self.test))
+        """As `rank_correlation_with_test`."""
+        return rank_correlation_with_test(self.trials)
 
     def pairs(self) -> list[tuple[float, float]]:
         """For each pair of settings that differ in validation accuracy: that difference, above zero, and that in test."""
-        both = itertools.combinations(zip(self.validation, self.test, strict=True), 2)
-        differences = [(a[0] - b[0], a[1] - b[1]) for a, b in both]
+        both = itertools.combinations(self.trials, 2)
+        differences = [(a.score() - b.score(), a.tested - b.tested) for a, b in both]
         return [(abs(seen), math.copysign(1, seen) * truly) for seen, truly in differences if seen]
 
 
@@ -94,10 +93,10 @@ def every_tuned(folders: str) -> list[Tuned]:
       InputError: As `main`.
     """
     found = [
-        Tuned(folder, method.name, *settings)
+        Tuned(folder, method.name, trials)
         for folder in sorted({path for pattern in folders.split() for path in glob.glob(pattern)})
-        for method in sorted(path for path in Path(folder).iterdir() if path.is_dir())
-        if len((settings := _trained_to_the_end(method))[0]) > 1
+        for method in sorted(Path(folder).glob("*/"))
+        if len(trials := _trained_to_the_end(method)) > 1
     ]
     if not found:
         raise InputError(
@@ -106,38 +105,35 @@ def every_tuned(folders: str) -> list[Tuned]:
     return found
 
 
-def _trained_to_the_end(method: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Validation and test accuracy of a method's trials with the most rounds, means over seeds."""
-    trials: dict[str, list[MethodResult]] = {}
+def _trained_to_the_end(method: Path) -> tuple[Trial, ...]:
+    """A method's trials with the most rounds, each of all its seeds."""
+    seeds: dict[str, list[MethodResult]] = {}
     for path in sorted(method.glob(f"*-seed*/{RESULT}")):
         result = MethodResult.from_json(read_part(path, RESULT_KIND)[1], str(path))
         if "test" in result.accuracy_on:
-            trials.setdefault(path.parent.name.rpartition("-seed")[0], []).append(result)
-    end = max((result.rounds[-1] for results in trials.values() for result in results), default=0)
-    ended = [results for results in trials.values() if all(result.rounds[-1] == end for result in results)]
-    validation = tuple(float(np.mean([result.final for result in results])) for results in ended)
-    return validation, tuple(float(np.mean([result.accuracy_on["test"] for result in results])) for results in ended)
+            seeds.setdefault(path.parent.name.rpartition("-seed")[0], []).append(result)
+    end = max((result.rounds[-1] for results in seeds.values() for result in results), default=0)
+    trials = (Trial({}, tuple(results)) for results in seeds.values())
+    return tuple(trial for trial in trials if trial.rounds == end)
 
 
 def report(every: Sequence[Tuned]) -> str:
     """Markdown: how often the order is kept, then what is lost by choosing with the validation split.
 
     Args:
-      every: The methods of all tunings.
+      every: The methods of all tunings, those of one beside each other.
     """
-    pairs = [pair for tuned in every for pair in tuned.pairs()]
     rows = [["difference in validation accuracy", "pairs of settings", "same order on the test set"]]
-    for least, most in itertools.pairwise((0.0, *GAPS)):
-        kept = [truly > 0 for seen, truly in pairs if least < seen <= most]
+    for least, most in (*itertools.pairwise((0.0, *GAPS)), (0.0, math.inf)):
+        kept = [truly > 0 for tuned in every for seen, truly in tuned.pairs() if least < seen <= most]
         above, up_to = f"above {least:g}" if least else "", f"up to {most:g}" if most < math.inf else ""
-        rows.append([", ".join(filter(None, (above, up_to))), str(len(kept)), f"{np.mean(kept):.0%}" if kept else "–"])
-    kept = [truly > 0 for _, truly in pairs]
-    rows.append(["any", str(len(kept)), f"{np.mean(kept):.0%}" if kept else "–"])
+        label = ", ".join(filter(None, (above, up_to))) or "any"
+        rows.append([label, str(len(kept)), f"{np.mean(kept):.0%}" if kept else "–"])
     tunings = [["tuning", "methods", "settings", "rank correlation, mean over methods", "lost by choosing, mean", "most"]]
-    for name in dict.fromkeys(tuned.tuning for tuned in every):
-        own = [tuned for tuned in every if tuned.tuning == name]
+    for name, of_tuning in itertools.groupby(every, key=lambda tuned: tuned.tuning):
+        own = list(of_tuning)
         known = [value for tuned in own if not math.isnan(value := tuned.correlation)]
-        lost, settings = [tuned.lost for tuned in own], sum(len(tuned.test) for tuned in own)
+        lost, settings = [tuned.lost for tuned in own], sum(len(tuned.trials) for tuned in own)
         correlation = f"{np.mean(known):+.2f}" if known else "–"
         tunings.append([f"`{name}`", str(len(own)), str(settings), correlation, f"{np.mean(lost):.3f}", f"{max(lost):.3f}"])
     overall = f"Lost by choosing with the validation split, all methods: {level(mean_interval([t.lost for t in every]))}."

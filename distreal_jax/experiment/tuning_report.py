@@ -3,13 +3,12 @@
 import dataclasses
 from collections.abc import Sequence
 
-from scipy import stats
-
-from distreal_jax.experiment.tuning import Tuner, Tuning
+from distreal_jax.experiment.tuning import Trial, Tuner, Tuning
 from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.json_values import json_value
 from distreal_jax.record.pictures import sensitivity_picture
 from distreal_jax.record.provenance import provenance
+from distreal_jax.record.rank_correlation import rank_correlation
 from distreal_jax.record.report import Section, delivered, markdown_table, write_report
 from distreal_jax.record.run_folder import RunFolder
 from distreal_jax.record.summary import MEASURES
@@ -68,8 +67,7 @@ def tuning_table(tunings: Sequence[Tuning]) -> str:
         tuned, ended = tuning.tuned(), [trial for trial in tuning.trials if trial.rounds >= tuning.best.rounds]
         correlation = "–"
         if len(ended) > 3:  # fewer say nothing about an order
-            found = stats.spearmanr([trial.score() for trial in ended], [trial.tested for trial in ended]).statistic
-            correlation = f"{found:+z.2f} ({len(ended)} trials)"
+            correlation = f"{rank_correlation_with_test(ended):+z.2f} ({len(ended)} trials)"
         rows.append(
             [
                 f"`{tuned.name}`",
@@ -84,6 +82,11 @@ def tuning_table(tunings: Sequence[Tuning]) -> str:
             ]
         )
     return markdown_table(rows)
+
+
+def rank_correlation_with_test(trials: Sequence[Trial]) -> float:
+    """Spearman's, of validation score and test accuracy; NaN where one of them is the same for all trials."""
+    return float(rank_correlation([trial.score() for trial in trials], [trial.tested for trial in trials]))
 
 
 def tuned_table(settings: TunedSettings) -> str:
