@@ -35,9 +35,9 @@ PICTURES = {
 MARKS = ("<!-- results: begin -->", "<!-- results: end -->")
 SAID = """intervals are of 95 % over seeds, differences are paired.
 
-**Only the methods in sections that begin with `trial_`, and in the maps of knobs and of scarce loads, were tuned**, each
-with the same number of trials. All others ran with one learning rate and one batch size and were scored on the full network.
-These choices decide several orders below.
+**Only the methods in sections that begin with `trial_`, and in maps that name trials, were tuned**, each with the same
+number of trials. All others ran with one learning rate and one batch size and were scored on the full network. These choices
+decide several orders below.
 [Findings](findings.md#withdrawn) lists the claims that are withdrawn. Accuracy curves of comparisons before 2026-11-26 are
 left out: their runs were not kept, so they can't be drawn again with labels that are right today."""
 
