@@ -1,0 +1,19 @@
+"""And which method learns fastest at which load, if each is tuned for that?
+
+    python -m experiments.configs.map_of_knobs_speed --out runs/map_of_knobs_speed
+
+As map_of_knobs at one rate of change, but trials are scored by the mean of accuracy over time; 10 seeds.
+
+Expected: not run yet. A third of map_of_knobs, which took 50 min on 2 CPU cores that did other work as well.
+"""
+
+import dataclasses
+
+from distreal_jax.commands.map import main
+from distreal_jax.experiment import run_command
+from experiments.configs.map_of_knobs import CONFIG as FOR_THE_END
+
+CONFIG = dataclasses.replace(FOR_THE_END, rates="1", goal="area")
+
+if __name__ == "__main__":
+    run_command(main, CONFIG)
