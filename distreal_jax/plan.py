@@ -126,39 +126,34 @@ def plan_round(
     promises = None
     if method.by_progress and progress is not None:
         promises = _Promises.of(ascending, progress, progress_stderr, GROWTH[method.pace])
-    entries, begun = (np.full((len(devices), columns), -1, dtype=np.int32) for _ in range(2))
-    finish_times, work = np.full((len(devices), columns), np.inf), np.zeros((len(devices), columns))
-    done, waited = np.zeros(len(devices)), np.zeros(len(devices))  # work that is past, and the part of it spent waiting
-    running = np.ones(len(devices), dtype=bool)
-    hit, promised, waits = (np.zeros(len(devices), dtype=bool) for _ in range(3))
+    log = _Log.of(len(devices), columns)
+    running, promised = np.ones(len(devices), dtype=bool), np.zeros(len(devices), dtype=bool)
     for step in range(columns):
-        entry, running = cap, running & ~hit
+        entry, running = cap, running & ~log.cut
         if promises is not None:
-            entry, measurable, until = promises.chosen(clock, done, cap, columns - step, promised & running)
-            waits |= running & promised & ~measurable
-            waited += until - done
-            done, running, promised = until, running & ~waits, promised | (running & measurable)
+            entry, measurable, until = promises.chosen(clock, log.done, cap, columns - step, promised & running)
+            log.stopped |= running & promised & ~measurable
+            log.waited += until - log.done
+            log.done, running, promised = until, running & ~log.stopped, promised | (running & measurable)
         elif method.decided == "step" and method.unfinished != "layers":
-            time, present = clock.at(done)
+            time, present = clock.at(log.done)
             share = 1.0 if method.pace == "present" else steps * (1.0 - time) / max(steps - step, 1)
             entry = np.minimum(_largest_within(ascending, present * share), cap)
         elif method.below_cap:
             entry = np.floor((cap + 1) * uniforms(seed, "plan/below_cap", devices, round_index, step)).astype(np.int64)
-        after = done + ascending[entry]
+        after = log.done + ascending[entry]
         if method.unfinished == "layers":  # what the deadline leaves of a mini-batch is one with frozen layers
             cut = running & (after > clock.offered + TOLERANCE)
-            fitting = _fitting(ascending, clock.offered - done + TOLERANCE)
+            fitting = _fitting(ascending, clock.offered - log.done + TOLERANCE)
             entry = np.where(cut & (fitting >= 0), fitting, entry)
-            after, hit = done + ascending[entry], hit | cut
-        begun[:, step] = np.where(running & (done < clock.offered), entry, -1)
-        work[:, step] = np.where(running, np.clip(clock.offered - done, 0.0, ascending[entry]), 0.0)
+            after, log.cut = log.done + ascending[entry], log.cut | cut
+        log.begun[:, step] = np.where(running & (log.done < clock.offered), entry, -1)
+        log.work[:, step] = np.where(running, np.clip(clock.offered - log.done, 0.0, ascending[entry]), 0.0)
         running &= after <= clock.offered + TOLERANCE
-        entries[:, step] = np.where(running, entry, -1)
-        finish_times[:, step] = np.where(running, clock.at(after)[0], np.inf)
-        done = np.where(running, after, done)
-    return _accounted(
-        method, devices, cap, entries, finish_times, begun, work, done, waited, clock.offered, steps, hit, waits
-    )
+        log.entries[:, step] = np.where(running, entry, -1)
+        log.finish_times[:, step] = np.where(running, clock.at(after)[0], np.inf)
+        log.done = np.where(running, after, log.done)
+    return _accounted(method, devices, cap, log, clock.offered, steps)
 
 
 def planned_steps(method: Method, costs: npt.ArrayLike, steps: int) -> int:
@@ -184,57 +179,67 @@ def _caps(
     return _largest_within(costs, expected(method.cap, availability, round_index, devices, segments.values[:, 0]))
 
 
-def _accounted(
-    method: Method,
-    devices: Integers,
-    cap: Integers,
-    entries: npt.NDArray[np.int32],
-    finish_times: Floats,
-    begun: npt.NDArray[np.int32],
-    work: Floats,
-    done: Floats,
-    waited: Floats,
-    offered: Floats,
-    steps: int,
-    hit: npt.NDArray[np.bool_],
-    waits: npt.NDArray[np.bool_],
-) -> RoundPlan:
-    """What is uploaded, and what became of the work that the devices could have done; arguments [clients, ...].
+@dataclasses.dataclass
+class _Log:
+    """What the clients did, written step by step.
+
+    Attributes:
+      entries: The entry that each ran in time, [clients, steps]; -1 from the deadline on.
+      begun: The entry of each mini-batch that was begun, [clients, steps]; -1 if none was.
+      finish_times: When each mini-batch ends, [clients, steps].
+      work: Done in each, [clients, steps].
+      done: Work in the mini-batches that were done in time, and what was possible while a device waited, [clients].
+      waited: The latter, [clients].
+      cut: Whether the deadline cut a mini-batch of which the last layers count, [clients].
+      stopped: Whether a device stopped by itself, because nothing that fitted promised anything, [clients].
+    """
+
+    entries: npt.NDArray[np.int32]
+    begun: npt.NDArray[np.int32]
+    finish_times: Floats
+    work: Floats
+    done: Floats
+    waited: Floats
+    cut: npt.NDArray[np.bool_]
+    stopped: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, clients: int, steps: int) -> "_Log":
+        entries, begun = (np.full((clients, steps), -1, dtype=np.int32) for _ in range(2))
+        finish_times, work = np.full((clients, steps), np.inf), np.zeros((clients, steps))
+        cut, stopped = (np.zeros(clients, dtype=bool) for _ in range(2))
+        return cls(entries, begun, finish_times, work, np.zeros(clients), np.zeros(clients), cut, stopped)
+
+
+def _accounted(method: Method, devices: Integers, cap: Integers, log: _Log, offered: Floats, steps: int) -> RoundPlan:
+    """What is uploaded, and what became of the work that the devices could have done.
 
     Args:
       method: Says what an unfinished device uploads.
-      devices: That take part.
-      cap: The dearest entry of each.
-      entries: That each ran in time; -1 from the deadline on.
-      finish_times: When each mini-batch ends.
-      begun: Entry of each that was begun.
-      work: Done in each.
-      done: Work in the mini-batches that were done in time, and what was possible while a device waited.
-      waited: The latter.
-      offered: Work that was possible.
+      devices: That take part, [clients].
+      cap: The dearest entry of each, [clients].
+      log: What they did.
+      offered: Work that was possible, [clients].
       steps: Mini-batches of a round.
-      hit: Whether the deadline cut a mini-batch of which the last layers count.
-      waits: Whether a device stopped by itself, because nothing that fitted promised anything.
     """
-    steps_done = np.count_nonzero(entries >= 0, axis=1).astype(np.int32)
-    deadline_hits, stopped = (~waits & (hit | np.less(steps_done, full)) for full in (steps, entries.shape[1]))
-    uploads = ~deadline_hits if method.unfinished == "discard" else np.greater(steps_done, 0)
-    spent = np.where(uploads, np.minimum(done, offered) - waited, 0.0)
-    wasted = np.where(stopped, offered - waited - spent, 0.0)
+    steps_done = np.count_nonzero(log.entries >= 0, axis=1).astype(np.int32)
+    missed, ended = (~log.stopped & (log.cut | np.less(steps_done, full)) for full in (steps, log.entries.shape[1]))
+    uploads = ~missed if method.unfinished == "discard" else np.greater(steps_done, 0)
+    spent = np.where(uploads, np.minimum(log.done, offered) - log.waited, 0.0)
     return RoundPlan(
         clients=devices,
         caps=cap.astype(np.int32),
-        entries=np.where(uploads[:, np.newaxis], entries, np.int32(-1)),
+        entries=np.where(uploads[:, np.newaxis], log.entries, np.int32(-1)),
         uploads=uploads,
         steps_done=steps_done,
-        finish_times=finish_times,
-        deadline_hits=deadline_hits,
-        begun=begun,
-        work=work,
+        finish_times=log.finish_times,
+        deadline_hits=missed,
+        begun=log.begun,
+        work=log.work,
         work_offered=offered,
         work_spent=spent,
-        work_wasted=wasted,
-        work_idle=np.where(stopped, waited, offered - spent),
+        work_wasted=np.where(ended, offered - log.waited - spent, 0.0),
+        work_idle=np.where(ended, log.waited, offered - spent),
     )
 
 
