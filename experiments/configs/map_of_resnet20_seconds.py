@@ -1,0 +1,28 @@
+"""And with ResNet-20 in measured seconds of a CPU core?
+
+    python -m experiments.configs.map_of_resnet20_seconds --out runs/map_of_resnet20_seconds
+
+As map_of_resnet20 at a mean availability of 0.1, but a round offers the seconds of ten mini-batches of 20 with the full
+network, and every step costs what was measured on this machine. The table, trial_tune_resnet20_knobs', was searched by MACs;
+devices choose by its measured seconds; 4 seeds.
+
+Expected: not run yet. By --dry-run, beside two other jobs, 17 min for the seeds, which counts no trials, on 2 CPU
+cores, 2026-11-26.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from distreal_jax.commands.map import main
+from distreal_jax.experiment import run_command
+from experiments.configs.map_of_resnet20 import CONFIG as BY_MACS
+
+CONFIG = dataclasses.replace(
+    BY_MACS,
+    means="0.1",
+    seconds=Path("runs/core.json"),
+    world=dataclasses.replace(BY_MACS.world, cost="seconds:core"),
+)
+
+if __name__ == "__main__":
+    run_command(main, CONFIG)
