@@ -58,3 +58,10 @@ def test_a_configs_values_are_the_defaults_of_its_command_line(
     run_command(seen.append, given)
     assert seen[0].training.rounds == 7 != given.training.rounds
     assert seen[0].methods == given.methods and seen[0].world == given.world
+
+
+def test_configs_that_judge_distreal_name_their_setting_and_no_two_the_same() -> None:
+    settings = [setting for name in NAMES if (setting := getattr(config(name), "SETTING", ""))]
+    assert len(set(settings)) == len(settings) > 10 and all(
+        setting[0].isupper() and "|" not in setting for setting in settings
+    )

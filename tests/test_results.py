@@ -1,11 +1,13 @@
 """Gathering finished configs into the documents: what is there, and nothing that is not."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
-from distreal_jax.commands.results import MARKS, Options, main
+from distreal_jax.commands import verdicts
+from distreal_jax.commands.results import Options, main
 from distreal_jax.document import write_document
 from distreal_jax.errors import InputError
 from distreal_jax.record import MethodResult
@@ -20,7 +22,7 @@ SESSION = {
 }
 
 
-def finished(folder: Path, finals: dict[str, float]) -> None:
+def finished(folder: Path, finals: dict[str, float], *, reference: str | None = None, seeds: int = 2) -> None:
     """A run folder as a finished comparison leaves it."""
     folder.mkdir(parents=True)
     axes = dict(times=(60.0, 120.0), rounds=(1.0, 2.0), macs=(1e6, 2e6), bytes_up=(1.0, 2.0), bytes_down=(1.0, 2.0))
@@ -31,9 +33,10 @@ def finished(folder: Path, finals: dict[str, float]) -> None:
     results = [
         MethodResult(method, seed, accuracies=(0.5, final), full_accuracies=(0.5, final), **axes, **counts)
         for method, final in finals.items()
-        for seed in (0, 1)
+        for seed in range(seeds)
     ]
     content = {"identity": "0" * 10, "targets": [0.6], "device": {}, "runs": [result.to_json() for result in results]}
+    content |= {} if reference is None else {"reference": reference}
     write_document(folder / "results.json", "distreal_jax results", 1, content)
     write_document(folder / "config.json", "distreal_jax run", 1, {"settings": {}, "sessions": [SESSION]})
     (folder / "report.md").write_text("# Comparison\n")
@@ -42,24 +45,81 @@ def finished(folder: Path, finals: dict[str, float]) -> None:
 
 def options_in(folder: Path) -> Options:
     readme = folder / "README.md"
-    readme.write_text(f"before\n{MARKS[0]}\nold\n{MARKS[1]}\nafter\n")
-    return Options(runs=folder / "runs", report=folder / "docs/results.md", readme=readme, main="fashion_mnist_harsh")
+    tables = [f"{begin}\nold\n{end}\n" for begin, end in map(verdicts.marks, ("final", "area"))]
+    readme.write_text("".join(("before\n", *tables, "after\n")))
+    return Options(runs=folder / "runs", report=folder / "docs/results.md", verdicts=(readme,))
 
 
-def test_finished_configs_get_a_section_and_the_main_one_a_table_in_the_readme(tmp_path: Path) -> None:
+def verdicts_of(readme: Path) -> list[list[str]]:
+    """Rows of the table of final accuracy."""
+    text = readme.read_text()
+    begin, end = verdicts.marks("final")
+    _, _, *rows = text[text.index(begin) + len(begin) : text.index(end)].strip().splitlines()
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def test_finished_configs_get_a_section(tmp_path: Path) -> None:
     options = options_in(tmp_path)
     finished(options.runs / "fashion_mnist_harsh", {"distreal": 0.7, "partial_work": 0.65})
     finished(options.runs / "not_a_config", {"distreal": 0.1})
     main(options)
-    report, readme = options.report.read_text(), options.readme.read_text()
+    report, readme = options.report.read_text(), options.verdicts[0].read_text()
     assert "## fashion_mnist_harsh" in report and "python -m experiments.configs.fashion_mnist_harsh" in report
     assert "fashion_mnist_mild" not in report and "not_a_config" not in report
     assert "2 CPU cores, a processor, jax 0.10.2, commit 0123456789, 2026-11-23" in report
     assert (options.report.parent / "results/fashion_mnist_harsh.png").exists()
-    assert readme.startswith(f"before\n{MARKS[0]}\n| method ") and readme.endswith(f"{MARKS[1]}\nafter\n")
-    assert "old" not in readme and "0.600 (0.600, 0.600)" in readme and "`partial_work`" in readme
+    assert "0.600 (0.600, 0.600)" in report and "`partial_work`" in report
+    assert readme.startswith("before\n") and readme.endswith("after\n")
+    assert not verdicts_of(options.verdicts[0])  # it names no setting: nothing in it was tuned
     main(options)
-    assert (report, readme) == (options.report.read_text(), options.readme.read_text())
+    assert (report, readme) == (options.report.read_text(), options.verdicts[0].read_text())
+
+
+def test_a_tuned_trial_says_whom_it_is_ahead_of_level_with_and_behind(tmp_path: Path) -> None:
+    options = options_in(tmp_path)
+    finals = {
+        "salf": 0.95,
+        "distreal": 0.7,
+        "full_resources": 0.99,
+        "heterofl[idle=train]": 0.4,
+        "distreal[idle=train]": 0.9,
+    }
+    folder = options.runs / "trial_knobs"
+    finished(folder, finals | {"partial_work": 0.9}, reference="distreal[idle=train]", seeds=4)
+    main(options)
+    ((setting, seeds, own, ahead, level, behind),) = verdicts_of(options.verdicts[0])
+    assert setting == "[Digits, small CNN: 2 to 20 % of a round's work](docs/results.md#trial_knobs)" and seeds == "4"
+    assert own == "0.700 ± 0.000"  # of 0.5 and 0.9
+    assert ahead == "`heterofl` +0.250 ± 0.000" and behind == "`salf` -0.025 ± 0.000"
+    assert level == "`partial_work` +0.000 ± 0.000"  # neither a variant of the method itself nor an upper bound
+
+
+def test_of_a_map_the_verdict_is_on_means_over_its_cells_by_seed(tmp_path: Path) -> None:
+    options = options_in(tmp_path)
+    folder = options.runs / "map_of_knobs"
+    finished(folder, {"distreal": 0.7})
+    shutil.move(folder / "accuracy.png", folder / "map.png")
+    cells = [{"distreal": [0.9, 0.8, 0.7, 0.6], "salf": [0.5, 0.4, 0.3, 0.2]}, {"distreal": [0.5] * 4, "salf": [0.5] * 4}]
+    (folder / "map.json").write_text(json.dumps([{"mean": 0.1, "rate": 1, "final": cell, "area": cell} for cell in cells]))
+    main(options)
+    ((_, seeds, own, ahead, *_),) = verdicts_of(options.verdicts[0])
+    assert seeds == "4" and own.startswith("0.625 ± ") and ahead == "`salf` +0.200 ± 0.000"
+
+
+def test_few_seeds_are_level_and_without_an_interval() -> None:
+    ahead, level, behind = verdicts.verdict({"distreal": [0.9, 0.8], "salf": [0.1, 0.1]}, "distreal")
+    assert (ahead, level, behind) == ("–", "`salf` +0.750", "–")
+
+
+def test_verdicts_on_trials_that_were_run_elsewhere_stay_in_order(tmp_path: Path) -> None:
+    options = options_in(tmp_path)
+    finished(options.runs / "trial_tiers_digits", {"distreal": 0.8, "salf": 0.7}, seeds=4)
+    main(options)
+    tiers = verdicts_of(options.verdicts[0])
+    shutil.rmtree(options.runs)
+    finished(options.runs / "trial_fashion_knobs", {"distreal": 0.7, "salf": 0.9}, seeds=4)
+    main(options)
+    assert verdicts_of(options.verdicts[0])[0] == tiers[0] and len(verdicts_of(options.verdicts[0])) == 2
 
 
 def test_a_finished_map_gets_its_cells_and_its_picture(tmp_path: Path) -> None:
@@ -72,7 +132,7 @@ def test_a_finished_map_gets_its_cells_and_its_picture(tmp_path: Path) -> None:
     main(options)
     report = options.report.read_text()
     assert "| mean | distreal |\n|---|---|\n| 0.03 | 0.7 |\n\n(" in report
-    assert (options.report.parent / "results/map_of_loads.png").exists() and "old" in options.readme.read_text()
+    assert (options.report.parent / "results/map_of_loads.png").exists()
 
 
 def test_a_finished_study_of_searches_gets_the_tables_of_its_report(tmp_path: Path) -> None:
@@ -106,13 +166,13 @@ def test_without_a_finished_config_nothing_is_written(tmp_path: Path) -> None:
     options = options_in(tmp_path)
     with pytest.raises(InputError, match=r"no config is finished in .*; run one with --out"):
         main(options)
-    assert not options.report.exists() and "old" in options.readme.read_text()
+    assert not options.report.exists() and "old" in options.verdicts[0].read_text()
 
 
 def test_a_readme_without_marks_is_left_alone(tmp_path: Path) -> None:
     options = options_in(tmp_path)
-    options.readme.write_text("mine")
+    options.verdicts[0].write_text("mine")
     finished(options.runs / "fashion_mnist_harsh", {"distreal": 0.7})
     with pytest.raises(InputError, match="has no lines"):
         main(options)
-    assert options.readme.read_text() == "mine"
+    assert options.verdicts[0].read_text() == "mine"

@@ -1,4 +1,4 @@
-"""Gathers finished configs into docs/results.md, and the main one into README.md: every number with its command and machine.
+"""Gathers finished configs into docs/results.md, every number with its command and machine, and the verdicts into README.md.
 
     make results DATA_DIR=../shared     # runs the configs that are not finished, then this
     python experiments/results.py       # this alone
@@ -9,12 +9,14 @@ finished there, but were elsewhere, stays.
 
 import dataclasses
 import importlib
+import os
 import pkgutil
 import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from distreal_jax.commands import verdicts
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import DryRun
 from distreal_jax.experiment.dry_run import WROTE_NOTHING
@@ -22,6 +24,7 @@ from distreal_jax.files import made_folder, parts_around, write_atomically
 from distreal_jax.record import DeviceModel, MethodResult, comparison_table
 from distreal_jax.record.report import ACCURACY, COST
 from distreal_jax.record.run_folder import RESULTS_KIND, read_config, read_part
+from distreal_jax.record.summary import MEASURES
 
 PICTURES = {
     "accuracy.png": "Test accuracy over simulated time",
@@ -32,7 +35,6 @@ PICTURES = {
     "sensitivity.png": "Validation accuracy over learning rate and batch size, for each method",
 }
 """What a finished run leaves, by its experiment -> what is on it."""
-MARKS = ("<!-- results: begin -->", "<!-- results: end -->")
 SAID = """intervals are of 95 % over seeds, differences are paired.
 
 **Only the methods in sections that begin with `trial_`, and in maps that name trials, were tuned**, each with the same
@@ -50,10 +52,8 @@ class Options:
     """Folder of the runs, one for each config, named as it is."""
     report: Path = Path("docs/results.md")
     """Gets a section for each finished config, and its pictures beside it in results/."""
-    readme: Path = Path("README.md")
-    """Gets the table of the main config between its marks."""
-    main: str = "trial_knobs"
-    """The config whose table README.md shows."""
+    verdicts: tuple[Path, ...] = (Path("README.md"), Path("docs/trial.md"))
+    """Get, between their marks, what each config that names its setting says of DISTREAL and its rivals."""
     dry_run: DryRun = False
 
 
@@ -103,12 +103,11 @@ def finished(folder: Path) -> str:
     return next((name for name in PICTURES if there and (folder / name).exists()), "")
 
 
-def table(folder: Path, columns: Sequence[Sequence[str]] = (ACCURACY, COST)) -> str:
-    """The comparison, a table for each of several columns, or the tables of another experiment's report, in Markdown.
+def table(folder: Path) -> str:
+    """The comparison, a table of accuracies and one of costs, or the tables of another experiment's report, in Markdown.
 
     Args:
       folder: Of a finished run.
-      columns: Of each table of a comparison, as for `comparison_table`.
     """
     if finished(folder) != "accuracy.png":
         tables = re.findall(r"(?:^\|.*\n)+", (folder / "report.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
@@ -117,7 +116,16 @@ def table(folder: Path, columns: Sequence[Sequence[str]] = (ACCURACY, COST)) -> 
     results = [MethodResult.from_json(run) for run in content["runs"]]
     device = DeviceModel(**content["device"])
     how = {"targets": content["targets"], "device": device, "reference": content.get("reference")}
-    return "\n".join(comparison_table(results, columns=names, **how) for names in columns)
+    return "\n".join(comparison_table(results, columns=names, **how) for names in (ACCURACY, COST))
+
+
+def setting_of(name: str) -> str:
+    """Under what a config judges DISTREAL, in words; empty for one that does not.
+
+    Args:
+      name: Of the config.
+    """
+    return str(getattr(importlib.import_module(f"experiments.configs.{name}"), "SETTING", ""))
 
 
 def machine(folder: Path) -> str:
@@ -152,21 +160,22 @@ def main(options: Options) -> None:
         raise InputError(f"no config is finished in {options.runs} (there are: {', '.join(names)}); run one with --out")
     if options.dry_run:
         missing = ", ".join(name for name in names if name not in done) or "none"
-        shown = f", and the table of {options.main} in {options.readme}" if options.main in done else ""
+        shown = f", and verdicts in {', '.join(map(str, options.verdicts))}" if options.verdicts else ""
         print(f"Would be written anew in {options.report}: {', '.join(done)}{shown}.")
         print(f"Not finished in {options.runs}: {missing}.")
         print(WROTE_NOTHING)
         return
-    around = parts_around(options.readme, MARKS) if options.main in done else None
+    places = [(document, measure) for document in options.verdicts for measure in MEASURES]
+    for document, measure in places:
+        parts_around(document, verdicts.marks(measure))  # bad input ends here, before anything is written
     pictures = made_folder(options.report.parent / "results")
     sections = sections_of(options.report, names)
     sections |= {name: section(name, options.runs / name, pictures) for name in done}
     head = f"# Results\n\nMade by `python experiments/results.py`; {SAID}"
     write_atomically(options.report, ("\n\n".join((head, *(sections[name] for name in sorted(sections)))) + "\n").encode())
-    if around:
-        folder = options.runs / options.main
-        before, after = around
-        compared = table(folder, columns=[ACCURACY]).strip()
-        shown = f"{compared}\n\n(`python -m experiments.configs.{options.main}`, {machine(folder)})\n"
-        write_atomically(options.readme, (before + shown + after).encode())
+    settings = {name: setting for name in names if (setting := setting_of(name))}
+    judged = {name: options.runs / name for name in done if name in settings}
+    for document, measure in places:
+        link = os.path.relpath(options.report, document.parent)
+        write_atomically(document, verdicts.put(document, measure, settings, judged, link))
     print(f"{options.report}: {', '.join(done)}")

@@ -24,6 +24,7 @@ from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.recorded_run import RecordSettings
 from experiments.configs.map_of_knobs import CONFIG as KNOBS
 
+SETTING = "Fashion-MNIST, small CNN: 10 % on average, in measured seconds"
 CONFIG = dataclasses.replace(
     KNOBS,
     means="0.1",

@@ -17,6 +17,7 @@ from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.recorded_run import RecordSettings
 
+SETTING = "Digits, small CNN: mean of nine loads, 5 to 30 %"
 CONFIG = Options(
     means="0.05,0.1,0.3",
     rates="0.1,1,10",

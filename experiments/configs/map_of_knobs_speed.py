@@ -13,6 +13,7 @@ from distreal_jax.commands.map import main
 from distreal_jax.experiment import run_command
 from experiments.configs.map_of_knobs import CONFIG as FOR_THE_END
 
+SETTING = "Digits, small CNN: mean of three loads, tuned for the mean over time"
 CONFIG = dataclasses.replace(FOR_THE_END, rates="1", goal="area")
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.recorded_run import RecordSettings
 from experiments.configs.map_of_knobs import CONFIG as KNOBS
 
+SETTING = "Digits, ResNet-20: mean of two loads, 10 and 40 %"
 CONFIG = dataclasses.replace(
     KNOBS,
     means="0.1,0.4",

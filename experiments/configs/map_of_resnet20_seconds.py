@@ -17,6 +17,7 @@ from distreal_jax.commands.map import main
 from distreal_jax.experiment import run_command
 from experiments.configs.map_of_resnet20 import CONFIG as BY_MACS
 
+SETTING = "Digits, ResNet-20: 10 % on average, in measured seconds"
 CONFIG = dataclasses.replace(
     BY_MACS,
     means="0.1",

@@ -17,6 +17,7 @@ from distreal_jax.experiment import run_command
 from experiments.configs.trial_tiers_digits import CONFIG as TIERS
 from experiments.configs.trial_tune_budgets_digits import CONFIG as TUNING
 
+SETTING = "Digits, small CNN: 12, 25 and 50 % for ever"
 CONFIG = dataclasses.replace(
     TIERS,
     tuned=Path("runs/trial_tune_budgets_digits/tuned.json"),

@@ -16,6 +16,7 @@ from distreal_jax.experiment import run_command
 from distreal_jax.fleet.training import TrainingSettings
 from experiments.configs.trial_tune_cifar import CONFIG as TUNING
 
+SETTING = "CIFAR-10 at 16x16, ResNet-20: 5 to 50 %"
 CONFIG = Options(
     methods=TUNING.methods,
     reference="distreal[idle=train]",

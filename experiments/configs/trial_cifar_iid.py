@@ -13,6 +13,7 @@ from distreal_jax.commands.compare import main
 from distreal_jax.experiment import run_command
 from experiments.configs.trial_cifar_harsh import CONFIG as TRIAL_CIFAR_HARSH
 
+SETTING = "CIFAR-10 at 16x16, ResNet-20: 5 to 50 %, iid"
 CONFIG = dataclasses.replace(
     TRIAL_CIFAR_HARSH,
     seeds="0-2",

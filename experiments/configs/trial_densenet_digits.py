@@ -15,6 +15,7 @@ from distreal_jax.commands.compare import Options, main
 from distreal_jax.experiment import run_command
 from experiments.configs.trial_tune_densenet_digits import CONFIG as TUNING
 
+SETTING = "Digits, DenseNet-40-BC: 5 to 50 %"
 CONFIG = Options(
     methods=TUNING.methods,
     reference="distreal[idle=train]",

@@ -16,6 +16,7 @@ from distreal_jax.commands.compare import Options, main
 from distreal_jax.experiment import run_command
 from experiments.configs.trial_tune_fashion_knobs import CONFIG as TUNING
 
+SETTING = "Fashion-MNIST, small CNN: 2 to 20 %"
 CONFIG = Options(
     methods=TUNING.methods,
     reference="distreal[idle=train]",

@@ -17,6 +17,7 @@ from distreal_jax.experiment import run_command
 from experiments.configs.trial_digits_cnn import CONFIG as FILTERS
 from experiments.configs.trial_tune_filters_idle import CONFIG as TUNING
 
+SETTING = "Digits, small CNN: 2 to 20 %, dropped filters alone"
 CONFIG = dataclasses.replace(
     FILTERS,
     methods=TUNING.methods,

@@ -16,6 +16,7 @@ from distreal_jax.commands.compare import Options, main
 from distreal_jax.experiment import run_command
 from experiments.configs.trial_tune_resnet20_knobs import CONFIG as TUNING
 
+SETTING = "Digits, ResNet-20: 5 to 50 %"
 CONFIG = Options(
     methods=TUNING.methods,
     reference="distreal[idle=train]",

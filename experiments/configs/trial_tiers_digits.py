@@ -17,6 +17,7 @@ from distreal_jax.experiment import run_command
 from experiments.configs.trial_knobs import CONFIG as KNOBS
 from experiments.configs.trial_tune_tiers_digits import CONFIG as TUNING
 
+SETTING = "Digits, small CNN: five tiers for ever, as in HeteroFL"
 CONFIG = dataclasses.replace(
     KNOBS,
     methods=TUNING.methods,

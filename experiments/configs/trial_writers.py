@@ -16,6 +16,7 @@ from distreal_jax.experiment import run_command
 from distreal_jax.fleet.training import TrainingSettings
 from experiments.configs.trial_tune_writers import CONFIG as TUNING
 
+SETTING = "MNIST by writer, small CNN: 2 to 20 %"
 CONFIG = Options(
     methods=TUNING.methods,
     reference="distreal[idle=train]",
