@@ -5,7 +5,7 @@ r"""How much of a result is luck of the search, if every seed has a table of its
         --progress.snapshots 0 300 --search.knobs filters examples depth step --out runs/digits_cnn_every_knob_0
     python -m experiments.configs.trial_knobs_searches --out runs/trial_knobs_searches
 
-The first command is run for search seeds 0 to 4. As trial_knobs with two of its methods, at settings that were tuned with the
+The first command is run for search seeds 0 to 4. As trial_knobs with two methods, at settings that were tuned with the
 shipped table; each of 5 seeds has a table from a search of its own.
 
 Expected: not run yet. 5 times 4 min of searches, and the comparison a third of trial_knobs, which took 10 min on 2 CPU cores
