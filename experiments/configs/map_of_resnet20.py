@@ -4,7 +4,7 @@
 
 Digits, ResNet-20, Dirichlet 0.3, 100 devices, 10 a round, 60 rounds. Availability uniform around means of 0.1 and 0.4,
 redrawn once a round; 10 trials of each method in each cell, then 4 seeds. DISTREAL chooses from the table of
-trial_tune_resnet20_knobs, and trains on in idle time.
+trial_tune_resnet20_knobs, trains on in idle time, and begins at pace=best, which tuning chose in most other parts.
 
 Expected: not run yet. By --dry-run 16 min for the seeds, which counts no trials, on 2 CPU cores, 2026-11-26.
 """
@@ -21,6 +21,7 @@ from experiments.configs.map_of_knobs import CONFIG as KNOBS
 SETTING = "Digits, ResNet-20: mean of two loads, 10 and 40 %"
 CONFIG = dataclasses.replace(
     KNOBS,
+    methods="distreal[idle=train,pace=best],partial_work,adaptive_batch,salf",
     means="0.1,0.4",
     rates="1",
     seeds="0-3",

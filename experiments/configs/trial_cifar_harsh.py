@@ -19,7 +19,7 @@ from experiments.configs.trial_tune_cifar import CONFIG as TUNING
 SETTING = "CIFAR-10 at 16x16, ResNet-20: 5 to 50 %"
 CONFIG = Options(
     methods=TUNING.methods,
-    reference="distreal[idle=train]",
+    reference="distreal[idle=train,pace=best]",
     seeds="0-3",
     table=TUNING.table,
     tuned=Path("runs/trial_tune_cifar/tuned.json"),

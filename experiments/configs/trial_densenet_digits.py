@@ -18,7 +18,7 @@ from experiments.configs.trial_tune_densenet_digits import CONFIG as TUNING
 SETTING = "Digits, DenseNet-40-BC: 5 to 50 %"
 CONFIG = Options(
     methods=TUNING.methods,
-    reference="distreal[idle=train]",
+    reference="distreal[idle=train,pace=best]",
     seeds="0-3",
     table=TUNING.table,
     tuned=Path("runs/trial_tune_densenet_digits/tuned.json"),

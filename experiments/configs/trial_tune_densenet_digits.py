@@ -6,7 +6,8 @@ r"""With which settings is each method at its best with DenseNet-40-BC on digits
     python -m experiments.configs.trial_tune_densenet_digits
 
 Digits, Dirichlet 0.3, 100 devices, 10 a round, availability from a twentieth to a half; 8 trials of each method in 40
-rounds, seeds of its own (1000). DISTREAL chooses from the table of the first command.
+rounds, seeds of its own (1000). DISTREAL chooses from the table of the first command; its trials begin
+at pace=best, which tuning chose in most other parts.
 
 Expected: not run yet, but for the search, which took 16 min beside other work. By --dry-run at most 96 min, on 2 CPU
 cores, 2026-11-26.
@@ -21,7 +22,7 @@ from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.recorded_run import RecordSettings
 
 CONFIG = Options(
-    methods="partial_work,salf,distreal[idle=train],heterofl[idle=train]",
+    methods="partial_work,salf,distreal[idle=train,pace=best],heterofl[idle=train]",
     trials=8,
     seeds="1000",
     table="runs/densenet40_every_knob/table.json",

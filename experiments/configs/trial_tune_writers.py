@@ -3,7 +3,8 @@
     python -m experiments.configs.trial_tune_writers --data-dir ../shared/data
 
 MNIST by writer, small_cnn, 539 devices, 10 a round, availability from a fiftieth to a fifth; 8 trials of each method in 40
-rounds, seeds of its own (1000). DISTREAL chooses from the table of trial_tune_fashion_knobs, searched on Fashion-MNIST.
+rounds, seeds of its own (1000). DISTREAL chooses from the table of trial_tune_fashion_knobs, searched on Fashion-MNIST;
+its trials begin at pace=best, which tuning chose in most other parts.
 
 Expected: not run yet. By --dry-run at most 22 min, on 2 CPU cores, 2026-11-26.
 """
@@ -17,7 +18,7 @@ from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.recorded_run import RecordSettings
 
 CONFIG = Options(
-    methods="partial_work,salf,adaptive_batch,distreal[idle=train],heterofl[idle=train]",
+    methods="partial_work,salf,adaptive_batch,distreal[idle=train,pace=best],heterofl[idle=train]",
     trials=8,
     seeds="1000",
     table="runs/small_cnn_every_knob/table.json",

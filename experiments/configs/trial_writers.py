@@ -19,7 +19,7 @@ from experiments.configs.trial_tune_writers import CONFIG as TUNING
 SETTING = "MNIST by writer, small CNN: 2 to 20 %"
 CONFIG = Options(
     methods=TUNING.methods,
-    reference="distreal[idle=train]",
+    reference="distreal[idle=train,pace=best]",
     seeds="0-4",
     table=TUNING.table,
     tuned=Path("runs/trial_tune_writers/tuned.json"),
