@@ -15,6 +15,7 @@ from distreal_jax.data.datasets import synthetic_dataset
 from distreal_jax.data.partition import make_partition
 from distreal_jax.errors import InputError
 from distreal_jax.experiment.comparison import table_settings
+from distreal_jax.fleet import mappings
 from distreal_jax.fleet.evaluation import Evaluator
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.method_table import table_for
@@ -112,18 +113,37 @@ def test_a_world_is_a_function_of_settings_and_seed() -> None:
     np.testing.assert_array_equal(one.evaluator.statistics, other.evaluator.statistics)
 
 
+def trained(federation: Federation, rounds: int) -> Any:
+    """Parameters after some rounds."""
+    server = federation.start()
+    for index in range(rounds):
+        _, work = federation.plan(index)
+        server, _ = federation.run_round(server, work, index)
+    return server.params
+
+
+def test_programs_are_dropped_before_they_take_all_mappings_and_results_stay_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = trained(federation_of("distreal_uniform", world), 3)
+    taken, before = mappings.mappings(), mappings.dropped()
+    assert 500 < taken < mappings.KEPT * mappings.most_mappings()  # what the tests compiled so far takes some, on Linux
+    monkeypatch.setattr(mappings, "most_mappings", lambda: taken)
+    dropping = federation_of("distreal_uniform", world)
+    np.testing.assert_array_equal(flat(trained(dropping, 3)), flat(params))
+    assert mappings.dropped() > before and mappings.mappings() < taken
+
+
+def test_programs_for_which_there_is_no_room_are_refused_in_one_line(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mappings, "most_mappings", lambda: 100)
+    with pytest.raises(InputError, match=r"the 100 memory mappings .*allow more \(sysctl .*fewer entries"):
+        trained(federation_of("distreal", world), 1)
+
+
 def test_runs_repeat_and_learn(world: World) -> None:
     federation = federation_of("distreal_uniform", world)
-
-    def run() -> Any:
-        server = federation.start()
-        for index in range(TRAINING.rounds):
-            _, work = federation.plan(index)
-            server, _ = federation.run_round(server, work, index)
-        return server.params
-
-    params = run()
-    np.testing.assert_array_equal(flat(run()), flat(params))
+    params = trained(federation, TRAINING.rounds)
+    np.testing.assert_array_equal(flat(trained(federation, TRAINING.rounds)), flat(params))
     assert set(federation.round.compilations().values()) == {1}
     assert federation.evaluate(params).accuracy > 0.8 > 0.6 > federation.evaluate(world.params).accuracy
 

@@ -28,6 +28,7 @@ from distreal_jax.fleet.client_steps import (
     masked_program,
 )
 from distreal_jax.fleet.lanes import as_here, compiling_threads
+from distreal_jax.fleet.mappings import check_mappings, drop_programs, dropped
 from distreal_jax.fleet.work import ClientWork, Grouping
 from distreal_jax.methods import Method
 from distreal_jax.signs import watched
@@ -102,8 +103,9 @@ class RoundPrograms:
         return {}
 
     @functools.cached_property
-    def _compiled(self) -> set[tuple[Name, jax.Device]]:
-        return set()
+    def _compiled(self) -> dict[tuple[Name, jax.Device], int]:
+        """What has been compiled, and how many times programs had been dropped before."""
+        return {}
 
     def compile(self, needed: set[Name], places: dict[jax.Device, Here], moment: Moment) -> None:
         """Compiles the programs that are needed and not there yet, side by side.
@@ -112,23 +114,27 @@ class RoundPrograms:
           needed: Their names.
           places: What they work on, on each device.
           moment: Seed and round.
+
+        Raises:
+          InputError: There is no room for so many.
         """
-        missing = [
-            (name, place) for place in places for name in sorted(needed, key=str) if (name, place) not in self._compiled
-        ]
-        if not missing:
+        wanted = [(name, place) for place in places for name in sorted(needed, key=str)]
+        if all(self._compiled.get(key) == dropped() for key in wanted):
             return
+        drop_programs()
+        missing = [key for key in wanted if self._compiled.get(key) != dropped()]
         trees = self._trees(next(iter(places.values())))
         self.jitted.update({name: self._jitted(name, trees) for name, _ in missing if name not in self.jitted})
 
         def compile_one(key: tuple[Name, jax.Device]) -> None:
             name, place = key
+            check_mappings()
             self.lowered(name, places[place], place, moment).compile()
 
         compiling = compiling_threads().map(as_here(compile_one), missing)
         for _ in watched(compiling, len(missing), "compiled", "program"):
             pass
-        self._compiled.update(missing)
+        self._compiled.update(dict.fromkeys(missing, dropped()))
 
     def lowered(self, name: Name, here: Here, place: jax.Device, moment: Moment) -> jax.stages.Lowered:
         """A program, lowered for a device, which need not be present.

@@ -29,6 +29,7 @@ from distreal_jax.fleet.client_steps import (
 )
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.lanes import compiling_threads
+from distreal_jax.fleet.mappings import check_mappings, drop_programs
 from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.signs import watched
 from distreal_jax.step import ConvolutionForm, Examples, Learner
@@ -108,6 +109,7 @@ class ClientSteps:
         """The steps of configurations, compiled side by side."""
         started, *rest = self._arguments
         count, steps = len(configurations), self._federation.training.steps
+        drop_programs()
         compiling = compiling_threads().map(self._compiled, configurations)
         compiled = [*watched(compiling, count, "compiled", "training step")]  # before the first of them is timed
         starting = (TimedStep(program, started, tuple(rest), steps, self._sample_seconds) for program in compiled)
@@ -115,6 +117,7 @@ class ClientSteps:
 
     def _compiled(self, configuration: Configuration) -> Callable[..., Any]:
         training = self._local_training(configuration, self.program(configuration), self._federation.convolution)
+        check_mappings()
         compiled: Callable[..., Any] = _lowered(training, self._arguments, self._device).compile()
         return compiled
 
