@@ -4,7 +4,7 @@
 
 As trial_writers, with the methods and settings of trial_tune_writers_nested, 5 seeds.
 
-Expected: not run yet. About 10 min, as runs of trial_writers took, on 2 CPU cores that did other work as well.
+Expected: HeteroFL 0.967 with 11 % of the MACs, DISTREAL 0.963 with 15 %; 8 min, on 2 CPU cores that did other work as well.
 """
 
 import dataclasses
