@@ -11,8 +11,8 @@ redrawn once a round; 10 trials of each method, then 10 seeds. Those of DISTREAL
 most other parts, and once more at pace=present. A round offers the seconds of ten mini-batches of 20 with the full network,
 and every step costs what was measured on this machine.
 
-Expected: in final accuracy level with the three others; over time ahead of partial work by 0.016, adaptive batch by 0.025,
-SALF by 0.010; 6 min of search and 50 min, on 2 CPU cores that did other work as well.
+Expected: in final accuracy level with the three others; over time 0.016 ahead of partial work, 0.025 of adaptive batch and
+0.011 behind SALF; 6 min of search and 50 min, on 2 CPU cores that did other work as well.
 """
 
 import dataclasses
