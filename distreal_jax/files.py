@@ -77,8 +77,8 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
-def parts_around(path: Path, marks: tuple[str, str]) -> tuple[str, str]:
-    """What a document has up to the first of two marks, which stand on lines of their own, and from the second on.
+def parts_around(path: Path, marks: tuple[str, str]) -> tuple[str, str, str]:
+    """What a document has up to the first of two marks, each on a line of its own, between them, and from the second on.
 
     Raises:
       InputError: There is no such file, or it has not both marks in their order.
@@ -86,10 +86,10 @@ def parts_around(path: Path, marks: tuple[str, str]) -> tuple[str, str]:
     if not path.is_file():
         raise InputError(f"{path} is no file with the lines {' and '.join(marks)}, between which tables are put; name one")
     before, begin, rest = path.read_text(encoding="utf-8").partition(f"{marks[0]}\n")
-    _, end, after = rest.partition(marks[1])
+    between, end, after = rest.partition(marks[1])
     if not begin or not end:
         raise InputError(f"{path} has no lines {' and '.join(marks)} to put the table between; add them")
-    return before + begin, end + after
+    return before + begin, between, end + after
 
 
 def made_folder(path: Path) -> Path:

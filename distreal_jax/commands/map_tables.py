@@ -2,15 +2,13 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from distreal_jax.record import MethodResult, RunFolder, Section, map_picture, paired_difference
+from distreal_jax.record import MethodResult, RunFolder, Section, map_picture
 from distreal_jax.record.report import delivered, markdown_table, signed
-from distreal_jax.record.statistics import Interval, holm, paired_p_value
+from distreal_jax.record.statistics import Interval, told_apart
 from distreal_jax.record.summary import MEASURES, scores
-
-LEVEL = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +102,7 @@ def difference_table(cells: Sequence[Cell], measure: str) -> str:
       measure: Of `MEASURES`.
     """
     first, *others = cells[0].methods
-    found = _compared([(cell.values(first, measure), cell.values(other, measure)) for cell in cells for other in others])
+    found = told_apart([(cell.values(first, measure), cell.values(other, measure)) for cell in cells for other in others])
     rows = [["mean availability", "changes a round", *(f"minus {other}" for other in others)]]
     behind = ahead = 0
     for index, cell in enumerate(cells):
@@ -113,22 +111,21 @@ def difference_table(cells: Sequence[Cell], measure: str) -> str:
         ahead += all(interval.mean > 0 and mark for interval, mark in of_cell)
         rows.append([f"{cell.mean:g}", f"{cell.rate:g}", *_shown(of_cell)])
     if len(cells) > 1:
-        own, *rivals = [
-            list(map(fmean, zip(*(cell.values(name, measure) for cell in cells), strict=True))) for name in (first, *others)
-        ]
-        rows.append(["all", "all", *_shown(_compared([(own, rival) for rival in rivals]))])
+        pooled = over_cells([{name: cell.values(name, measure) for name in cell.methods} for cell in cells])
+        rows.append(["all", "all", *_shown(told_apart([(pooled[first], pooled[other]) for other in others]))])
     return (
         f"{first} minus the others, {MEASURES[measure]}:\n\n{markdown_table(rows)}\n"
         f"Behind one of them (*) in {behind} of {len(cells)} cells, ahead of all of them (*) in {ahead}.\n"
     )
 
 
-def _compared(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> list[tuple[Interval, bool]]:
-    """Each paired difference, by seed, and whether it is beyond chance after Holm's correction for all of them."""
-    p_values = holm([paired_p_value(own, rival) for own, rival in pairs])
-    return [
-        (paired_difference(own, rival), p is not None and p < LEVEL) for (own, rival), p in zip(pairs, p_values, strict=True)
-    ]
+def over_cells(cells: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:
+    """The mean over cells of a measure of each method, one value for each seed.
+
+    Args:
+      cells: The measure in each cell, method -> [seeds].
+    """
+    return {name: list(map(fmean, zip(*(cell[name] for cell in cells), strict=True))) for name in cells[0]}
 
 
 def _shown(found: Sequence[tuple[Interval, bool]]) -> list[str]:

@@ -19,11 +19,12 @@ from pathlib import Path
 from distreal_jax.commands import verdicts
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import DryRun
+from distreal_jax.experiment.comparison import read_comparison
 from distreal_jax.experiment.dry_run import WROTE_NOTHING
 from distreal_jax.files import made_folder, parts_around, write_atomically
-from distreal_jax.record import DeviceModel, MethodResult, comparison_table
+from distreal_jax.record import comparison_table
 from distreal_jax.record.report import ACCURACY, COST
-from distreal_jax.record.run_folder import RESULTS_KIND, read_config, read_part
+from distreal_jax.record.run_folder import read_config
 from distreal_jax.record.summary import MEASURES
 
 PICTURES = {
@@ -112,10 +113,7 @@ def table(folder: Path) -> str:
     if finished(folder) != "accuracy.png":
         tables = re.findall(r"(?:^\|.*\n)+", (folder / "report.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
         return "\n".join(tables)
-    _, content = read_part(folder / "results.json", RESULTS_KIND)
-    results = [MethodResult.from_json(run) for run in content["runs"]]
-    device = DeviceModel(**content["device"])
-    how = {"targets": content["targets"], "device": device, "reference": content.get("reference")}
+    results, how = read_comparison(folder)
     return "\n".join(comparison_table(results, columns=names, **how) for names in (ACCURACY, COST))
 
 
@@ -174,8 +172,8 @@ def main(options: Options) -> None:
     head = f"# Results\n\nMade by `python experiments/results.py`; {SAID}"
     write_atomically(options.report, ("\n\n".join((head, *(sections[name] for name in sorted(sections)))) + "\n").encode())
     settings = {name: setting for name in names if (setting := setting_of(name))}
-    judged = {name: options.runs / name for name in done if name in settings}
+    judged = verdicts.rows({name: options.runs / name for name in done if name in settings})
     for document, measure in places:
         link = os.path.relpath(options.report, document.parent)
-        write_atomically(document, verdicts.put(document, measure, settings, judged, link))
+        write_atomically(document, verdicts.put(document, measure, settings, judged[measure], link))
     print(f"{options.report}: {', '.join(done)}")

@@ -166,5 +166,5 @@ def _write_tables(results: Path, report: Path) -> None:
     """Puts the tables of all pieces that are on the disk between the report's marks."""
     there = {name: results / f"{name}.json" for name in PIECES}
     every = {name: json.loads(path.read_bytes()) for name, path in there.items() if path.exists()}
-    before, after = parts_around(report, MARKS)
+    before, _, after = parts_around(report, MARKS)
     write_atomically(report, f"{before}\n{tables(every)}\n{after}".encode())

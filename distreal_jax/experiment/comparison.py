@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -26,7 +27,7 @@ from distreal_jax.record.method_result import MethodResult
 from distreal_jax.record.pictures import accuracy_picture, costs_picture, fairness_picture, utilisation_picture
 from distreal_jax.record.recorded_run import RESULT, TIERS, RecordSettings, recorded_run
 from distreal_jax.record.report import ACCURACY, COST, Section, comparison_table
-from distreal_jax.record.run_folder import RESULTS_KIND, RunFolder
+from distreal_jax.record.run_folder import RESULTS_KIND, RunFolder, read_part
 from distreal_jax.record.summary import MethodSummary, summarise
 from distreal_jax.signs import MeanPace, say
 from distreal_jax.table import DropoutTable
@@ -278,6 +279,17 @@ def draw(
     tables = [comparison_table(results, columns=names, **how) for names in (ACCURACY, COST)]
     diverged = [f"**{result.divergence}**\n" for result in results if result.divergence is not None]
     return Section("Methods under the same load", "\n".join([*diverged, *tables]), pictures)
+
+
+def read_comparison(path: Path) -> tuple[list[MethodResult], dict[str, Any]]:
+    """The results that `draw` wrote into a folder, and what it was told of how to judge them, as for `comparison_table`.
+
+    Raises:
+      InputError: As `read_part`.
+    """
+    _, content = read_part(path / "results.json", RESULTS_KIND)
+    how = {"targets": content["targets"], "device": DeviceModel(**content["device"]), "reference": content.get("reference")}
+    return [MethodResult.from_json(run) for run in content["runs"]], how
 
 
 def _draw(

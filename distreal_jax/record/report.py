@@ -131,9 +131,9 @@ def write_report(path: Path, title: str, *sections: Section) -> None:
 
 def level(interval: Interval) -> str:
     """A level with the half width of its interval: `0.834 ± 0.006`; with the values of few seeds: `0.834 (0.830, 0.838)`."""
-    if interval.low is None or interval.high is None:
+    if interval.half_width is None:
         return f"{interval.mean:z.3f}{_points(interval, 'z.3f')}"
-    return f"{interval.mean:z.3f} ± {(interval.high - interval.low) / 2:.3f}"
+    return f"{interval.mean:z.3f} ± {interval.half_width:.3f}"
 
 
 def signed(interval: Interval) -> str:

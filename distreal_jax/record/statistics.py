@@ -13,6 +13,7 @@ from scipy import special
 
 from distreal_jax.errors import InputError
 
+BEYOND_CHANCE = 0.05  # p after Holm's correction below which methods are told apart
 FEWEST_SEEDS = 4  # that have an interval, chosen by us: of three, one more narrows it by a third
 
 
@@ -31,6 +32,11 @@ class Interval:
     low: float | None
     high: float | None
     points: tuple[float, ...] = ()
+
+    @property
+    def half_width(self) -> float | None:
+        """Of the interval; None below `FEWEST_SEEDS`."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
 
     @property
     def excludes_zero(self) -> bool:
@@ -108,6 +114,21 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
         highest = max(highest, min(1.0, (len(known) - rank) * p))
         adjusted[index] = highest
     return adjusted
+
+
+def told_apart(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> list[tuple[Interval, bool]]:
+    """Each paired difference, and whether it is beyond chance after Holm's correction for all of them.
+
+    Args:
+      pairs: Of two methods' values by seed, [seeds] each.
+
+    Raises:
+      InputError: As `paired_difference`.
+    """
+    p_values = holm([paired_p_value(a, b) for a, b in pairs])
+    return [
+        (paired_difference(a, b), p is not None and p < BEYOND_CHANCE) for (a, b), p in zip(pairs, p_values, strict=True)
+    ]
 
 
 def time_to_target(times: Sequence[float], accuracies: Sequence[float], target: float, smooth: int = 1) -> float | None:
