@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
-from matplotlib.text import Annotation
+from matplotlib.text import Annotation, Text
 
 from distreal_jax.errors import InputError
 from distreal_jax.methods import METHODS
@@ -200,6 +200,23 @@ def test_methods_are_named_where_their_lines_end_in_the_order_of_their_numbers(d
     names = [text for text in drawn[0].axes[0].texts if isinstance(text, Annotation)]
     found = {text.get_text(): float(text.xy[1]) for text in names}
     assert found == pytest.approx({"DISTREAL 0.367": 0.6, "HeteroFL 0.500": 0.9, "partial work 0.100": 0.2})
+
+
+def test_a_target_below_a_picture_of_errors_is_not_written_under_it(drawn: list[Figure], tmp_path: Path) -> None:
+    curves = {"distreal": [([60.0, 120.0], [0.87, 0.97])], "partial_work": [([60.0, 120.0], [0.9, 0.98])]}
+    pictures.accuracy_picture(tmp_path / "one.png", curves, targets=[0.5, 0.92])
+    drawn[0].draw_without_rendering()
+    targets = {text.get_text(): text for text in drawn[0].axes[0].texts if text.get_text() in ("0.5", "0.92")}
+    assert {name: text.get_tightbbox().width > 0 for name, text in targets.items()} == {"0.5": False, "0.92": True}
+
+
+def test_the_headings_of_a_map_of_one_cell_do_not_overlap(drawn: list[Figure], tmp_path: Path) -> None:
+    one = dict(x_values=[0.1], y_values=[1], winners=[["salf"]], best=[[0.8]], delivered=[[1.0]], margins=[[-0.01]])
+    pictures.map_picture(tmp_path / "map.png", **one, title="distreal[idle=train,pace=best] minus the best of the others")
+    drawn[0].draw_without_rendering()
+    words = [text for text in drawn[0].findobj(Text) if text.get_text().startswith(("Best method", "distreal["))]
+    left, right = sorted(words, key=lambda text: text.get_window_extent().x0)
+    assert left.get_window_extent().x1 < right.get_window_extent().x0
 
 
 def test_generations_of_a_picture_are_counted_as_in_words_from_one(drawn: list[Figure], tmp_path: Path) -> None:

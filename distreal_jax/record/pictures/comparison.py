@@ -86,7 +86,7 @@ def accuracy_picture(
             axes.axhline(target, color=GREY, linewidth=1, linestyle=":", zorder=0)
             axes.annotate(
                 f"{target:g}", (0.005, target), xycoords=("axes fraction", "data"), va="center", color=GREY, fontsize=9,
-                path_effects=[withStroke(linewidth=3, foreground="white")],
+                annotation_clip=True, path_effects=[withStroke(linewidth=3, foreground="white")],
             )  # fmt: skip
         words += " Dotted: targets." if targets else ""
         figure.supxlabel(textwrap.fill(words, _CAPTION), x=0.01, ha="left", fontsize=9, color=GREY)
@@ -271,10 +271,10 @@ def map_picture(
                 words = f"{margin:+z.1f}".replace("-", "−")
                 right.text(column, row, words, ha="center", va="center", fontsize=9, color=colour)
         broad = int(9.5 * (1.2 + 1.1 * len(x_values)))  # characters of a heading above the cells
-        for axes, heading in ((left, "Best method and its accuracy"), (right, _in_lines(title, broad))):
+        for axes, heading in ((left, "Best method and its accuracy"), (right, title)):
             axes.set_xticks(range(len(x_values)), [f"{value:g}" for value in x_values])
             axes.set_yticks(range(len(y_values)), [f"{value:g}" for value in y_values])
-            axes.set(title=heading, xlabel="mean availability")
+            axes.set(title=_in_lines(heading, broad), xlabel="mean availability")
             axes.spines[:].set_visible(False)
             for axis, values in ((axes.xaxis, x_values), (axes.yaxis, y_values)):  # cells that look alike are still cells
                 axis.set_ticks(np.arange(1, len(values)) - 0.5, minor=True)
