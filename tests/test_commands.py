@@ -25,7 +25,17 @@ def test_every_command_has_a_script_of_a_few_lines_and_every_script_a_command() 
 
 def test_every_module_of_the_commands_is_a_command_or_used_by_one() -> None:
     modules = {path.stem for path in (ROOT / "distreal_jax/commands").glob("[a-z]*.py")}
-    parts = {"ahead_of_time", "map_tables", "pytorch_loop", "suite", "suite_tables", "traffic", "verdicts", "workloads"}
+    parts = {
+        "ahead_of_time",
+        "evidence",
+        "map_tables",
+        "pytorch_loop",
+        "suite",
+        "suite_tables",
+        "traffic",
+        "verdicts",
+        "workloads",
+    }
     assert modules == {*COMMANDS, *parts}
 
 

@@ -117,7 +117,7 @@ def test_a_number_can_be_traced_to_command_commit_versions_and_machine(tmp_path:
     session = config["sessions"][0]
     assert set(session) >= {"command", "commit", "versions", "platform", "machine", "cpu", "accelerators", "date"}
     assert set(session["versions"]) >= {"python", "distreal_jax", "jax", "flax", "optax", "numpy"}
-    assert session["date"].endswith("+00:00") and session["command"] == shlex.join(sys.orig_argv)
+    assert session["date"].endswith("+00:00") and session["command"].endswith(shlex.join(sys.orig_argv[1:]))
 
 
 def test_the_commit_is_that_of_the_source_and_says_whether_it_was_changed(tmp_path: Path) -> None:

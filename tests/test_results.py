@@ -1,5 +1,6 @@
 """Gathering finished configs into the documents: what is there, and nothing that is not."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -104,6 +105,47 @@ def test_of_a_map_the_verdict_is_on_means_over_its_cells_by_seed(tmp_path: Path)
     main(options)
     ((_, seeds, own, ahead, *_),) = verdicts_of(options.verdicts[0])
     assert seeds == "4" and own.startswith("0.625 ± ") and ahead == "`salf` +0.200 ± 0.000"
+
+
+def test_the_scores_of_each_run_come_beside_the_report(tmp_path: Path) -> None:
+    options = options_in(tmp_path)
+    finished(options.runs / "trial_knobs", {"distreal": 0.7, "salf": 0.9})
+    main(options)
+    place = options.report.parent / "results/trial_knobs"
+    rows = list(csv.DictReader((place / "scores.csv").read_text().splitlines()))
+    assert [(row["cell"], row["method"], row["seed"]) for row in rows] == [
+        ("", method, seed) for method in ("distreal", "salf") for seed in "01"
+    ]
+    salf = rows[-1]
+    assert (float(salf["final"]), float(salf["area"])) == (0.7, 0.6)  # mean of 0.5 and 0.9; 0.5 for a minute, then up to 0.9
+    assert (salf["macs_spent"], salf["bytes_up"], salf["delivered"]) == ("2000000.0", "2.0", "1.0")
+    assert "[scores.csv](results/trial_knobs/scores.csv)" in options.report.read_text()
+
+
+def test_of_a_map_scores_and_settings_are_those_of_its_cells(tmp_path: Path) -> None:
+    options = options_in(tmp_path)
+    folder = options.runs / "map_of_loads"
+    finished(folder, {"distreal": 0.7})
+    shutil.move(folder / "accuracy.png", folder / "map.png")
+    shutil.move(folder / "results.json", folder / "map.json")
+    finished(folder / "mean0.1-rate1", {"distreal": 0.7}, seeds=1)
+    (folder / "mean0.1-rate1/tuning").mkdir()
+    (folder / "mean0.1-rate1/tuning/tuned.json").write_text("settings")
+    main(options)
+    place = options.report.parent / "results/map_of_loads"
+    assert [row["cell"] for row in csv.DictReader((place / "scores.csv").read_text().splitlines())] == ["mean0.1-rate1"]
+    assert (place / "mean0.1-rate1/tuned.json").read_text() == "settings"
+    assert "(results/map_of_loads/mean0.1-rate1/tuned.json)" in options.report.read_text()
+
+
+def test_of_a_tuning_there_are_settings_alone(tmp_path: Path) -> None:
+    options = options_in(tmp_path)
+    folder = options.runs / "trial_tune_knobs"
+    finished(folder, {"distreal": 0.7})
+    shutil.move(folder / "accuracy.png", folder / "sensitivity.png")
+    (folder / "tuned.json").write_text("settings")
+    main(options)
+    assert [file.name for file in (options.report.parent / "results/trial_tune_knobs").iterdir()] == ["tuned.json"]
 
 
 def test_few_seeds_are_level_and_without_an_interval() -> None:

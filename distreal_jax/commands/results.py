@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from distreal_jax.commands import verdicts
+from distreal_jax.commands import evidence, verdicts
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import DryRun
 from distreal_jax.experiment.comparison import read_comparison
@@ -52,32 +52,34 @@ class Options:
     runs: Path = Path("runs")
     """Folder of the runs, one for each config, named as it is."""
     report: Path = Path("docs/results.md")
-    """Gets a section for each finished config, and its pictures beside it in results/."""
+    """Gets a section for each finished config; pictures, scores and tuned settings come beside it, into results/."""
     verdicts: tuple[Path, ...] = (Path("README.md"), Path("docs/trial.md"))
     """Get, between their marks, what each config that names its setting says of DISTREAL and its rivals."""
     dry_run: DryRun = False
 
 
-def section(name: str, folder: Path, pictures: Path) -> str:
-    """A config's question, command, machine, table and picture, in Markdown.
+def section(name: str, folder: Path, place: Path) -> str:
+    """A config's question, command, machine, table, scores and picture, in Markdown.
 
     Args:
       name: Of the config.
       folder: Of its run, which is finished.
-      pictures: Folder that gets a copy of its picture.
+      place: Folder that gets a copy of its picture, its scores and its settings.
     """
     text = (importlib.import_module(f"experiments.configs.{name}").__doc__ or "").strip()
     picture = finished(folder)
-    shutil.copyfile(folder / picture, pictures / f"{name}.png")
-    return "\n\n".join(
-        (
-            f"## {name}",
-            text,
-            table(folder).strip(),
-            f"({machine(folder)})",
-            f"![{PICTURES[picture]}]({pictures.name}/{name}.png)",
-        )
+    shutil.copyfile(folder / picture, place / f"{name}.png")
+    files = [file.relative_to(place / name) for file in evidence.put(folder, place / name)]
+    links = [f"[{file}]({place.name}/{name}/{file})" for file in files]
+    parts = (
+        f"## {name}",
+        text,
+        table(folder).strip(),
+        f"({machine(folder)})",
+        f"Scores of each run and settings, to check and to use: {', '.join(links)}" if links else "",
+        f"![{PICTURES[picture]}]({place.name}/{name}.png)",
     )
+    return "\n\n".join(filter(None, parts))
 
 
 def sections_of(report: Path, names: Sequence[str]) -> dict[str, str]:
@@ -166,9 +168,9 @@ def main(options: Options) -> None:
     places = [(document, measure) for document in options.verdicts for measure in MEASURES]
     for document, measure in places:
         parts_around(document, verdicts.marks(measure))  # bad input ends here, before anything is written
-    pictures = made_folder(options.report.parent / "results")
+    place = made_folder(options.report.parent / "results")
     sections = sections_of(options.report, names)
-    sections |= {name: section(name, options.runs / name, pictures) for name in done}
+    sections |= {name: section(name, options.runs / name, place) for name in done}
     head = f"# Results\n\nMade by `python experiments/results.py`; {SAID}"
     write_atomically(options.report, ("\n\n".join((head, *(sections[name] for name in sorted(sections)))) + "\n").encode())
     settings = {name: setting for name in names if (setting := setting_of(name))}

@@ -18,7 +18,7 @@ def table_of(source: str, world: World) -> DropoutTable:
 
 
 def given_or_shipped(source: str | None, world: World, *, planned: bool = False) -> DropoutTable | None:
-    """The table that is given; otherwise the one that comes with the package for the world's network; None: there is none.
+    """The table that is given; otherwise the package's own of filters for the world's network; None: neither.
 
     Args:
       source: A file or a name; `{seed}` in it stands for the world's seed.
@@ -50,10 +50,11 @@ def the_table(source: str | None, world: World, needed_by: str) -> DropoutTable:
     table = given_or_shipped(source, world)
     if table is None:
         free = ", ".join(name for name, method in METHODS.items() if method.rates != "table")
+        named = " or ".join(f"--table {name}" for name in DropoutTable.names_shipped_for(world.network))
+        there = f"but {named} (every knob)" if named else f"(there are those of {', '.join(shipped_tables())})"
         raise InputError(
-            f"{needed_by} needs a dropout table, and none comes with the package for this network and input size (there are "
-            f"those of {', '.join(shipped_tables())}); search one with `distreal search` and give it with --table; methods "
-            f"that need none: {free}"
+            f"{needed_by} needs a dropout table, and none comes with the package for this network and input size {there}; "
+            f"search one with `distreal search` and give it with --table; methods that need none: {free}"
         )
     return table
 

@@ -21,10 +21,10 @@ _VERSIONS = ("distreal_jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def provenance() -> dict[str, Any]:
-    """Where the numbers of this process come from: command, commit, versions, machine, date (UTC)."""
+    """Where the numbers of this process come from: command (Python by name alone), commit, versions, machine, date (UTC)."""
     devices = jax.local_devices()
     return {
-        "command": shlex.join(sys.orig_argv),
+        "command": shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
         "process": os.getpid(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": _own_commit(),

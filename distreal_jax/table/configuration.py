@@ -77,6 +77,11 @@ class Configurations(NamedTuple):
         return cls(rows, np.ones(len(rows)), np.zeros(len(rows), np.int64), np.ones(len(rows)))
 
     @property
+    def filters_alone(self) -> bool:
+        """Whether none leaves out anything but filters, or takes other than the optimiser's own steps."""
+        return self.bits == self.of_widths(self.widths).bits
+
+    @property
     def bits(self) -> tuple[bytes, ...]:
         """All of them, to compare or to hash."""
         return tuple(array.tobytes() for array in self)

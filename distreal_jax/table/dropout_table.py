@@ -190,9 +190,19 @@ class DropoutTable:
 
     @classmethod
     def shipped_for(cls, network: "TracedNetwork") -> Self | None:
-        """The table in the package for this network (with this input size and these classes), or None."""
+        """The table in the package that drops filters alone, as the paper's do, of this network, or None.
+
+        Args:
+          network: With its input size and its classes.
+        """
+        own = (cls.load(name) for name in cls.names_shipped_for(network))
+        return next((table for table in own if table.configurations.filters_alone), None)
+
+    @classmethod
+    def names_shipped_for(cls, network: "TracedNetwork") -> list[str]:
+        """The names of all tables in the package of this network, with its input size and its classes."""
         signature = network.signature()
-        return next((table for name in shipped_tables() if (table := cls.load(name)).network == signature), None)
+        return [name for name in shipped_tables() if cls.load(name).network == signature]
 
     def __str__(self) -> str:
         return shown.as_text(self)
