@@ -27,7 +27,7 @@ CONFIG = dataclasses.replace(
     seeds="0-3",
     trials=10,
     execution="compact",
-    table="runs/resnet20_every_knob/table.json",
+    table="resnet20_digits_every_knob",
     world=WorldSettings("digits", model="resnet20"),
     training=TrainingSettings(rounds=60),
     record=RecordSettings(eval_every=3),

@@ -19,8 +19,8 @@ from experiments.configs.trial_tune_digits_cnn import CONFIG as FILTERS
 CONFIG = dataclasses.replace(
     FILTERS,
     trials=16,
-    methods="distreal[idle=train],heterofl[idle=train],fedrolex[idle=train],small_network[idle=train],"
-    "distreal_uniform[idle=train],partial_work",
+    methods="distreal[idle=train],heterofl[idle=train],fjord[idle=train],fedrolex[idle=train],federated_dropout[idle=train],"
+    "small_network[idle=train],small_ensemble[idle=train],distreal_uniform[idle=train],partial_work",
     table="digits_cnn",
     output=OutputSettings(out=Path("runs/trial_tune_filters_idle")),
 )

@@ -25,7 +25,7 @@ CONFIG = Options(
     trials=12,
     execution="masked",
     seeds="1000",
-    table="runs/resnet20_every_knob/table.json",
+    table="resnet20_digits_every_knob",
     world=WorldSettings("digits", model="resnet20", availability="redrawn:0.05,0.5,3", validation=0.2),
     training=TrainingSettings(rounds=60),
     record=RecordSettings(eval_every=3),
