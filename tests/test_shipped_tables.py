@@ -15,6 +15,8 @@ from distreal_jax.tracing import TracedNetwork, trace_network
 IMAGES = {
     "digits_cnn": (8, 8, 1),
     "digits_cnn_every_knob": (8, 8, 1),  # of the same network
+    "resnet20_digits_every_knob": (8, 8, 1),
+    "densenet40_digits_every_knob": (8, 8, 1),
     "small_cnn": (28, 28, 1),
     "leaf_cnn": (28, 28, 1),
     "resnet20": (32, 32, 3),
@@ -26,7 +28,7 @@ LEAST_COST = 0.05  # what every topology here allows: residual streams and conca
 @pytest.fixture(scope="module", params=IMAGES)
 def shipped(request: pytest.FixtureRequest) -> tuple[TracedNetwork, DropoutTable]:
     name, shape = request.param, IMAGES[request.param]
-    model = make_network(name.removesuffix("_every_knob"), image_shape=shape, num_classes=10, seed=0)
+    model = make_network(name.removesuffix("_every_knob").removesuffix("_digits"), image_shape=shape, num_classes=10, seed=0)
     return trace_network(model, jax.ShapeDtypeStruct((1, *shape), jnp.float32)), DropoutTable.load(name)
 
 
@@ -52,10 +54,12 @@ def test_its_costs_are_the_networks_own_count_and_increase(shipped: tuple[Traced
 
 def test_a_network_s_own_table_drops_filters_alone() -> None:
     """As the paper's does; the table with every knob is asked for by its name."""
-    network = trace_network(
-        make_network("digits_cnn", image_shape=(8, 8, 1), num_classes=10, seed=0), np.zeros((1, 8, 8, 1))
-    )
-    assert DropoutTable.shipped_for(network) == DropoutTable.load("digits_cnn")
+
+    def network(name: str) -> TracedNetwork:
+        return trace_network(make_network(name, image_shape=(8, 8, 1), num_classes=10, seed=0), np.zeros((1, 8, 8, 1)))
+
+    assert DropoutTable.shipped_for(network("digits_cnn")) == DropoutTable.load("digits_cnn")
+    assert DropoutTable.shipped_for(network("resnet20")) is None  # there is one of every knob alone
 
 
 def test_no_entry_is_dominated(shipped: tuple[TracedNetwork, DropoutTable]) -> None:

@@ -1,4 +1,4 @@
-"""Which rivals the tuned DISTREAL is ahead of, level with and behind, one row for each finished trial."""
+"""Which rivals the tuned DISTREAL is ahead of, behind, and not told apart from, one row for each finished trial."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from distreal_jax.record.summary import MEASURES, scores, usual_reference
 Values = Mapping[str, Sequence[float]]  # of each method, by seed
 Row = tuple[str, ...]  # seeds, the judged method's own mean, and the three verdicts, in Markdown
 
-_HEADING = ("setting", "seeds", "DISTREAL", "ahead of", "level with", "behind")
+_HEADING = ("setting", "seeds", "DISTREAL", "ahead of", "not told apart from", "behind")
 
 
 def marks(measure: str) -> tuple[str, str]:
@@ -64,19 +64,19 @@ def put(document: Path, measure: str, settings: Mapping[str, str], made: Mapping
 
 
 def verdict(values: Values, reference: str) -> tuple[str, str, str]:
-    """Rivals that the reference is ahead of, level with and behind, each with the difference, in Markdown.
+    """Rivals that the reference is ahead of, not told apart from and behind, each with the difference, in Markdown.
 
     Args:
       values: A measure of each method, by seed.
       reference: The method that is judged; variants of it and upper bounds are no rivals.
     """
     rivals = [name for name in values if _base(name) != _base(reference) and _limited(name)]
-    ahead, same, behind = list[str](), list[str](), list[str]()
+    ahead, open_, behind = list[str](), list[str](), list[str]()
     compared = told_apart([(values[reference], values[name]) for name in rivals])
     for name, (difference, beyond) in zip(rivals, compared, strict=True):
-        place = same if not beyond else ahead if difference.mean > 0 else behind
+        place = open_ if not beyond else ahead if difference.mean > 0 else behind
         place.append(f"`{_base(name)}` {_signed(difference)}")
-    return ", ".join(ahead) or "–", ", ".join(same) or "–", ", ".join(behind) or "–"
+    return ", ".join(ahead) or "–", ", ".join(open_) or "–", ", ".join(behind) or "–"
 
 
 def values_of(folder: Path) -> tuple[dict[str, Values], str]:
