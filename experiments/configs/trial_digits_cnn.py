@@ -16,12 +16,14 @@ from distreal_jax.experiment import run_command
 from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.recorded_run import RecordSettings
+from experiments.configs.trial_tune_digits_cnn import CONFIG as TUNING
 
+SETTING = "Digits, small CNN: 2 to 20 %, dropped filters alone, devices wait"
 CONFIG = Options(
-    methods="partial_work,distreal,distreal_uniform,heterofl,small_network,full_resources,fedrolex",
+    methods=TUNING.methods,
     seeds="0-9",
     execution="masked",
-    table="runs/trial_table_digits_cnn/table.json",
+    table=TUNING.table,
     tuned=Path("runs/trial_tune_digits_cnn/tuned.json"),
     targets="0.8,0.9",
     world=WorldSettings("digits", model="digits_cnn", availability="redrawn:0.02,0.2,3"),
