@@ -131,7 +131,7 @@ def compare_options(table: Path) -> list[str]:
 
 def map_options(table: Path) -> list[str]:
     digits = "--dataset digits --model digits_cnn --execution masked".split()
-    asked = "--means 0.3,1 --rates 2 --methods partial_work,heterofl --seeds 0 --trials 2 --table".split()
+    asked = "--means 0.3,1 --rates 2 --methods partial_work,heterofl --seeds 0 --trials 2 --validation 0.3 --table".split()
     return [*digits, *asked, str(table)]
 
 
@@ -151,7 +151,11 @@ def test_map_leaves_a_cell_for_each_load_and_a_picture(runs: Runs) -> None:
     tuned = TunedSettings.load(folder / "mean0.3-rate2/tuning/tuned.json")
     assert [method.name for method in tuned.methods] == ["partial_work", "heterofl"]
     assert all(2 <= method.trials <= 3 for method in tuned.methods)  # and what was best for the other
-    assert tuned.world["availability"] == "redrawn:0.06,0.54,2" and tuned.world["validation"] == 0.2
+    assert tuned.world["availability"] == "redrawn:0.06,0.54,2" and tuned.world["validation"] == 0.3
+    (result,) = (folder / "mean0.3-rate2").glob("partial_work-seed0/result.json")
+    assert (
+        MethodResult.from_json(json.loads(result.read_text())).accuracy_on == {}
+    )  # the comparison is scored on the test set
     for measure in ("final accuracy", "mean accuracy over time"):
         assert f"partial_work minus the others, {measure}:" in printed
 
@@ -163,6 +167,13 @@ def test_a_map_with_trials_takes_no_more_methods_as_they_would_change_what_is_tu
     options = [option.replace("partial_work,heterofl", "partial_work,heterofl,fedprox") for option in map_options(table)]
     status, _, error = command("availability_map", *TINY_FLEET, *options, "--out", str(folder))
     assert status == 2 and '(methods is "partial_work,heterofl" there, "partial_work,heterofl,fedprox" now)' in error
+
+
+def test_a_map_with_trials_is_not_taken_for_one_without(runs: Runs, table: Path, command: Any) -> None:
+    folder, _ = runs.of("availability_map")
+    options = " ".join(map_options(table)).replace("--trials 2", "--trials 0").replace("--validation 0.3", "").split()
+    status, _, error = command("availability_map", *TINY_FLEET, *options, "--out", str(folder))
+    assert status == 2 and "trials" in error.replace("(trials", "trials") and "2 there, 0 now" in error
 
 
 def test_profile_leaves_the_table_with_seconds(runs: Runs, table: Path) -> None:
@@ -346,6 +357,9 @@ BAD_INPUT = {
         "--table {table} --reference fjord",
         "the reference 'fjord' is not compared",
     ),
+    "a load beside those of a map": ("availability_map", "--table {table} --availability constant:1", "--means and --rates"),
+    "a split of a map without trials": ("availability_map", "--table {table} --validation 0.3", "give --trials"),
+    "a seed beside the seed": ("quickstart", "--search.seed 3", "is given beside --seed"),
     "cells of one name": ("availability_map", "--table {table} --means 0.3,0.30000000001", "the same to six digits"),
     "a load that is below every device's": (
         "availability_map",

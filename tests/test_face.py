@@ -1,8 +1,10 @@
 """`import distreal_jax as dj`: what a script needs, in a line each."""
 
+import dataclasses
 import importlib
 import re
 import typing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +164,30 @@ def test_a_table_is_searched_and_methods_compared_in_a_line_each_without_files(
     assert table.checked_for(world.network) and list(tmp_path.iterdir()) == []
     text = str(dj.compare(["distreal_uniform"], training=TRAINING, table=table, make_world=make_world))
     assert "`distreal_uniform`" in text and list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_read_again_for_the_same_data_network_load_and_execution_alone(tmp_path: Path) -> None:
+    def compared(make: Callable[[int], dj.World], execution: Any = "masked") -> dj.Comparison:
+        return dj.compare(["partial_work"], training=TRAINING, make_world=make, execution=execution, out=tmp_path)
+
+    first = compared(make_world)
+    assert "digits" not in (tmp_path / "config.json").read_text()  # the settings of a world that was not made
+    assert compared(make_world).results == first.results
+
+    def other_labels(seed: int) -> dj.World:
+        world = make_world(seed)
+        return dataclasses.replace(world, train=world.train._replace(targets=1 - world.train.targets))
+
+    def other_load(seed: int) -> dj.World:
+        return dataclasses.replace(
+            make_world(seed), availability=dj.make_availability("constant:0.5", seed=0, num_devices=4)
+        )
+
+    for make in (other_labels, other_load):
+        with pytest.raises(dj.InputError, match="other settings"):
+            compared(make)
+    with pytest.raises(dj.InputError, match="other settings"):
+        compared(make_world, "compact")
 
 
 def test_what_is_printed_and_shown_in_notebooks_is_worth_reading(world: dj.World, history: dj.History) -> None:

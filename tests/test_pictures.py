@@ -46,6 +46,9 @@ PICTURES: dict[str, Callable[[Path], None]] = {
     "rates and other knobs": lambda path: pictures.rates_heatmap(
         path, [[0.5, 0.9], [0.0, 0.0]], ["conv1", "conv2"], [0.0004, 1.0], others={"examples": [0.9, 0.0]}
     ),
+    "other knobs alone": lambda path: pictures.rates_heatmap(
+        path, [[], []], [], [0.2, 1.0], others={"examples": [0.5, 0.0]}
+    ),
     "rates of a deep network": lambda path: pictures.rates_heatmap(
         path,
         np.tile(np.linspace(0, 0.9, 40)[:, None], (1, 20)),

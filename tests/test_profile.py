@@ -148,8 +148,22 @@ def test_what_slows_the_whole_machine_down_is_no_noise_and_what_differs_between_
     np.testing.assert_allclose(profile.uncertainty[1], 1.57 * 0.1 / (0.5 * 2))
     assert profile.noisy == [1]
     table = DropoutTable.from_widths(world.network, [NARROW, MIDDLE])
-    text = commands_profile.section_of(profile.added_to(table, "pi"), profile, "pi").text
+    text = commands_profile.section_of(table, profile.added_to(table, "pi"), profile, "pi").text
     assert "too noisy to choose by**: the costs of 1 entries are uncertain by more than 5% after 4 timings" in text
+
+
+def test_the_report_names_entries_that_leave_a_table_in_order_of_the_seconds_that_are_measured_anew(world: World) -> None:
+    profile = StepProfile(np.array([[2.0] * 4, [3.0] * 4]), np.array([1.0, 2.0]), np.full(4, 10.0), 3.0)
+    before = DropoutTable.from_widths(world.network, [NARROW, MIDDLE]).with_seconds("pi", [2.0, 5.0], 10.0)
+    entries = [
+        dataclasses.replace(entry, progress=progress) for entry, progress in zip(before.entries, (0.1, 0.2), strict=True)
+    ]
+    table = dataclasses.replace(before, entries=tuple(entries), unit="seconds:pi")
+    slower = StepProfile(profile.samples[::-1], profile.flops, profile.full_samples, 3.0)  # the better entry is faster now
+    measured = slower.added_to(table, "pi")
+    assert len(measured.entries) == 1
+    text = commands_profile.section_of(table, measured, slower, "pi").text
+    assert "entries 0 are never chosen" in text and "| 30.0%" in text and "| 20.0%" in text
 
 
 def test_noisy_timings_are_repeated_until_they_serve_or_as_often_as_was_asked(

@@ -148,6 +148,12 @@ def test_of_a_tuning_there_are_settings_alone(tmp_path: Path) -> None:
     assert [file.name for file in (options.report.parent / "results/trial_tune_knobs").iterdir()] == ["tuned.json"]
 
 
+def test_variants_of_a_rival_keep_their_names() -> None:
+    values = {"distreal": [0.9, 0.8], "heterofl": [0.1, 0.1], "heterofl[rescale=true]": [0.2, 0.2]}
+    _, level, _ = verdicts.verdict(values, "distreal")
+    assert level == "`heterofl` +0.750, `heterofl[rescale=true]` +0.650"
+
+
 def test_few_seeds_are_level_and_without_an_interval() -> None:
     ahead, level, behind = verdicts.verdict({"distreal": [0.9, 0.8], "salf": [0.1, 0.1]}, "distreal")
     assert (ahead, level, behind) == ("–", "`salf` +0.750", "–")
@@ -170,9 +176,12 @@ def test_a_finished_map_gets_its_cells_and_its_picture(tmp_path: Path) -> None:
     finished(folder, {"distreal": 0.7})
     shutil.move(folder / "accuracy.png", folder / "map.png")
     shutil.move(folder / "results.json", folder / "map.json")
-    (folder / "report.md").write_text("# Map\n\n| mean | distreal |\n|---|---|\n| 0.03 | 0.7 |\n\n![x](map.png)\n")
+    (folder / "report.md").write_text(
+        "# Map\n\nOf this:\n\n| mean | distreal |\n|---|---|\n| 0.03 | 0.7 |\n\n![x](map.png)\n"
+    )
     main(options)
     report = options.report.read_text()
+    assert "\n\nOf this:\n\n| mean" in report  # what a table is of
     assert "| mean | distreal |\n|---|---|\n| 0.03 | 0.7 |\n\n(" in report
     assert (options.report.parent / "results/map_of_loads.png").exists()
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import random
 import re
 import resource
@@ -25,6 +26,7 @@ from running_scripts import run_here
 
 from distreal_jax.document import write_document
 from distreal_jax.errors import InputError
+from distreal_jax.fleet.evaluation import Scores
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.method_table import table_for
 from distreal_jax.fleet.training import TrainingSettings
@@ -314,6 +316,17 @@ def test_divergence_is_said_once_and_can_end_a_run(
             assert error == ""
         else:
             assert error.count("\n") == 1 and re.search(said, error) and error.strip() == result.divergence
+
+
+def test_a_score_that_is_not_finite_is_divergence_and_counts_as_the_network_before_training(
+    federation: Federation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as R squared of a regression; the other methods of a comparison, and other trials of a tuning, go on."""
+    monkeypatch.setattr(Federation, "evaluate", lambda *_: Scores(-math.inf, 1.0, np.array([])))
+    with RunFolder.at(tmp_path, {}) as folder:
+        result = recorded_run(federation, folder, RecordSettings(eval_every=2))
+    untrained = federation.world.evaluator(federation.world.params).score
+    assert result.accuracies == (untrained,) * len(result.rounds) and "accuracy is not finite" in (result.divergence or "")
 
 
 GENERATOR = np.random.default_rng(0)

@@ -588,6 +588,11 @@ BAD_INPUT = {
     "one measurement": ("proxy_study", "--repeats 1", "repeats is 1; give a whole number of at least 2"),
     "costs out of order": ("proxy_study", "--lowest 0.6 --highest 0.2", "costs from 0.6 to 0.2"),
     "no table": ("carry_over", "--model leaf_cnn", "none comes with the package for this network"),
+    "a table of every knob": (
+        "carry_over",
+        "--dataset digits --model digits_cnn --table digits_cnn_every_knob",
+        "measures tables of filters alone",
+    ),
     "the seed of the search": ("carry_over", "--table {table} --seeds 5-8", "the table was searched with seed 7"),
     "no tilt": ("table_shapes", "--shapes 0,steep", "shape 'steep' is neither inside nor a tilt"),
     "no blocks": ("table_shapes", "--shapes 0,inside", "the network has no filters inside blocks"),

@@ -78,6 +78,14 @@ def test_a_grid_whose_best_lies_at_its_edge_is_extended() -> None:
     assert "learning_rate" not in at_edges(knobs, best, without_3)  # a gap below the best is no edge
 
 
+def test_whole_numbers_stand_for_numbers_in_settings() -> None:
+    whole = TrainingSettings(learning_rate=1, momentum=0)
+    _, tuned = settings_of({"learning_rate": 0.3, "momentum": 0.9}, METHODS["partial_work"], whole)
+    assert (tuned.learning_rate, tuned.momentum) == (0.3, 0.9)
+    with pytest.raises(InputError, match="momentum is True; expected a number"):
+        settings_of({"momentum": True}, METHODS["partial_work"], whole)
+
+
 def test_what_is_next_to_the_best_ends_when_all_of_it_was_tried() -> None:
     knobs, generator = knobs_of(METHODS["full_resources"], TRAINING), np.random.default_rng(0)
     tried = first_points(knobs, 1, generator)
@@ -131,10 +139,10 @@ def world() -> World:
     return world_of()
 
 
-def stand_in(federation: Federation, folder: RunFolder, record: RecordSettings) -> MethodResult:
+def stand_in(federation: Federation, folder: RunFolder, record: RecordSettings, until: int) -> MethodResult:
     """No training: accuracy rises to what the learning rate is worth, 0.3 being best, and a little with the batch."""
     del folder
-    rounds = tuple(float(done) for done in range(record.eval_every, federation.training.rounds + 1, record.eval_every))
+    rounds = tuple(float(done) for done in range(record.eval_every, until + 1, record.eval_every))
     worth = 0.9 - 0.2 * abs(np.log10(federation.training.learning_rate / 3)) + 0.001 * federation.training.batch_size
     curve = tuple(float(worth * done / (done + 1)) for done in rounds)
     ones, count = (1.0,) * int(rounds[-1]), dict.fromkeys(("client_rounds", "deadline_hits", "clients_left_out"), 0)
@@ -156,9 +164,9 @@ def test_every_method_gets_its_trials_and_the_best_of_them_is_found(
 ) -> None:
     ran: list[tuple[str, int]] = []
 
-    def counting(federation: Federation, folder: RunFolder, record: RecordSettings) -> MethodResult:
-        ran.append((folder.path.name, federation.training.rounds))
-        return stand_in(federation, folder, record)
+    def counting(federation: Federation, folder: RunFolder, record: RecordSettings, until: int) -> MethodResult:
+        ran.append((folder.path.name, until))
+        return stand_in(federation, folder, record, until)
 
     monkeypatch.setattr("distreal_jax.experiment.tuning.recorded_run", counting)
     said: list[str] = []
@@ -222,10 +230,11 @@ def test_an_exchange_goes_on_with_a_trial_that_was_dropped_early(
     assert [trial.point for trial in exchanged.trials] == [usual, better]
 
 
-def test_a_trial_is_gone_on_with_and_its_curve_stays(world: World, tmp_path: Path) -> None:
-    """A quarter of the rounds first, then all of them, is bitwise the same as all at once."""
+@pytest.mark.parametrize("name", ["partial_work", "fedgmr"])  # the latter is scheduled by the rounds of the whole
+def test_a_trial_is_gone_on_with_and_its_curve_stays(world: World, tmp_path: Path, name: str) -> None:
+    """A quarter of the rounds first, then half of them, is bitwise the same as the first half of all at once."""
     with RunFolder.at(tmp_path / "tune", {}, may_change=("trials",)) as folder:
-        tuner, method = tuner_of(world, folder), METHODS["partial_work"]
+        tuner, method = tuner_of(world, folder), METHODS[name]
         point = {knob.name: knob.usual for knob in knobs_of(method, TRAINING)}
         first = tuner.trained(method, point, 2)
         whole = tuner.trained(method, point, 4)
@@ -233,11 +242,11 @@ def test_a_trial_is_gone_on_with_and_its_curve_stays(world: World, tmp_path: Pat
     assert (first.rounds, whole.rounds, again.rounds) == (2, 4, 4)
     assert whole.results[0].accuracies[:2] == first.results[0].accuracies and again == whole
     assert whole.score(2) == first.score() and 0 <= whole.tested <= 1
-    federation = tuner.federation(method, point, world, 4)
+    federation = tuner.federation(method, point, world)
     with RunFolder.at(tmp_path / "alone", {}) as folder:
-        alone = recorded_run(federation, folder, tuner.record)
+        alone = recorded_run(federation, folder, tuner.record, until=4)
     assert alone == whole.results[0]
-    (trial,) = (tmp_path / "tune/partial_work").iterdir()
+    (trial,) = (tmp_path / "tune" / name).iterdir()
     assert read_metrics(trial / "metrics.jsonl") == read_metrics(tmp_path / "alone/metrics.jsonl")
     assert not list(trial.glob("*.damaged"))
 
@@ -245,9 +254,9 @@ def test_a_trial_is_gone_on_with_and_its_curve_stays(world: World, tmp_path: Pat
 def test_methods_are_tuned_for_the_end_or_for_early_learning(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def early_or_late(federation: Federation, folder: RunFolder, record: RecordSettings) -> MethodResult:
+    def early_or_late(federation: Federation, folder: RunFolder, record: RecordSettings, until: int) -> MethodResult:
         """Rates of at least 0.1 learn at once and stay at 0.5; lower ones learn nothing at first and end at 0.9."""
-        result, fast = stand_in(federation, folder, record), federation.training.learning_rate >= 0.1
+        result, fast = stand_in(federation, folder, record, until), federation.training.learning_rate >= 0.1
         curve = tuple(0.5 if fast else 0.9 * (done / TRAINING.rounds) ** 4 for done in result.rounds)
         return dataclasses.replace(result, accuracies=curve)
 
@@ -322,9 +331,9 @@ def test_tuned_settings_read_back_and_change_a_method_and_its_training(tmp_path:
 @pytest.mark.parametrize(
     ("point", "said"),
     [
-        ({"learning_rate": "fast"}, "learning_rate is 'fast'; expected a float"),
+        ({"learning_rate": "fast"}, "learning_rate is 'fast'; expected a number"),
         ({"learning_rate": -1.0}, "learning-rate is -1; give"),
-        ({"batch_size": 2.5}, "batch_size is 2.5; expected a int"),
+        ({"batch_size": 2.5}, "batch_size is 2.5; expected a whole number"),
         ({"batch_size": True}, "batch_size is True"),
         ({"rounds": 5}, "'rounds' is nothing to tune; choose from: learning_rate"),
         ({"cap": "most"}, "cap is most; choose from: present, mean, quartile"),
@@ -420,5 +429,5 @@ def test_the_study_of_the_validation_split_counts_pairs_of_one_method_that_were_
 def test_a_study_without_finished_trials_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "tuning" / "salf").mkdir(parents=True)
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(InputError, match="names no folder of a tuning with trials that ran to the end"):
+    with pytest.raises(InputError, match="names no tuning for final accuracy that has trials that ran to the end"):
         validation_study.main(validation_study.Options(folders=f"{tmp_path}/tuning {tmp_path}/nothing {tmp_path}/notes.txt"))

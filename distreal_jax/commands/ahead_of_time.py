@@ -21,6 +21,7 @@ from jax.experimental import topologies
 
 from distreal_jax.commands.workloads import OurRounds, RoundChoice
 from distreal_jax.errors import InputError
+from distreal_jax.experiment.dry_run import WROTE_NOTHING
 from distreal_jax.fleet.programs import Here
 from distreal_jax.fleet.work import group_size, units_of
 from distreal_jax.step import ConvolutionForm
@@ -109,16 +110,21 @@ def choices(choice: RoundChoice) -> Iterator[RoundChoice]:
             yield dataclasses.replace(choice, convolution=form, chunk=chunk, block=block, clients=clients)
 
 
-def compile_ahead(choice: RoundChoice, topology: str) -> None:
+def compile_ahead(choice: RoundChoice, topology: str, *, dry_run: bool = False) -> None:
     """Compiles a round's training program in each form, chunk and block; prints a JSON line for each.
 
     Args:
       choice: As for `choices`.
       topology: As for `devices_of`.
+      dry_run: Say what would be compiled instead.
 
     Raises:
       InputError: As `devices_of` and `needs`.
     """
+    if dry_run:
+        programs = [f"{each.convolution}, chunk {each.chunk}, block {each.block}" for each in choices(choice)]
+        print(f"Would be compiled for {topology}: {'; '.join(programs)}.\n{WROTE_NOTHING}")
+        return
     device = devices_of(topology)[0]
     for each in choices(choice):
         line = {"workload": choice.workload, "keep": choice.keep, "device": device.device_kind, **needs(each, device)}

@@ -80,7 +80,7 @@ def main(options: Options) -> None:
     if options.suite:
         run_suite(options.pieces, options.turns, options.results, options.report, dry_run=options.dry_run)
     elif options.ahead_of_time:
-        compile_ahead(options, options.ahead_of_time)
+        compile_ahead(options, options.ahead_of_time, dry_run=options.dry_run)
     else:
         time_rounds(options)
 

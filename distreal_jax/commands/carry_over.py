@@ -181,7 +181,7 @@ def main(options: Options) -> None:
       options: The command line.
 
     Raises:
-      InputError: The table was searched with one of the seeds; as `conditions_of`.
+      InputError: The table was searched with one of the seeds, or turns other knobs than filters; as `conditions_of`.
     """
     seeds = parsed_seeds(options.seeds)
     world = World.make(options.world, seeds[0])
@@ -190,6 +190,10 @@ def main(options: Options) -> None:
     if chosen_with in seeds:
         raise InputError(
             f"the table was searched with seed {chosen_with}, whose measurements chose its entries; give other --seeds"
+        )
+    if not table.configurations.filters_alone:
+        raise InputError(
+            "carry_over measures tables of filters alone, and this one turns other knobs too; give another --table"
         )
     conditions = conditions_of(options, world)
     entries = [entry.widths for entry in table.entries]

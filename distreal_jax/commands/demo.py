@@ -9,6 +9,7 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated
 
+from distreal_jax.errors import InputError
 from distreal_jax.experiment import (
     DryRun,
     Measure,
@@ -55,7 +56,18 @@ class Options:
 
 
 def main(options: Options) -> None:
-    """Searches, compares and reports."""
+    """Searches, compares and reports.
+
+    Args:
+      options: The command line.
+
+    Raises:
+      InputError: The search is given another seed; as `World.make`, `search_table` and `compare`.
+    """
+    if options.search.seed:
+        raise InputError(
+            f"search seed {options.search.seed} is given beside --seed, which is the search's too; leave it out"
+        )
     world = World.make(options.world, options.seed)
     if options.dry_run:
         print(search_dry_run(world, options.training, options.search, options.progress, measure=options.measure))

@@ -114,6 +114,14 @@ def main(options: Options) -> None:
         raise InputError(f"a map of {options.methods!r} has nothing to compare; give at least two methods")
     if TUNING_SEED in seeds and options.trials:
         raise InputError(f"seed {TUNING_SEED} is that of the tuning; leave it out of --seeds")
+    if options.world.availability != WorldSettings().availability:
+        raise InputError(
+            f"availability {options.world.availability!r} would not be used: --means and --rates give the loads of a map"
+        )
+    if options.world.validation and not options.trials:
+        raise InputError(
+            "a map is scored on the test set, and --validation is for its trials; give --trials, or leave it out"
+        )
     world = World.make(options.world, seeds[0])
     table = needed_table(options.table, world, methods)
     counted = counted_in(options.world, options.training, options.seconds, world, planned=options.dry_run)
@@ -129,7 +137,7 @@ def main(options: Options) -> None:
         return
     decided: dict[str, Any] = {} if table is None else {"table": table.as_settings()}
     # What is tuned depends on the other methods and on the number of trials.
-    growing = ("means", "rates", "seeds", *(() if options.trials else ("methods", "trials")))
+    growing = ("means", "rates", "seeds", *(() if options.trials else ("methods",)))
     with open_folder(options.output, "map", options, may_change=growing, **decided) as folder:
         places = [(mean, rate) for rate in rates for mean in means]
         of_cells = [folder.path / name_of(*place) for place in places]
@@ -169,7 +177,8 @@ def run_cell(
       mean: Mean availability.
       rate: Changes of availability a round.
     """
-    settings = dataclasses.replace(options.world, availability=load_of(mean, rate))
+    share = options.world.validation or VALIDATION  # of trials alone; the comparison trains on all examples
+    settings = dataclasses.replace(options.world, availability=load_of(mean, rate), validation=0.0)
     decides = {"world": settings, "training": options.training, "record": options.record}
 
     def searched(world: World, _: Method) -> DropoutTable:
@@ -178,7 +187,7 @@ def run_cell(
     with RunFolder.at(folder.path / name_of(mean, rate), decides) as own:
         tuned = None
         if options.trials:
-            split = dataclasses.replace(settings, validation=settings.validation or VALIDATION)
+            split = dataclasses.replace(settings, validation=share)
             world = World.make(split, TUNING_SEED)
             with RunFolder.at(own.path / "tuning", {**decides, "world": split}) as trials:
                 how: Any = {"execution": options.execution, "measured": measured, "goal": options.goal}

@@ -86,30 +86,32 @@ def main(options: Options) -> None:
         folder.write_part(
             "results.json", RESULTS_KIND, {"table": "table.json", "device": device, **dataclasses.asdict(profile)}
         )
-        section = section_of(measured, profile, device)
+        section = section_of(table, measured, profile, device)
         write_report(folder.path / "report.md", "What a training step costs", section)
         print(section.text)
         print(f'table: {folder.path / "table.json"}; to choose by seconds: --cost "seconds:{device}"')
 
 
-def section_of(table: DropoutTable, profile: StepProfile, device: str) -> Section:
+def section_of(table: DropoutTable, measured: DropoutTable, profile: StepProfile, device: str) -> Section:
     """For a report: cost of each entry in MACs, FLOPs and seconds, and the picture.
 
     Args:
-      table: Has the seconds of the device.
-      profile: What was measured of its entries, in their order.
+      table: Whose entries were measured.
+      measured: The same with the seconds of the device; entries that are not worth choosing by them may have left.
+      profile: What was measured of the entries of the first, in their order.
       device: Name of the device.
     """
     unit = f"seconds:{device}"
     rows = [["entry", "share of MACs", "FLOPs a step", "share of FLOPs", "ms a step", "middle half", "share of seconds"]]
-    columns = zip(table.costs(), profile.flops, profile.seconds, profile.quartiles, table.costs(unit), strict=True)
-    for index, (macs, flops, seconds, (low, high), share) in enumerate(columns):
+    full_seconds = measured.full_seconds[device]
+    columns = zip(table.costs(), profile.flops, profile.seconds, profile.quartiles, strict=True)
+    for index, (macs, flops, seconds, (low, high)) in enumerate(columns):
         of_flops, spread = percent(flops / profile.full_flops), f"{1e3 * low:.3g} to {1e3 * high:.3g}"
-        milliseconds = f"{1e3 * seconds:.3g}"
-        rows.append([str(index), percent(macs), quantity(flops), of_flops, milliseconds, spread, percent(share)])
-    worth = table.undominated(unit).entries
-    never = [str(index) for index, entry in enumerate(table.entries) if entry not in worth]
-    notes = f"Measured on {device}; the full network takes {1e3 * table.full_seconds[device]:.3g} ms a step."
+        milliseconds, share = f"{1e3 * seconds:.3g}", percent(seconds / full_seconds)
+        rows.append([str(index), percent(macs), quantity(flops), of_flops, milliseconds, spread, share])
+    worth = [entry.configuration for entry in measured.undominated(unit).entries]
+    never = [str(index) for index, entry in enumerate(table.entries) if entry.configuration not in worth]
+    notes = f"Measured on {device}; the full network takes {1e3 * full_seconds:.3g} ms a step."
     if profile.noisy:
         notes += (
             f" **These timings are too noisy to choose by**: the costs of {len(profile.noisy)} entries are uncertain by "

@@ -107,14 +107,16 @@ def finished(folder: Path) -> str:
 
 
 def table(folder: Path) -> str:
-    """The comparison, a table of accuracies and one of costs, or the tables of another experiment's report, in Markdown.
+    """A comparison's tables of accuracies and of costs, a map's with what they show, or another report's, in Markdown.
 
     Args:
       folder: Of a finished run.
     """
-    if finished(folder) != "accuracy.png":
-        tables = re.findall(r"(?:^\|.*\n)+", (folder / "report.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
-        return "\n".join(tables)
+    if (picture := finished(folder)) != "accuracy.png":
+        text = (folder / "report.md").read_text(encoding="utf-8")
+        if picture == "map.png":  # what its tables are of stands between them
+            return re.sub(r"^(?:#|!\[).*\n?", "", text, flags=re.MULTILINE).strip()
+        return "\n".join(re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE))
     results, how = read_comparison(folder)
     return "\n".join(comparison_table(results, columns=names, **how) for names in (ACCURACY, COST))
 

@@ -72,7 +72,7 @@ def main(options: Options) -> None:
         _, training = settings_of({"batch_size": options.training.batch_size}, method, training)
     world = World.make(options.world, options.seed)
     searched = needed_table(options.table, world, [method])
-    counted = counted_in(options.world, options.training, options.seconds, world, planned=options.dry_run)
+    counted = counted_in(options.world, training, options.seconds, world, planned=options.dry_run)
     options, world = dataclasses.replace(options, world=counted.settings), counted.of(world)
     counted.say_how_sure(searched)
     table = table_for(method, world, searched, training, counted.measured)
@@ -85,4 +85,5 @@ def main(options: Options) -> None:
         result = run_method(federation, options.record, options.output, folder)
         folder.write_part("results.json", RESULTS_KIND, {"runs": [result.to_json()]})
         of = "" if result.delivered == 1 else f"of a model with {delivered(result.delivered)}, "
-        print(f"{method.name}: accuracy {result.final:.4f} ({of}{of_evaluations(len(result.accuracies))}), {folder.path}")
+        of += of_evaluations(len(result.accuracies))
+        print(f"{method.name}: {result.score_name} {result.final:.4f} ({of}), {folder.path}")

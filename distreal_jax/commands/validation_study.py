@@ -21,12 +21,13 @@ import numpy as np
 
 from distreal_jax.errors import InputError
 from distreal_jax.experiment.tuning import Trial
-from distreal_jax.experiment.tuning_report import rank_correlation_with_test
+from distreal_jax.experiment.tuning_report import TUNED_FILE, rank_correlation_with_test
 from distreal_jax.record import mean_interval
 from distreal_jax.record.method_result import MethodResult
 from distreal_jax.record.recorded_run import RESULT, RESULT_KIND
 from distreal_jax.record.report import level, markdown_table
 from distreal_jax.record.run_folder import read_part
+from distreal_jax.tuning import TunedSettings
 
 GAPS = (0.01, 0.03, math.inf)
 """Differences in validation accuracy up to which pairs are counted together."""
@@ -84,7 +85,9 @@ def main(options: Options) -> None:
 
 
 def every_tuned(folders: str) -> list[Tuned]:
-    """Methods with at least two settings that were trained to the end.
+    """Methods with at least two settings that were trained to the end, of tunings for final accuracy.
+
+    The test set is scored at the end alone, so it says nothing of what was chosen for the mean over time.
 
     Args:
       folders: As `Options.folders`.
@@ -95,14 +98,20 @@ def every_tuned(folders: str) -> list[Tuned]:
     found = [
         Tuned(folder, method.name, trials)
         for folder in sorted({path for pattern in folders.split() for path in glob.glob(pattern)})
+        if _for_the_end(Path(folder))
         for method in sorted(Path(folder).glob("*/"))
         if len(trials := _trained_to_the_end(method)) > 1
     ]
     if not found:
         raise InputError(
-            f"{folders!r} names no folder of a tuning with trials that ran to the end; run `distreal tune` first"
+            f"{folders!r} names no tuning for final accuracy that has trials that ran to the end; run `distreal tune` first"
         )
     return found
+
+
+def _for_the_end(tuning: Path) -> bool:
+    file = tuning / TUNED_FILE  # comes last: a tuning that is not finished may still be asked
+    return not file.exists() or TunedSettings.load(file).provenance.get("goal", "final") == "final"
 
 
 def _trained_to_the_end(method: Path) -> tuple[Trial, ...]:

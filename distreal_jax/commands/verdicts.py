@@ -75,7 +75,8 @@ def verdict(values: Values, reference: str) -> tuple[str, str, str]:
     compared = told_apart([(values[reference], values[name]) for name in rivals])
     for name, (difference, beyond) in zip(rivals, compared, strict=True):
         place = open_ if not beyond else ahead if difference.mean > 0 else behind
-        place.append(f"`{_base(name)}` {_signed(difference)}")
+        alone = sum(_base(other) == _base(name) for other in rivals) == 1
+        place.append(f"`{_base(name) if alone else name}` {_signed(difference)}")
     return ", ".join(ahead) or "–", ", ".join(open_) or "–", ", ".join(behind) or "–"
 
 

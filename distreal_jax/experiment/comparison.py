@@ -205,8 +205,10 @@ def run_method(
 
 
 def _settings_of(federation: Federation, folder: RunFolder) -> dict[str, Any]:
+    settings = folder.settings
     return {
-        "comparison": {key: value for key, value in folder.settings.items() if key not in folder.may_change},
+        **({} if "world" in settings else {"world": federation.world.checksums()}),  # a world of one's own
+        "comparison": {key: value for key, value in settings.items() if key not in folder.may_change},
         "method": dataclasses.asdict(federation.method),
         "training": dataclasses.asdict(federation.training),
         "seed": federation.world.seed,

@@ -47,8 +47,8 @@ def search_table(
       InputError: A setting is out of its range, more held-out examples than there are, or a folder of something else.
     """
     check_most_entries(entries)
-    decides = {"search": search, "progress": progress, "training": training, "network": world.network.signature()}
-    with _folder(out, decides | {"entries": entries, "data": world.dataset.name, "seed": world.seed}) as folder:
+    decides = {"search": search, "progress": progress, "training": training, "entries": entries, "seed": world.seed}
+    with _folder(out, decides | {"world": world.checksums(), "data": world.dataset.name}) as folder:
         return search_in(world, training, search, progress, folder, most_entries=entries).table
 
 
@@ -82,7 +82,9 @@ def compare(
         something else.
     """
     chosen = [method_named(method) if isinstance(method, str) else method for method in methods]
-    decides = {"world": world, "training": training, "record": record}
+    decides = {"training": training, "record": record, "execution": execution}
+    if make_world is None:  # otherwise each run says which world it is of
+        decides["world"] = world
     with _folder(out, decides) as folder:
         return compare_in(
             chosen,

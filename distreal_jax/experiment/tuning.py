@@ -157,19 +157,18 @@ class Tuner:
         measured = table is not None and all(entry.progress is not None for entry in table.entries)
         return knobs_of(method, self.training, measured=measured)
 
-    def federation(self, method: Method, point: Point, world: World, rounds: int) -> Federation:
-        """A trial in a world.
+    def federation(self, method: Method, point: Point, world: World) -> Federation:
+        """A trial in a world, which goes on for all rounds if it is good.
 
         Args:
           method: The method, before tuning.
           point: The settings to try, by name.
           world: The world of a seed.
-          rounds: How many the trial trains.
 
         Raises:
           InputError: As `settings_of` and `table_for`.
         """
-        tuned, training = settings_of(point, method, dataclasses.replace(self.training, rounds=rounds))
+        tuned, training = settings_of(point, method, self.training)
         searched = self.searched(world, tuned) if tuned.rates == "table" else None
         table = table_for(tuned, world, searched, training, self.measured)
         return Federation(world, tuned, table, training, self.execution).using(self.compiled)
@@ -185,11 +184,11 @@ class Tuner:
         results = []
         assert self.folder is not None
         for world in self.worlds:
-            federation = self.federation(method, point, world, rounds)
+            federation = self.federation(method, point, world)
             settings = {
                 "tuning": {key: value for key, value in self.folder.settings.items() if key not in self.folder.may_change},
                 "method": dataclasses.asdict(federation.method),
-                "training": dataclasses.asdict(federation.training) | {"rounds": self.training.rounds},
+                "training": dataclasses.asdict(federation.training),
                 "seed": world.seed,
                 "table": table_settings(federation),
                 "rounds": rounds,
@@ -197,7 +196,7 @@ class Tuner:
             name = settings_hash({"method": method.name, "point": point})
             path = self.folder.path / method.name / f"{name}-seed{world.seed}"
             with RunFolder.at(path, settings, may_change=("rounds",)) as own:
-                results.append(recorded_run(federation, own, self.record))
+                results.append(recorded_run(federation, own, self.record, until=rounds))
         return Trial(point, tuple(results), self.goal)
 
     def tune_all(

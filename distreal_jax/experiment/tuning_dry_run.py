@@ -79,5 +79,6 @@ def planned(tuner: Tuner, method: Method, point: Point) -> tuple[Federation, For
       method: The method, before tuning.
       point: The settings to try, by name.
     """
-    federation = tuner.federation(method, point, tuner.worlds[0], _PLANNED)
+    few = dataclasses.replace(tuner, training=dataclasses.replace(tuner.training, rounds=_PLANNED))
+    federation = few.federation(method, point, tuner.worlds[0])
     return federation, forecast(federation)

@@ -31,16 +31,19 @@ class TrainedRound:
     __repr__ = __str__  # a dataclass would write out all weights
 
 
-def trained_rounds(federation: Federation, begin: int = 0, server: Server | None = None) -> Iterator[TrainedRound]:
+def trained_rounds(
+    federation: Federation, begin: int = 0, server: Server | None = None, until: int | None = None
+) -> Iterator[TrainedRound]:
     """Trains the rounds that are left, and stops after each.
 
     Args:
       federation: One method in one world.
       begin: Rounds that are done.
       server: As it was then, and given away; None: the first one.
+      until: Rounds after which to stop, as a part of the whole; None: all of them.
     """
     server = federation.start() if server is None else server
-    for index in range(begin, federation.training.rounds):
+    for index in range(begin, federation.training.rounds if until is None else until):
         plan, work = federation.plan(index)
         server, result = federation.run_round(server, work, index)
         yield TrainedRound(index + 1, plan, server, result)

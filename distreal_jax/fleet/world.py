@@ -114,9 +114,14 @@ class World:
         return self.dataset.task
 
     def checksums(self) -> dict[str, str]:
-        """Checksums of data, owners, network and first weights, by which processes know that they have the same world."""
+        """Checksums of data, owners, network, first weights and load, by which processes and folders know the same world.
+
+        The load's is of the mean availability of the first 10,000 devices in three rounds.
+        """
         parts = {"training data": self.train, "test data": self.evaluator.test, "weights": (self.params, self.others)}
         parts |= {"owners": (self.partition.indices, self.partition.sizes)}
+        devices = np.arange(min(self.devices, 10_000))
+        parts |= {"load": tuple(np.asarray(self.availability.during(index, devices).means()) for index in range(3))}
         return {"network": self.network.signature()} | {name: _checksum(part) for name, part in parts.items()}
 
     @classmethod

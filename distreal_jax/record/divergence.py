@@ -15,7 +15,9 @@ _LOSS_OF_GUESSING = 100.0
 _NORM_OF_THE_START = 1000.0
 
 
-def divergence(federation: Federation, params: Any, *, done: int, loss: float, left_out: int) -> str | None:
+def divergence(
+    federation: Federation, params: Any, *, done: int, loss: float, left_out: int, scored: bool = True
+) -> str | None:
     """What shows that a run has diverged by an evaluation, in words; None: nothing does.
 
     Args:
@@ -24,6 +26,7 @@ def divergence(federation: Federation, params: Any, *, done: int, loss: float, l
       done: Rounds so far.
       loss: On the test set.
       left_out: Uploads since the last evaluation that were refused.
+      scored: Whether the score is finite.
     """
     classes, reason = federation.world.task.num_classes, None
     norm, before = _norm(params), _norm(federation.world.params)
@@ -31,6 +34,8 @@ def divergence(federation: Federation, params: Any, *, done: int, loss: float, l
         reason = f"{left_out} uploads were not finite and left out"
     elif not math.isfinite(loss):
         reason = "the test loss is not finite"
+    elif not scored:
+        reason = f"the {federation.world.task.score_name} is not finite"
     elif classes is not None and loss > _LOSS_OF_GUESSING * max(math.log(classes), 1.0):
         reason = f"the test loss is {loss:.3g}, that of guessing {math.log(classes):.3g}"
     elif not norm <= _NORM_OF_THE_START * max(before, 1.0):

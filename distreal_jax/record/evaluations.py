@@ -85,6 +85,7 @@ def evaluations(
     begin: int = 0,
     server: Server | None = None,
     counted: Counted | None = None,
+    until: int | None = None,
 ) -> Iterator[Evaluation]:
     """Trains the rounds that are left, and stops at every evaluation; says on the way what happens.
 
@@ -94,15 +95,16 @@ def evaluations(
       begin: Rounds that are done.
       server: As it was then, and given away; None: the first one.
       counted: What was counted until then.
+      until: As for `trained_rounds`.
     """
-    counted, name, rounds = counted or Counted(), _name_of(federation), federation.training.rounds
+    counted, name, rounds = counted or Counted(), _name_of(federation), until or federation.training.rounds
     progress, pace = bar(total=rounds, initial=begin, desc=name, unit="round"), Pace(rounds)
     pending: list[RoundResult] = []
     if begin < rounds:
-        _say_what_begins(name, federation, begin)
+        _say_what_begins(name, federation, begin, rounds)
     started = time.monotonic()
     with progress:
-        for trained in trained_rounds(federation, begin, server):
+        for trained in trained_rounds(federation, begin, server, rounds):
             if trained.done == begin + 1 and time.monotonic() - started > _WORTH_A_WORD:
                 spent = duration(time.monotonic() - started)
                 say(f"{name}: first round after {spent}, most of it to compile or read programs")
@@ -125,10 +127,10 @@ def _name_of(federation: Federation) -> str:
     return f"{federation.method.name} (seed {federation.world.seed})"
 
 
-def _say_what_begins(name: str, federation: Federation, begin: int) -> None:
+def _say_what_begins(name: str, federation: Federation, begin: int, rounds: int) -> None:
     training, programs = federation.training, len(federation.table.entries) if federation.execution == "compact" else 1
     say(
-        f"{name}: rounds {begin + 1:,} to {training.rounds:,}, each of {training.devices_per_round:,} of "
+        f"{name}: rounds {begin + 1:,} to {rounds:,}, each of {training.devices_per_round:,} of "
         f"{federation.world.devices:,} devices; up to {how_many(programs, 'training step')} to compile first, "
         "or to read from the cache"
     )
@@ -156,24 +158,21 @@ def _evaluated(
 ) -> dict[str, Any]:
     """Adds an evaluation to what is counted; the line of metrics that it is. Rounds since the last one are fetched here."""
     delivered = federation.delivered(counted.widest).share
-    full = accuracy.score if delivered == 1 else federation.world.evaluator(params).score
-    if not (math.isfinite(accuracy.score) and math.isfinite(full)):
-        raise InputError(
-            f"the {federation.world.task.score_name} of {federation.method.name} is not finite after round {done}: training "
-            "diverged; lower the learning rate, or give clip_norm"
-        )
+    scores = [accuracy.score, accuracy.score if delivered == 1 else federation.world.evaluator(params).score]
+    finite = all(map(math.isfinite, scores))
+    score, full = scores if finite else [_untrained(federation)] * 2
     fetched = jax.device_get(pending)
     averaged = sum(float(result.clients) for result in fetched)
     left_out = sum(int(result.left_out) for result in fetched)
     counted.left_out += left_out
     if counted.divergence is None:
-        counted.divergence = divergence(federation, params, done=done, loss=accuracy.loss, left_out=left_out)
+        counted.divergence = divergence(federation, params, done=done, loss=accuracy.loss, left_out=left_out, scored=finite)
     record: dict[str, Any] = {
         "round": done,
         "simulated_seconds": done * settings.round_seconds,
         "method": federation.method.name,
         "seed": federation.world.seed,
-        "accuracy": accuracy.score,
+        "accuracy": score,
         "full_accuracy": full,
         "delivered": delivered,
         "test_loss": accuracy.loss,
@@ -193,6 +192,14 @@ def _evaluated(
     return counted.records[-1]
 
 
+def _untrained(federation: Federation) -> float:
+    """The score of the first weights, which stands for that of a model that has none; diverged, it is no better."""
+    world = federation.world
+    if not math.isfinite(score := world.evaluator(world.params).score):
+        raise InputError(f"the {world.task.score_name} of the network before training is not finite; check task and data")
+    return score
+
+
 def result_of(federation: Federation, params: Any, counted: Counted, accuracy: Scores) -> MethodResult:
     """The result of a training.
 
@@ -202,7 +209,9 @@ def result_of(federation: Federation, params: Any, counted: Counted, accuracy: S
       counted: What was counted over its rounds.
       accuracy: Of the last evaluation.
     """
-    others = federation.world.also_on.items()
+    others = (
+        (name, federation.evaluate(params, counted.widest, test).accuracy) for name, test in federation.world.also_on.items()
+    )
     return MethodResult(
         method=federation.method.name,
         seed=federation.world.seed,
@@ -226,7 +235,7 @@ def result_of(federation: Federation, params: Any, counted: Counted, accuracy: S
         accuracy_per_tier=accuracy_per_tier(federation, accuracy),
         accuracy_per_class=tuple(float(value) for value in accuracy.per_class),
         divergence=counted.divergence,
-        accuracy_on={name: federation.evaluate(params, counted.widest, test).accuracy for name, test in others},
+        accuracy_on={name: score if math.isfinite(score) else math.nan for name, score in others},
         score_name=federation.world.task.score_name,
     )
 

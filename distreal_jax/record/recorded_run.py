@@ -33,6 +33,7 @@ def recorded_run(
     *,
     tracker: Tracker | None = None,
     name: str = "metrics",
+    until: int | None = None,
 ) -> MethodResult:
     """Trains all rounds of a federation, or those that are left.
 
@@ -42,14 +43,15 @@ def recorded_run(
       settings: How the run is watched.
       tracker: Weights & Biases beside the files.
       name: Of the stream of metrics.
+      until: As for `trained_rounds`: a part of the whole, which may go on later where the folder lets `rounds` change.
 
     Returns:
       The result, which a run that was finished before returns at once.
     """
     tracker = tracker or Tracker(None)
-    rounds = federation.training.rounds
+    rounds = until or federation.training.rounds
     checkpoints = Checkpoints(folder.path, folder.identity)
-    finished = _finished(federation, folder, settings)
+    finished = _finished(federation, folder, settings, rounds)
     if finished is not None:
         _restore_finished(folder, name, checkpoints.counted(), finished)
         say(f"{finished.method} (seed {finished.seed}): finished before, its result is read from {folder.path / RESULT}")
@@ -66,7 +68,7 @@ def recorded_run(
         begin = rounds
     split, score = "validation" if "test" in federation.world.also_on else "test", federation.world.task.score_name
     last: Scores | None = None
-    for evaluation in evaluations(federation, settings, begin=begin, server=server, counted=counted):
+    for evaluation in evaluations(federation, settings, begin=begin, server=server, counted=counted, until=rounds):
         done, server, last = evaluation.done, evaluation.server, evaluation.scores
         stops = evaluation.record["diverged"] and settings.stop_on_divergence
         with uninterrupted():
@@ -85,7 +87,7 @@ def recorded_run(
     return outcome
 
 
-def _finished(federation: Federation, folder: RunFolder, settings: RecordSettings) -> MethodResult | None:
+def _finished(federation: Federation, folder: RunFolder, settings: RecordSettings, rounds: int) -> MethodResult | None:
     """The result that the folder has already, if it can be believed to be this run's."""
     stored = folder.read_part(RESULT, RESULT_KIND)
     if stored is None:
@@ -95,7 +97,7 @@ def _finished(federation: Federation, folder: RunFolder, settings: RecordSetting
     except InputError as error:
         folder.refuse_part(RESULT, str(error))
         return None
-    asked, rounds = (federation.method.name, federation.world.seed), float(federation.training.rounds)
+    asked = federation.method.name, federation.world.seed
     stopped = settings.stop_on_divergence and result.divergence is not None
     if "rounds" in folder.may_change and (result.method, result.seed) == asked:
         return result if stopped or result.rounds[-1] >= rounds else None  # it is to have more, and goes on

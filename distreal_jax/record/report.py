@@ -76,10 +76,12 @@ def comparison_table(
     headings: list[str] = []
     for name in columns:
         if name in COLUMNS:
-            heading = COLUMNS[name][0].replace("accuracy", results[0].score_name) if results else COLUMNS[name][0]
-            headings.append(heading.format(reference=reference))
+            heading = COLUMNS[name][0].replace("accuracy", "{score}")
+            headings.append(
+                heading.format(reference=reference, score=_cell(results[0].score_name) if results else "accuracy")
+            )
         else:
-            headings += [TO_TARGET[name][0].format(target=f"{target:.3g}") for target in targets]
+            headings += [TO_TARGET[name][0].format(target=f"{target:.6g}") for target in targets]
     rows = [["method", *headings, "seeds"]]
     for summary in summarise(results, reference=reference, targets=targets, smooth=smooth, device=device):
         cells: list[str] = []
@@ -90,6 +92,11 @@ def comparison_table(
                 cells += [_to_target(time, TO_TARGET[name][1]) for time in summary.to_target[name]]
         rows.append([f"`{summary.method}`", *cells, str(len(summary.seeds))])
     return markdown_table(rows)
+
+
+def _cell(text: str) -> str:
+    """A text that a user chose, for a cell of a Markdown table."""
+    return text.replace("|", "\\|")
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:

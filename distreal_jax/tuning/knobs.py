@@ -115,9 +115,10 @@ def settings_of(point: Mapping[str, Value], method: Method, training: TrainingSe
     if unknown:
         raise InputError(f"{unknown[0]!r} is nothing to tune; {choose_from(unknown[0], (*TRAINING_KNOBS, *CHOICES))}")
     for name in set(point) & set(TRAINING_KNOBS):
-        kind = type(getattr(training, name))
+        kind = type(getattr(TrainingSettings(), name))  # not of `training`, where 1 may stand for 1.0
         if isinstance(point[name], bool) or not isinstance(point[name], (int, float) if kind is float else kind):
-            raise InputError(f"{name} is {point[name]!r}; expected a {kind.__name__}")
+            expected = {float: "a number", int: "a whole number"}.get(kind, "a text")
+            raise InputError(f"{name} is {point[name]!r}; expected {expected}")
     changed = {name: value for name, value in point.items() if name in TRAINING_KNOBS}
     examples = training.steps * training.batch_size
     size = changed.get("batch_size", training.batch_size)

@@ -8,6 +8,7 @@ from types import MappingProxyType
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from distreal_jax.errors import InputError
 from distreal_jax.record.pictures.look import check_lengths, check_room, in_percent, picture, style_of
 from distreal_jax.signs import percent
 
@@ -125,7 +126,10 @@ def rates_heatmap(
       others: What else is left out, such as examples -> share that is not trained, [entries].
     """
     check_lengths("table", rates, costs, *others.values())
-    check_lengths("table's first entry", rates[0], group_names)
+    if len(rates[0]) != len(group_names) or not (group_names or others):
+        raise InputError(
+            f"the table can't be drawn: its first entry has {len(rates[0])} rates for {len(group_names)} groups"
+        )
     order = np.argsort(costs)
     grid = np.column_stack([np.asarray(rates, dtype=np.float64), *others.values()])[order]
     names = [*group_names, *others]
