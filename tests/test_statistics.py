@@ -348,6 +348,15 @@ def cells_of(differences: dict[tuple[float, str], float]) -> list[Cell]:
     return [Cell(mean, 1.0, tuple(runs)) for mean, runs in cells.items()]
 
 
+def test_tables_name_the_score_and_whether_it_is_of_a_validation_split() -> None:
+    def heading(**more: object) -> str:
+        return comparison_table([result(**more)], columns=("final",)).splitlines()[0]
+
+    assert "| final accuracy " in heading()
+    assert "| final validation accuracy " in heading(accuracy_on={"test": 0.5})
+    assert "| final \\|error\\| to the {n} " in heading(score_name="|error| to the {n}")
+
+
 def test_a_map_says_in_how_many_cells_a_method_is_behind_or_ahead_of_all() -> None:
     ahead_of_all = {(0.1, "a"): 0.2, (0.1, "b"): 0.2}
     level_with_one = {(0.3, "a"): 0.2, (0.3, "b"): 0.001}

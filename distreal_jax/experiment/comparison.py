@@ -197,7 +197,7 @@ def run_method(
             accuracy_picture(
                 folder.path / "accuracy.png",
                 {result.method: [(result.times, result.accuracies)]},
-                score=result.score_name,
+                score=result.scored_by,
                 delivered={result.method: result.delivered},
             )
         tracker.log_picture(folder.path / "accuracy.png")
@@ -315,7 +315,7 @@ def _draw(
                 {method: curves[method] for method in shown},
                 title=_title(folder),
                 targets=targets,
-                score=results[0].score_name,
+                score=results[0].scored_by,
                 delivered=shares,
             )
     costs_picture(folder.path / "costs.png", by_method, device)
@@ -323,10 +323,10 @@ def _draw(
         folder.path / "utilisation.png",
         {s.method: (s.spent, s.wasted, s.idle) for s in summaries},
     )
-    score = results[0].score_name
+    score = f"{results[0].scored_by[0].upper()}{results[0].scored_by[1:]}"
     pictures = {
-        "accuracy.png": f"Test {score} over simulated time",
-        "costs.png": f"Test {score} over what it costs: MACs, bytes, energy, time with links, memory",
+        "accuracy.png": f"{score} over simulated time",
+        "costs.png": f"{score} over what it costs: MACs, bytes, energy, time with links, memory",
         "utilisation.png": "What became of the devices' resources",
     }
     tiers = [name for name in TIERS if name in summaries[0].accuracy_per_tier]
@@ -334,8 +334,8 @@ def _draw(
         per_tier = {
             s.method: [s.accuracy_per_tier[name] for name in tiers if name in s.accuracy_per_tier] for s in summaries
         }
-        fairness_picture(folder.path / "fairness.png", per_tier, tiers, delivered=shares)
+        fairness_picture(folder.path / "fairness.png", per_tier, tiers, score=results[0].scored_by, delivered=shares)
         pictures["fairness.png"] = "Accuracy on the data of weak and strong devices"
     if len(first) < len(curves):
-        pictures["accuracy_all.png"] = f"Test {score} over simulated time, all methods"
+        pictures["accuracy_all.png"] = f"{score} over simulated time, all methods"
     return pictures

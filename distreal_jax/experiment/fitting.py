@@ -207,7 +207,7 @@ class History:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "history.png") if path is None else Path(path)
             curves = {result.method: [(result.times, result.accuracies)]}
-            accuracy_picture(file, curves, title=f"{result.method}, seed {result.seed}", score=result.score_name)
+            accuracy_picture(file, curves, title=f"{result.method}, seed {result.seed}", score=result.scored_by)
             return Picture(file.read_bytes())
 
     def __str__(self) -> str:

@@ -101,6 +101,11 @@ class MethodResult:
         )
 
     @property
+    def scored_by(self) -> str:
+        """Its score in words: `test accuracy`, or of a world with a validation split `validation accuracy`."""
+        return f"{'validation' if 'test' in self.accuracy_on else 'test'} {self.score_name}"
+
+    @property
     def final(self) -> float:
         """Mean accuracy of the last three evaluations, or of all if there are fewer."""
         return final_accuracy(self.accuracies)

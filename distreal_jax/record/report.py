@@ -77,9 +77,7 @@ def comparison_table(
     for name in columns:
         if name in COLUMNS:
             heading = COLUMNS[name][0].replace("accuracy", "{score}")
-            headings.append(
-                heading.format(reference=reference, score=_cell(results[0].score_name) if results else "accuracy")
-            )
+            headings.append(heading.format(reference=reference, score=_cell(_score_of(results))))
         else:
             headings += [TO_TARGET[name][0].format(target=f"{target:.6g}") for target in targets]
     rows = [["method", *headings, "seeds"]]
@@ -92,6 +90,11 @@ def comparison_table(
                 cells += [_to_target(time, TO_TARGET[name][1]) for time in summary.to_target[name]]
         rows.append([f"`{summary.method}`", *cells, str(len(summary.seeds))])
     return markdown_table(rows)
+
+
+def _score_of(results: Sequence[MethodResult]) -> str:
+    """The score in words; the test set goes without saying."""
+    return results[0].scored_by.removeprefix("test ") if results else "accuracy"
 
 
 def _cell(text: str) -> str:

@@ -38,7 +38,7 @@ def accuracy_picture(
     x_label: str = "simulated time (s)",
     title: str = "",
     targets: Sequence[float] = (),
-    score: str = "accuracy",
+    score: str = "test accuracy",
     delivered: Mapping[str, float] = MappingProxyType({}),
 ) -> None:
     """Accuracy over time: a line for the mean over seeds, a band from the worst seed to the best, or a line for each of few.
@@ -49,7 +49,7 @@ def accuracy_picture(
       x_label: What time is counted in.
       title: Of the picture; the method's name, or that methods are compared, if empty.
       targets: Accuracies drawn as horizontal lines.
-      score: What the task calls its score, for an axis.
+      score: As `MethodResult.scored_by`, for an axis.
       delivered: Method -> MACs of the model that it delivers, as a share of the full network's; absent: that network.
     """
     check_lengths("comparison", list(curves))
@@ -74,7 +74,7 @@ def accuracy_picture(
         spread = "band: worst to best seed" if seeds >= FEWEST_SEEDS else "thin lines: each seed"
         over = f"Line: mean over {seeds} seeds; {spread}. " if seeds > 1 else "One seed. "
         title = title or ("Methods under the same load" if len(curves) > 1 else styles[next(iter(curves))].label)
-        axes.set(title=title, xlabel=x_label, ylabel=f"test {score} of the delivered model")
+        axes.set(title=title, xlabel=x_label, ylabel=f"{score} of the delivered model")
         number = "Number, and order of names" if len(curves) > 1 else "Number"
         words = f"{over}{number}: {of_evaluations(min(len(times) for runs in curves.values() for times, _ in runs))}."
         axes.margins(x=0.01)
@@ -151,6 +151,7 @@ def fairness_picture(
     tier_names: Sequence[str],
     title: str = "Accuracy on the data of each device tier",
     delivered: Mapping[str, float] = MappingProxyType({}),
+    score: str = "test accuracy",
 ) -> None:
     """How well the model serves weak and strong devices: a row for each method, a point for each tier.
 
@@ -160,6 +161,7 @@ def fairness_picture(
       tier_names: Weakest first, [tiers].
       title: Of the picture.
       delivered: As for `accuracy_picture`.
+      score: As for `accuracy_picture`.
     """
     check_lengths("comparison", list(accuracies))
     with picture(path, 7.6, 1.7 + 0.36 * len(accuracies)) as figure:
@@ -177,7 +179,7 @@ def fairness_picture(
             marker = _TIER_MARKERS[tier % len(_TIER_MARKERS)]
             axes.plot([], [], marker=marker, color=GREY, markerfacecolor=face, linestyle="", label=name)
         axes.set_yticks(places, [f"{styles[method].label}{_smaller(delivered, method)}" for method in accuracies])
-        axes.set(xlabel="test accuracy of the delivered model", ylim=(-0.6, len(accuracies) - 0.4))
+        axes.set(xlabel=f"{score} of the delivered model", ylim=(-0.6, len(accuracies) - 0.4))
         axes.grid(True, axis="x")
         axes.tick_params(axis="y", length=0)
         axes.set_title(title, pad=30)
@@ -193,7 +195,7 @@ def costs_picture(path: Path, runs: Mapping[str, Sequence[MethodResult]], device
       device: The model of energy and of links.
     """
     check_lengths("comparison", list(runs))
-    score = next(iter(runs.values()))[0].score_name
+    score = next(iter(runs.values()))[0].scored_by
     panels = (
         ("macs", "MACs of all devices", 1.0),
         ("bytes", "GB up and down", 1e-9),
@@ -211,7 +213,7 @@ def costs_picture(path: Path, runs: Mapping[str, Sequence[MethodResult]], device
                 axes.plot(unit * along[-1:], values.mean(axis=0)[-1:], color=style.colour, marker=style.marker or "_")
             if axis != "link_seconds":  # seconds of all methods are of one size
                 by_logarithm(axes)
-            axes.set(xlabel=label, ylabel=f"test {score}")
+            axes.set(xlabel=label, ylabel=score)
             axes.grid(True, axis="y")
         for method, results in runs.items():
             style, memory = styles[method], max(result.memory_bytes for result in results)
@@ -223,7 +225,9 @@ def costs_picture(path: Path, runs: Mapping[str, Sequence[MethodResult]], device
         grid[4].grid(True, axis="y")
         grid[5].axis("off")
         grid[5].legend(loc="center left", fontsize=9)
-        figure.suptitle(f"Test {score} of the delivered model over what it costs", x=0.01, ha="left", weight="bold")
+        figure.suptitle(
+            f"{score[0].upper()}{score[1:]} of the delivered model over what it costs", x=0.01, ha="left", weight="bold"
+        )
 
 
 def map_picture(
