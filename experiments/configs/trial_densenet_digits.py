@@ -20,6 +20,7 @@ CONFIG = Options(
     methods=TUNING.methods,
     reference="distreal[idle=train,pace=best]",
     seeds="0-3",
+    execution=TUNING.execution,
     table=TUNING.table,
     tuned=Path("runs/trial_tune_densenet_digits/tuned.json"),
     world=dataclasses.replace(TUNING.world, validation=0.0),

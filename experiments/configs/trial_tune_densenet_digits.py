@@ -22,8 +22,9 @@ from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.recorded_run import RecordSettings
 
 CONFIG = Options(
-    methods="partial_work,salf,distreal[idle=train,pace=best],heterofl[idle=train]",
+    methods="partial_work,salf,distreal[idle=train,pace=best]",
     trials=6,
+    execution="masked",
     seeds="1000",
     table="densenet40_digits_every_knob",
     world=WorldSettings("digits", model="densenet40", availability="redrawn:0.05,0.5,3", validation=0.2),
