@@ -98,7 +98,16 @@ class Method:
         contradictions = {
             # What a client trained in a round is read off its widest step, so all its steps have to keep nested filters.
             "average=covered needs steps that train nested filters; give filters=first, filters=rolling or drawn=round": (
-                self.average == "covered" and self.rates != "full" and (self.filters, self.drawn) == ("random", "step")
+                self.average == "covered"
+                and self.rates != "full"
+                and self.filters in ("random", "partition")
+                and self.drawn == "step"
+            ),
+            "filters=partition with average=covered needs one width for a round; give decided=round and below_cap=false": (
+                self.average == "covered"
+                and self.rates != "full"
+                and self.filters == "partition"
+                and (self.decided == "step" or self.below_cap)
             ),
             "average=covered needs nested entries, which a searched table has not; give decided=round or average=all": (
                 self.average == "covered" and self.rates == "table" and (self.decided == "step" or self.below_cap)
@@ -122,11 +131,18 @@ class Method:
             f"pace={self.pace} needs entries whose progress was measured; give rates=table": (
                 self.by_progress and self.rates != "table"
             ),
-            "unfinished=layers is of a device that always begins all layers; give rates=full": (
-                self.unfinished == "layers" and (self.rates, self.batch) != ("full", "whole")
+            "unfinished=layers is of a device that always begins all layers; give rates=full and decided=step": (
+                self.unfinished == "layers" and (self.rates, self.batch, self.decided) != ("full", "whole", "step")
             ),
-            "rates=stages needs one entry for all and nested filters; give decided=never,filters=first": (
-                self.rates == "stages" and (self.decided, self.filters) != ("never", "first")
+            f"pace={self.pace} says nothing where there is one entry; give batch=cut, or leave it out": (
+                self.pace != "present" and (self.rates, self.batch) == ("full", "whole")
+            ),
+            "average=normalised counts steps of plain SGD; leave proximal=true out": (
+                self.average == "normalised" and self.proximal
+            ),
+            "rates=stages needs one entry for all, nested filters and whole mini-batches; give "
+            "decided=never,filters=first,batch=whole": (
+                self.rates == "stages" and (self.decided, self.filters, self.batch) != ("never", "first", "whole")
             ),
             "schedule=widen needs entries to widen to; give decided=step or decided=round": (
                 self.schedule == "widen" and self.decided == "never"

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from distreal_jax import plan_shown
 from distreal_jax.availability.draws import uniforms
 from distreal_jax.availability.history import expected, expected_of_fleet
-from distreal_jax.availability.segments import Availability, Floats, Integers, Segments, unchanging
+from distreal_jax.availability.segments import Availability, Floats, Integers, Segments, checked, unchanging
 from distreal_jax.errors import InputError
 from distreal_jax.methods import Method
 
@@ -119,7 +119,9 @@ def plan_round(
     if steps < 1:
         raise InputError(f"{steps} mini-batches a round given; expected at least 1")
     devices = np.asarray(clients, dtype=np.int64)
-    segments = availability.during(round_index, devices) if method.limited else unchanging(np.ones(len(devices)))
+    segments = unchanging(np.ones(len(devices)))
+    if method.limited:
+        segments = checked(availability.during(round_index, devices), round_index, devices)
     clock, columns = _Clock(segments, steps), planned_steps(method, ascending, steps)
     cap = _caps(method, ascending, availability, segments, devices, round_index)
     cap = np.minimum(cap, len(ascending) - 1 if most is None else most) if only is None else np.full(len(devices), only)

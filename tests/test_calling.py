@@ -168,3 +168,21 @@ def test_an_argument_that_nobody_can_set_is_refused_by_its_name(inputs: Any) -> 
     ) as said:
         trace_network(Tempered(), inputs)
     assert "\n" not in str(said.value)
+
+
+def test_a_layer_with_a_stream_of_its_own_and_one_without_draw_other_numbers() -> None:
+    class Both(nnx.Module):
+        def __init__(self, rngs: nnx.Rngs) -> None:
+            self.own, self.given = nnx.Dropout(0.5, rngs=rngs), nnx.Dropout(0.5)
+            self.dense = nnx.Linear(16, 16, rngs=rngs)
+
+        def __call__(self, x: Any) -> Any:
+            x = self.dense(x)
+            return jnp.stack([self.own(jnp.ones_like(x)), self.given(jnp.ones_like(x))], 1) + 0 * x[:, None]
+
+    model = Both(nnx.Rngs(0))
+    network = trace_network(model, jnp.zeros((1, 16)), proof=False)
+    drawn, _ = forward(
+        network, *split_variables(model), jnp.ones((8, 16)), train=True, convolution="library", key=jax.random.key(0)
+    )
+    assert 0.3 < np.mean(np.asarray(drawn[:, 0] == drawn[:, 1])) < 0.7

@@ -301,12 +301,18 @@ BAD_INPUT = {
     "contradicting choices": ("compare", "--methods distreal_uniform[average=covered]", "give filters=first"),
     "a method twice": ("compare", "--methods distreal,distreal", "name each method once"),
     "no seed": ("compare", "--seeds one", "give seeds such as 0,1,2 or 0-4"),
+    "a table of every knob alone": (
+        "train",
+        "--dataset digits --model resnet20",
+        "for this network and input size but --table resnet20_digits_every_knob (every knob); search one",
+    ),
     "no table": (
         "train",
         "--model leaf_cnn",
         "distreal needs a dropout table, and none comes with the package for this network and input size (there are those "
-        "of densenet40, digits_cnn, digits_cnn_every_knob, leaf_cnn, resnet20, small_cnn); search one with `distreal "
-        "search` and give it with --table; methods that need none: distreal_uniform, federated_dropout",
+        "of densenet40, densenet40_digits_every_knob, digits_cnn, digits_cnn_every_knob, leaf_cnn, resnet20, "
+        "resnet20_digits_every_knob, small_cnn); search one with `distreal search` and give it with --table; methods that "
+        "need none: distreal_uniform, federated_dropout",
     ),
     "table that is absent": ("train", "--table nowhere.json", "nowhere.json"),
     "table of another network": ("train", "--table {other}", "made for another network"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from distreal_jax.availability import make_availability
+from distreal_jax.availability import Segments, make_availability
 from distreal_jax.data.datasets import synthetic_dataset
 from distreal_jax.data.partition import make_partition
 from distreal_jax.errors import InputError
@@ -19,9 +20,12 @@ from distreal_jax.fleet import mappings
 from distreal_jax.fleet.evaluation import Evaluator
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.method_table import table_for
+from distreal_jax.fleet.stages import stages_table
 from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
 from distreal_jax.methods import METHODS, Method, method_named
+from distreal_jax.networks import make_network
+from distreal_jax.record.counted import Counted
 from distreal_jax.record.recorded_run import accuracy_per_tier
 from distreal_jax.step import Examples, Knobs, split_variables
 from distreal_jax.table import Configuration, DropoutTable
@@ -395,8 +399,8 @@ def test_memory_by_shapes_is_near_xla_s_own_analysis_of_a_compiled_step(share: i
     learner = small.start(world.network.take(world.params, kept))
     memory = jax.jit(train, donate_argnums=0).lower(learner).compile().memory_analysis()
     measured = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-    assert 0.5 < measured / federation.memory_bytes(0) < 3
-    assert federation.memory_bytes(-1) == 0
+    assert 0.5 < measured / federation.memory_bytes([0]) < 3
+    assert federation.memory_bytes([]) == 0
 
 
 def test_a_mini_batch_beyond_the_data_is_refused(world: World) -> None:
@@ -417,6 +421,97 @@ def test_successive_layers_are_trained_one_stage_after_the_other() -> None:
     assert depths == sorted(depths) and set(depths) == {entry.depth for entry in entries}
     last, _ = federation.plan(19)
     assert federation.delivered(federation.widest(last)).widths == entries[int(last.caps[0])].widths
+
+
+@pytest.mark.parametrize("budget", [0.02, 0.1, 0.3, 0.5, 0.8, 1.0])
+@pytest.mark.parametrize("name", ["digits_cnn", "resnet20"])
+def test_a_stage_freezes_only_layers_that_an_earlier_one_trained_whole(name: str, budget: float) -> None:
+    model = make_network(name, image_shape=(8, 8, 1), num_classes=10, seed=0)
+    network = trace_network(model, jax.ShapeDtypeStruct((1, 8, 8, 1), jnp.float32), proof=False)
+    table = stages_table(network, budget, dense=False)
+    stages = sorted(table.entries, key=lambda entry: entry.depth)
+    assert [stage.depth for stage in stages] == list(range(len(stages)))
+    place = {layer: index for index, layer in enumerate(network.order.layers)}
+    for before, stage in itertools.pairwise(stages):
+        for group, trained, width, filters in zip(
+            network.filter_groups, before.widths, stage.widths, network.full_widths, strict=True
+        ):
+            if place.get(group.name.split("[")[0], 0) < stage.depth:
+                assert trained == width == filters
+    affordable = [stage.macs <= budget * network.training_macs() for stage in stages]
+    assert all(affordable) or len(stages) == 1
+
+
+def test_layers_that_are_frozen_for_a_round_come_down_and_do_not_go_up(world: World) -> None:
+    federation = federation_of("cocofl", world)
+    plan, _ = federation.plan(0)
+    up, down = federation.bytes_moved(plan)
+    depths = [federation.table.entries[cap].depth for cap in plan.caps]
+    trained = [4 * world.network.trained_variables(depth=depth) for depth in depths]
+    assert max(depths) > 0 and up.tolist() == (np.array(trained) * plan.uploads).tolist()
+    assert set(down) == {4 * world.network.trained_variables()}
+
+
+def test_memory_is_that_of_the_step_that_takes_the_most_not_of_the_dearest(world: World) -> None:
+    every = [Configuration((4, 5), 0.1), Configuration((1, 2)), Configuration((4, 5), 0.2, depth=1), Configuration((3, 5))]
+    table = DropoutTable.from_configurations(world.network, every)
+    federation = Federation(world, METHODS["distreal"], table, TRAINING, "masked")
+    each = [federation.memory_bytes([entry]) for entry in range(len(every))]
+    assert federation.memory_bytes(range(len(every))) == max(each) > min(each)
+    counted = Counted()
+    for index in range(4):
+        counted.add(federation, federation.plan(index)[0])
+    assert set(counted.trained) == {entry for index in range(4) for entry in federation.plan(index)[0].entries.ravel()} - {
+        -1
+    }
+
+
+def test_a_small_network_fits_what_a_round_offers_in_seconds_whatever_the_mini_batch(world: World) -> None:
+    """A step takes a second, and one more for each full example: small mini-batches are dear."""
+
+    def measured(table: DropoutTable, _: World, training: TrainingSettings) -> DropoutTable:
+        costs = [1.0 + training.batch_size * entry.macs / table.full_macs for entry in table.entries]
+        return table.with_seconds("pi", costs, 1.0 + training.batch_size)
+
+    load = make_availability("constant:0.5", seed=0, num_devices=DEVICES)
+    world = dataclasses.replace(world, availability=load, cost="seconds:pi", seconds_offered=4 * (1.0 + 20))
+    for batch_size in (20, 10, 5):
+        training = dataclasses.replace(TRAINING, batch_size=batch_size, steps=80 // batch_size)
+        method = METHODS["small_network"]
+        federation = Federation(world, method, table_for(method, world, None, training, measured), training, "masked")
+        plan, _ = federation.plan(0)
+        assert federation.costs[0] <= 0.5 and not plan.deadline_hits.any()
+
+
+def test_who_is_not_limited_has_the_full_network(world: World) -> None:
+    load = make_availability("constant:0.3", seed=0, num_devices=DEVICES)
+    federation = federation_of("small_network[limited=false]", dataclasses.replace(world, availability=load))
+    assert federation.table.entries[0].widths == world.network.full_widths
+
+
+BAD_LOADS: dict[str, tuple[Any, str]] = {
+    "percent": (lambda n: Segments(np.tile([0.0, 1.0], (n, 1)), np.full((n, 1), 50.0)), "values above 0 and at most 1"),
+    "NaN": (lambda n: Segments(np.tile([0.0, 1.0], (n, 1)), np.full((n, 1), np.nan)), "values above 0 and at most 1"),
+    "nothing": (lambda n: Segments(np.tile([0.0, 1.0], (n, 1)), np.zeros((n, 1))), "values above 0 and at most 1"),
+    "half a round": (lambda n: Segments(np.tile([0.0, 0.5], (n, 1)), np.ones((n, 1))), "times from 0 to 1"),
+    "other devices": (lambda _: Segments(np.array([[0.0, 1.0]]), np.ones((1, 1))), r"times of shape \(1, 2\)"),
+    "numbers": (lambda n: np.ones(n), "is a ndarray"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_LOADS)
+def test_a_load_of_ones_own_that_can_not_be_is_refused_with_round_and_device(world: World, name: str) -> None:
+    said, text = BAD_LOADS[name]
+
+    class Load:
+        minimum = 0.5
+
+        def during(self, _: int, devices: np.ndarray) -> Any:
+            return said(len(devices))
+
+    federation = federation_of("partial_work", dataclasses.replace(world, availability=Load()))
+    with pytest.raises(InputError, match=f"the availability in round 3.*{text}"):
+        federation.plan(3)
 
 
 def test_a_growing_method_may_use_every_entry_from_half_of_the_training_on(world: World) -> None:

@@ -132,6 +132,14 @@ def test_what_is_no_method_is_refused_with_the_valid_names(name: str, said: str)
         ("distreal_uniform[pace=progress]", "give rates=table"),
         ("heterofl[unfinished=layers]", "give rates=full"),
         ("slt[decided=round]", "give decided=never,filters=first"),
+        ("slt[batch=cut]", "batch=whole"),
+        ("salf[decided=round]", "give rates=full and decided=step"),
+        ("partial_work[pace=remaining]", "says nothing where there is one entry"),
+        ("fednova[proximal=true]", "leave proximal=true out"),
+        # A part of a partition is another one when it is drawn again, or when its width changes.
+        ("shuffled_partition[drawn=step]", "drawn=round"),
+        ("shuffled_partition[below_cap=true]", "give decided=round and below_cap=false"),
+        ("shuffled_partition[decided=step]", "give decided=round and below_cap=false"),
         ("small_network[schedule=widen]", "give decided=step or decided=round"),
     ],
 )

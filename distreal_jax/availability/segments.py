@@ -5,10 +5,12 @@ Availability 1 is the speed at which the full network's mini-batches of one roun
 """
 
 import dataclasses
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from distreal_jax.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -32,6 +34,56 @@ class Segments:
         """Mean availability of each device over the round, float64 [devices]."""
         means: Floats = np.sum(np.diff(self.times) * self.values, axis=1)
         return means
+
+
+def checked(segments: Any, round_index: int, devices: Integers) -> Segments:
+    """What an availability said of a round, if it can be.
+
+    Args:
+      segments: What `during` returned.
+      round_index: The round.
+      devices: Who was asked for, [devices].
+
+    Raises:
+      InputError: It is something else, of other shapes, or has times or values that can't be; round and device are named.
+    """
+    where = f"the availability in round {round_index}"
+    if not isinstance(segments, Segments):
+        raise InputError(f"{where} is a {type(segments).__name__}; `during` returns Segments(times, values)")
+    times, values = np.asarray(segments.times), np.asarray(segments.values)
+    if values.ndim != 2 or len(values) != len(devices) or times.shape != (len(devices), values.shape[1] + 1):
+        raise InputError(
+            f"{where} has times of shape {times.shape} and values of shape {values.shape} for {len(devices)} devices; "
+            "expected [devices, segments + 1] and [devices, segments]"
+        )
+    ordered = (times[:, 0] == 0) & (times[:, -1] == 1) & np.all(np.diff(times, axis=1) >= 0, axis=1)
+    within = np.all((values > 0) & (values <= 1), axis=1)  # NaN is neither
+    for right, expected in ((ordered, "times from 0 to 1 that never fall"), (within, "values above 0 and at most 1")):
+        if not right.all():
+            raise InputError(
+                f"{where} of device {devices[np.argmin(right)]} has not {expected}; docs/extending.md has an example"
+            )
+    return segments
+
+
+def checked_load(load: Any, what: str) -> "Availability":
+    """A load of one's own, if it has what one needs.
+
+    Args:
+      load: The load.
+      what: What an error calls it.
+
+    Raises:
+      InputError: It has no `during`, or no `minimum` in (0, 1].
+    """
+    lowest = getattr(load, "minimum", None)
+    if not callable(getattr(load, "during", None)) or not isinstance(lowest, int | float) or not 0 < lowest <= 1:
+        raise InputError(
+            f"{what} is a {type(load).__name__} without `during(round_index, devices)`, or without a `minimum` in (0, 1]; "
+            "docs/extending.md has one"
+        )
+    own: Availability = load
+    return own
 
 
 class Availability(Protocol):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from distreal_jax.availability import device_traces
 from distreal_jax.availability.processes import Constant, Markov, Redrawn, Tiers
 from distreal_jax.availability.recorded import Recorded
-from distreal_jax.availability.segments import Availability
+from distreal_jax.availability.segments import Availability, checked_load
 from distreal_jax.availability.trace_files import number_of, read_trace
 from distreal_jax.errors import InputError, did_you_mean
 from distreal_jax.files import user_path
@@ -84,14 +84,7 @@ def make_availability(spec: str, *, seed: int, num_devices: int, data_dir: str |
 
 
 def _own_load(spec: str, **given: Any) -> Availability:
-    load: Availability = called(own(spec, "availability"), spec, "availability", **given)
-    lowest = getattr(load, "minimum", None)
-    if not callable(getattr(load, "during", None)) or not isinstance(lowest, int | float) or not 0 < lowest <= 1:
-        raise InputError(
-            f"availability {spec!r} is a {type(load).__name__} without `during(round_index, devices)`, or without a "
-            "`minimum` in (0, 1]; docs/extending.md has one"
-        )
-    return load
+    return checked_load(called(own(spec, "availability"), spec, "availability", **given), f"availability {spec!r}")
 
 
 def _constant(request: Request) -> Availability:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from typing import Any, Self
 
 import jax
@@ -18,6 +18,7 @@ from distreal_jax.fleet.aggregation import Server
 from distreal_jax.fleet.device_memory import DeviceMemory
 from distreal_jax.fleet.evaluation import Evaluator, Scores
 from distreal_jax.fleet.grouping import Room, default_grouping
+from distreal_jax.fleet.method_table import full_cost
 from distreal_jax.fleet.programs import Execution, RoundPrograms, RoundResult
 from distreal_jax.fleet.round import Round
 from distreal_jax.fleet.stages import Stages
@@ -28,7 +29,7 @@ from distreal_jax.methods import Method
 from distreal_jax.plan import RoundPlan, plan_round
 from distreal_jax.step import ConvolutionForm, Examples, LocalStep, class_axes
 from distreal_jax.table import DropoutTable
-from distreal_jax.table.order import MACS, device_of
+from distreal_jax.table.order import MACS
 from distreal_jax.tracing import ensemble_members
 
 MOST_EXAMPLES = 2**28  # that the clients of a round train on, chosen by us: 1 GiB of indices
@@ -183,19 +184,8 @@ class Federation:
 
     @functools.cached_property
     def full_cost(self) -> float:
-        """What a mini-batch of the full network costs, as a fraction of what a round offers for each of its `steps`.
-
-        1, unless the world says how many seconds a round offers: small mini-batches may cost more than their share then.
-
-        Raises:
-          InputError: The seconds of the full network were not measured.
-        """
-        if self.unit == MACS or not self.world.seconds_offered:
-            return 1.0
-        device = device_of(self.unit)
-        if device not in self.table.full_seconds:
-            raise InputError(f"a round offers seconds, and those of the full network on {device!r} were not measured")
-        return self.table.full_seconds[device] * self.training.steps / self.world.seconds_offered
+        """As `full_cost` of its table; 1 for a method that does not limit devices."""
+        return 1.0 if self.unit == MACS else full_cost(self.table, self.world, self.training)
 
     @functools.cached_property
     def costs(self) -> npt.NDArray[np.float64]:
@@ -320,23 +310,31 @@ class Federation:
         return (evaluator or self.world.evaluator)(params, model.widths, model.members)
 
     def bytes_moved(self, plan: RoundPlan) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """(up, down) of each client, [clients]: parameters in their own type, sub-networks where the server can tell."""
-        method = self.method
-        drawn_by_device = method.decided == "step" or (method.filters, method.drawn) == ("random", "step")
-        sent = self._bytes_of_entries[[-1] * len(plan.clients) if drawn_by_device else plan.caps]
-        return np.where(plan.uploads, sent, 0.0), sent
+        """(up, down) of each client, [clients]: parameters in their own type, sub-networks where the server can tell.
 
-    def memory_bytes(self, widest: int) -> float:
-        """Peak memory of a device that trains this table entry (-1: none was trained, 0 bytes); see `training_bytes`."""
-        if widest < 0:
-            return 0.0
+        It can where they are decided for the round. Layers that are frozen in it come down and don't go up.
+        """
+        method = self.method
+        drawn_by_device = method.decided == "step" or (method.filters in ("random", "partition") and method.drawn == "step")
+        up, down = self._bytes_of_entries[:, [-1] * len(plan.clients) if drawn_by_device else plan.caps]
+        return np.where(plan.uploads, up, 0.0), down
+
+    def memory_bytes(self, trained: Collection[int]) -> float:
+        """Peak memory of a device that trains these table entries (0 bytes for none); see `training_bytes`."""
         memory = DeviceMemory(self.round.step, self.world.params, self.world.train, self.training.batch_size)
-        return float(memory(self.table.entries[widest].configuration))
+        every = [self.table.entries[entry].configuration for entry in trained]
+        most = [one for one in every if not any(one != other and other.contains(one) for other in every)]
+        return max((float(memory(configuration)) for configuration in most), default=0.0)
 
     @functools.cached_property
     def _bytes_of_entries(self) -> npt.NDArray[np.float64]:
-        """float64 [entries + 1], the size of each entry's parameters and, last, of the full model's."""
+        """float64 [2, entries + 1]: of each entry's trained layers, and of all its layers; last, the full model's."""
         network = self.world.network
-        every = [*(entry.widths for entry in self.table.entries), network.full_widths]
-        shapes = [network.shapes(self.world.params, widths) for widths in every]
-        return np.array([sum(float(leaf.size * leaf.dtype.itemsize) for leaf in jax.tree.leaves(tree)) for tree in shapes])
+        every = [*((entry.widths, entry.depth) for entry in self.table.entries), (network.full_widths, 0)]
+
+        def size(widths: tuple[int, ...], depth: int) -> float:
+            shapes, trained = network.shapes(self.world.params, widths), network.trained(self.world.params, depth)
+            sizes = jax.tree.map(lambda leaf, sent: leaf.size * leaf.dtype.itemsize * sent, shapes, trained)
+            return float(sum(jax.tree.leaves(sizes)))
+
+        return np.array([[size(*entry) for entry in every], [size(widths, 0) for widths, _ in every]])

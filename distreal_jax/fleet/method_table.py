@@ -12,7 +12,7 @@ from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World
 from distreal_jax.methods import Method
 from distreal_jax.table import DropoutTable
-from distreal_jax.table.order import MACS
+from distreal_jax.table.order import MACS, device_of
 
 HALVING_RATES = (0.0, 1 / 2, 3 / 4, 7 / 8, 15 / 16)  # HeteroFL's levels {1, 1/2, 1/4, 1/8, 1/16}
 UNIFORM_RATES = tuple(1 - level / 12 for level in range(1, 13))  # chosen by us: as many entries as a searched table has
@@ -54,8 +54,7 @@ def table_for(
     elif method.rates == "stages":
         if world.cost != MACS:
             raise InputError(f"{method.name} makes stages that fit a budget of MACs; leave --cost out")
-        budget = expected_of_fleet(method.cap, world.availability, np.arange(world.devices))
-        return stages_table(network, budget, dense=method.dense)
+        return stages_table(network, _affordable(method, world), dense=method.dense)
     elif unmeasured:
         raise InputError(
             f"{method.name} makes a table of its own ({method.rates}), of which no seconds were measured; give --seconds a "
@@ -83,5 +82,31 @@ def table_for(
     table = table.undominated(world.cost)
     if method.decided != "never":
         return table
-    affordable = expected_of_fleet(method.cap, world.availability, np.arange(world.devices))
+    affordable = _affordable(method, world) / full_cost(table, world, training)
     return dataclasses.replace(table, entries=(table.select_share(affordable, world.cost),))
+
+
+def full_cost(table: DropoutTable, world: World, training: TrainingSettings) -> float:
+    """What a mini-batch of the full network costs, as a fraction of what a round offers for each of its `steps`.
+
+    1, unless the world says how many seconds a round offers: small mini-batches may cost more than their share then.
+
+    Args:
+      table: Has the seconds of the full network.
+      world: Has the unit of cost, and what a round offers.
+      training: How many mini-batches a round has.
+
+    Raises:
+      InputError: The seconds of the full network were not measured.
+    """
+    if world.cost == MACS or not world.seconds_offered:
+        return 1.0
+    device = device_of(world.cost)
+    if device not in table.full_seconds:
+        raise InputError(f"a round offers seconds, and those of the full network on {device!r} were not measured")
+    return table.full_seconds[device] * training.steps / world.seconds_offered
+
+
+def _affordable(method: Method, world: World) -> float:
+    """What a device can afford for ever, as a share of what a round offers."""
+    return expected_of_fleet(method.cap, world.availability, np.arange(world.devices)) if method.limited else 1.0

@@ -17,25 +17,25 @@ _SHARES = np.arange(1, 101) / 100  # of the filters behind the layer that is tra
 
 
 def stages_table(network: TracedNetwork, budget: float, *, dense: bool) -> DropoutTable:
-    """A table with an entry for each stage that a device can afford; the cheapest stage alone, if it can afford none.
+    """A table with an entry for each stage up to the first that a device can't afford, which all later ones freeze.
+
+    If it can't afford the first one, that one alone, at its narrowest.
 
     Args:
       network: The traced network.
       budget: What a mini-batch may cost, as a fraction of the full network's.
       dense: Hidden dense units are dropped too.
     """
-    affordable, cheapest = dict[int, Configuration](), None
+    by_cost: dict[int, Configuration] = {}
     for depth in range(len(network.order.layers)):
-        for share in _SHARES:
-            stage = _stage(network, depth, share, dense=dense)
-            macs = stage.macs(network)
-            if cheapest is None or macs < cheapest.macs(network):
-                cheapest = stage
-            if macs <= budget * network.training_macs():
-                affordable[depth] = stage
-    assert cheapest is not None
-    by_cost = {stage.macs(network): stage for stage in affordable.values()} or {0: cheapest}
-    return DropoutTable.from_configurations(network, list(by_cost.values()), provenance={"made_by": "stages of layers"})
+        widths = {stage.macs(network): stage for stage in (_stage(network, depth, share, dense=dense) for share in _SHARES)}
+        # entries of a table differ in cost: of two stages that don't, the later one is a little narrower
+        affordable = [macs for macs in widths if macs <= budget * network.training_macs() and macs not in by_cost]
+        if not affordable:
+            break
+        by_cost[max(affordable)] = widths[max(affordable)]
+    stages = list(by_cost.values()) or [_stage(network, 0, _SHARES[0], dense=dense)]
+    return DropoutTable.from_configurations(network, stages, provenance={"made_by": "stages of layers"})
 
 
 def _stage(network: TracedNetwork, depth: int, share: float, *, dense: bool) -> Configuration:

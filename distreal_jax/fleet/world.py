@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from distreal_jax.availability import Availability, make_availability
+from distreal_jax.availability.segments import checked_load
 from distreal_jax.availability.specification import MOST_DEVICES
 from distreal_jax.data.datasets import Dataset, load_dataset
 from distreal_jax.data.partition import Partition, make_partition
@@ -23,6 +24,7 @@ from distreal_jax.own import called, is_own, own
 from distreal_jax.settings import SEEDS, Within, check_settings
 from distreal_jax.step import Examples, Task, split_variables
 from distreal_jax.step.outputs import batch_shapes, check_outputs, check_tokens
+from distreal_jax.table.order import MACS
 from distreal_jax.tracing import TracedNetwork, trace_network
 
 PARTITIONS = ("iid", "dirichlet:ALPHA", "natural")
@@ -66,6 +68,8 @@ class WorldSettings:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.seconds_offered and self.cost == MACS:
+            raise InputError("seconds_offered says nothing where cost is counted in MACs; give --cost seconds:NAME too")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,6 +162,7 @@ class World:
             availability = make_availability(
                 settings.availability, seed=seed, num_devices=partition.num_clients, data_dir=settings.data_dir
             )
+        availability = checked_load(availability, "availability")
         train, test = jax.tree.map(jnp.asarray, (dataset.train, dataset.test))
         network = trace_network(model, batch_shapes(train, 1).inputs)
         params, others = split_variables(model)

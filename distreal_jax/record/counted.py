@@ -28,6 +28,7 @@ class Counted:
       bytes_up: From devices to the server.
       bytes_down: From the server to devices.
       widest: The largest table entry that was trained; -1: none yet.
+      trained: The table entries that were trained, ascending.
       round_computing: When the last client of each round was done, in parts of the round.
       round_bytes: The most bytes that one client of each round received and sent.
     """
@@ -43,6 +44,7 @@ class Counted:
     bytes_up: float = 0.0
     bytes_down: float = 0.0
     widest: int = -1
+    trained: list[int] = dataclasses.field(default_factory=list)
     round_computing: list[float] = dataclasses.field(default_factory=list)
     round_bytes: list[float] = dataclasses.field(default_factory=list)
 
@@ -63,6 +65,7 @@ class Counted:
         self.round_computing.append(plan.last_finish)
         self.round_bytes.append(float((up + down).max(initial=0.0)))
         self.widest = max(self.widest, federation.widest(plan))
+        self.trained = sorted({*self.trained, *np.unique(plan.entries[counts]).tolist()})
 
     def scaled(self, factor: float) -> "Counted":
         """As if so many times as many rounds of the same kind had been counted."""

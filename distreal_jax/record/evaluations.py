@@ -231,7 +231,7 @@ def result_of(federation: Federation, params: Any, counted: Counted, accuracy: S
         bytes_down=tuple(record["bytes_down"] for record in counted.records),
         round_computing=tuple(counted.round_computing),
         round_bytes=tuple(counted.round_bytes),
-        memory_bytes=federation.memory_bytes(counted.widest),
+        memory_bytes=federation.memory_bytes(counted.trained),
         accuracy_per_tier=accuracy_per_tier(federation, accuracy),
         accuracy_per_class=tuple(float(value) for value in accuracy.per_class),
         divergence=counted.divergence,

@@ -36,7 +36,7 @@ class MethodResult:
       bytes_down: From the server to devices up to those times, [evaluations].
       round_computing: When the last client of a round was done computing, in parts of the round, [rounds].
       round_bytes: The most bytes that one client received and sent, [rounds].
-      memory_bytes: Peak memory of a device in the widest training step that there was.
+      memory_bytes: Peak memory of a device in the training step that took the most.
       accuracy_per_tier: Name of the device tier, weakest first -> accuracy on the data of its devices; NaN for a tier that
         holds only classes without test examples.
       accuracy_per_class: Accuracy of each class, [classes]; NaN for one without test examples.

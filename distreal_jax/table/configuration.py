@@ -42,6 +42,11 @@ class Configuration:
         """Examples of a mini-batch of that size that it trains, at least one."""
         return max(1, round(self.batch_share * batch_size))
 
+    def contains(self, other: Self) -> bool:
+        """Whether it trains all that another configuration of the network trains, and may be more."""
+        wider = all(mine >= theirs for mine, theirs in zip(self.widths, other.widths, strict=True))
+        return wider and self.batch_share >= other.batch_share and self.depth <= other.depth
+
     def is_full(self, filters: tuple[int, ...]) -> bool:
         """Whether it trains all filters, [groups], of all layers with all examples, by whatever step."""
         return (self.widths, self.batch_share, self.depth) == (filters, 1, 0)

@@ -2,11 +2,12 @@
 
     python -m experiments.configs.map_of_resnet20 --out runs/map_of_resnet20
 
-Digits, ResNet-20, Dirichlet 0.3, 100 devices, 10 a round, 60 rounds. Availability uniform around means of 0.1 and 0.4,
-redrawn once a round; 10 trials of each method in each cell, then 4 seeds. DISTREAL chooses from the table of
-trial_tune_resnet20_knobs, trains on in idle time, and begins at pace=best, which tuning chose in most other parts.
+Digits, ResNet-20, Dirichlet 0.3, 100 devices, 10 a round, 60 rounds. Availability uniform around a mean of 0.1, redrawn once
+a round; 10 trials of each method, then 4 seeds. DISTREAL chooses from the table of trial_tune_resnet20_knobs, trains on in
+idle time, and begins at pace=best, which tuning chose in most other parts.
 
-Expected: not run yet. By --dry-run 16 min for the seeds, which counts no trials, on 2 CPU cores, 2026-11-26.
+Expected: in final accuracy 0.977, not told apart from SALF (0.978), partial work (0.971) and adaptive batch (0.965); over
+time ahead of adaptive batch by 0.034 and behind SALF by 0.025; 90 min beside two other jobs, on 2 CPU cores.
 """
 
 import dataclasses
@@ -18,11 +19,11 @@ from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.recorded_run import RecordSettings
 from experiments.configs.map_of_knobs import CONFIG as KNOBS
 
-SETTING = "Digits, ResNet-20: mean of two loads, 10 and 40 %"
+SETTING = "Digits, ResNet-20: 10 % on average"
 CONFIG = dataclasses.replace(
     KNOBS,
     methods="distreal[idle=train,pace=best],partial_work,adaptive_batch,salf",
-    means="0.1,0.4",
+    means="0.1",
     rates="1",
     seeds="0-3",
     trials=10,
