@@ -258,7 +258,7 @@ def map_picture(
     check_lengths("map", y_values, winners, best, delivered, margins)
     check_lengths("map's first row", x_values, winners[0], best[0], delivered[0], margins[0])
     grid = 100 * np.asarray(margins, dtype=np.float64)
-    limit = max(float(np.nanmax(np.abs(grid), initial=0.0)), 1e-9)
+    limit = max(float(np.nanmax(np.abs(grid), initial=0.0)), 1.0)  # below a point, margins stay pale
     with picture(path, 3.6 + 2.2 * len(x_values), 2.0 + 0.84 * len(y_values)) as figure:
         left, right = figure.subplots(1, 2)
         shades = [[_shade(method) for method in row] for row in winners]
