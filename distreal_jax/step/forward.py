@@ -70,14 +70,11 @@ def forward(
     def run(params: Any, others: Any, inputs: Any) -> tuple[Any, Any]:
         # Fresh variables: a module may update its running statistics only at the trace level where they were made.
         params, others = jax.tree.map(jnp.asarray, (params, others))
-        states = (params, others if key is None else _with_keys(others, jax.random.fold_in(key, _STREAMS)))
+        states = (params, others if key is None else _with_keys(others, key))
         outputs, others = run_network(network.graphdef, states, inputs, *arounds, train=train, key=key)
         return in_full_precision(outputs), others
 
     return in_form(convolution, exchanged(run, exchanges))(params, others, inputs)
-
-
-_STREAMS = (1 << 31) - 1  # beyond the numbers of layers without a stream of their own, whose keys come from the same one
 
 
 def _with_keys(others: Any, key: jax.Array) -> Any:

@@ -134,9 +134,12 @@ def _set_mode(model: nnx.Module, modules: Iterable[nnx.Module], train: bool) -> 
                 setattr(module, name, train == (name in _TRAINS))
 
 
+_LAST = (1 << 31) - 1
+
+
 def _with_rngs(key: Any) -> Around:
     """Gives random numbers to dropout layers that have none of their own and are called without, each time others."""
-    calls = itertools.count()
+    calls = itertools.count(_LAST, -1)  # streams of the network's own count from 0
 
     def around(_: str, module: nnx.Module, call: Call) -> Call:
         if not isinstance(module, nnx.Dropout | nnx.MultiHeadAttention) or module.rngs is not None:
