@@ -9,7 +9,7 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -118,6 +118,16 @@ class MeanPace:
 def how_many(count: int, noun: str) -> str:
     """A number and its noun: "1 program", "1,200 programs"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def sentence(words: str) -> str:
+    """Words as they begin a sentence: "Test accuracy", "Validation R squared"."""
+    return words[:1].upper() + words[1:]
+
+
+def scored_on(others: Container[str]) -> str:
+    """The examples that are scored, in words: those of a `validation` split where the test set is among the others."""
+    return "validation" if "test" in others else "test"
 
 
 def percent(share: float) -> str:

@@ -23,8 +23,16 @@ SESSION = {
 }
 
 
-def finished(folder: Path, finals: dict[str, float], *, reference: str | None = None, seeds: int = 2) -> None:
-    """A run folder as a finished comparison leaves it."""
+def finished(
+    folder: Path,
+    finals: dict[str, float],
+    *,
+    reference: str | None = None,
+    seeds: int = 2,
+    results_file: str = "results.json",
+    picture: str = "accuracy.png",
+) -> None:
+    """A run folder as a finished comparison leaves it, or another experiment with its own names of files."""
     folder.mkdir(parents=True)
     axes = dict(times=(60.0, 120.0), rounds=(1.0, 2.0), macs=(1e6, 2e6), bytes_up=(1.0, 2.0), bytes_down=(1.0, 2.0))
     more = dict(delivered=1.0, round_computing=(1.0, 1.0), round_bytes=(1.0, 1.0), memory_bytes=1e6)
@@ -38,10 +46,10 @@ def finished(folder: Path, finals: dict[str, float], *, reference: str | None = 
     ]
     content = {"identity": "0" * 10, "targets": [0.6], "device": {}, "runs": [result.to_json() for result in results]}
     content |= {} if reference is None else {"reference": reference}
-    write_document(folder / "results.json", "distreal_jax results", 1, content)
+    write_document(folder / results_file, "distreal_jax results", 1, content)
     write_document(folder / "config.json", "distreal_jax run", 1, {"settings": {}, "sessions": [SESSION]})
     (folder / "report.md").write_text("# Comparison\n")
-    shutil.copyfile(Path(__file__).parents[1] / "docs/pictures/front.png", folder / "accuracy.png")
+    shutil.copyfile(Path(__file__).parents[1] / "docs/pictures/front.png", folder / picture)
 
 
 def options_in(folder: Path) -> Options:
@@ -98,8 +106,7 @@ def test_a_tuned_trial_says_whom_it_is_ahead_of_level_with_and_behind(tmp_path: 
 def test_of_a_map_the_verdict_is_on_means_over_its_cells_by_seed(tmp_path: Path) -> None:
     options = options_in(tmp_path)
     folder = options.runs / "map_of_knobs"
-    finished(folder, {"distreal": 0.7})
-    shutil.move(folder / "accuracy.png", folder / "map.png")
+    finished(folder, {"distreal": 0.7}, picture="map.png")
     cells = [{"distreal": [0.9, 0.8, 0.7, 0.6], "salf": [0.5, 0.4, 0.3, 0.2]}, {"distreal": [0.5] * 4, "salf": [0.5] * 4}]
     (folder / "map.json").write_text(json.dumps([{"mean": 0.1, "rate": 1, "final": cell, "area": cell} for cell in cells]))
     main(options)
@@ -125,9 +132,7 @@ def test_the_scores_of_each_run_come_beside_the_report(tmp_path: Path) -> None:
 def test_of_a_map_scores_and_settings_are_those_of_its_cells(tmp_path: Path) -> None:
     options = options_in(tmp_path)
     folder = options.runs / "map_of_loads"
-    finished(folder, {"distreal": 0.7})
-    shutil.move(folder / "accuracy.png", folder / "map.png")
-    shutil.move(folder / "results.json", folder / "map.json")
+    finished(folder, {"distreal": 0.7}, results_file="map.json", picture="map.png")
     finished(folder / "mean0.1-rate1", {"distreal": 0.7}, seeds=1)
     (folder / "mean0.1-rate1/tuning").mkdir()
     (folder / "mean0.1-rate1/tuning/tuned.json").write_text("settings")
@@ -141,8 +146,7 @@ def test_of_a_map_scores_and_settings_are_those_of_its_cells(tmp_path: Path) -> 
 def test_of_a_tuning_there_are_settings_alone(tmp_path: Path) -> None:
     options = options_in(tmp_path)
     folder = options.runs / "trial_tune_knobs"
-    finished(folder, {"distreal": 0.7})
-    shutil.move(folder / "accuracy.png", folder / "sensitivity.png")
+    finished(folder, {"distreal": 0.7}, picture="sensitivity.png")
     (folder / "tuned.json").write_text("settings")
     main(options)
     assert [file.name for file in (options.report.parent / "results/trial_tune_knobs").iterdir()] == ["tuned.json"]
@@ -173,9 +177,7 @@ def test_verdicts_on_trials_that_were_run_elsewhere_stay_in_order(tmp_path: Path
 def test_a_finished_map_gets_its_cells_and_its_picture(tmp_path: Path) -> None:
     options = options_in(tmp_path)
     folder = options.runs / "map_of_loads"
-    finished(folder, {"distreal": 0.7})
-    shutil.move(folder / "accuracy.png", folder / "map.png")
-    shutil.move(folder / "results.json", folder / "map.json")
+    finished(folder, {"distreal": 0.7}, results_file="map.json", picture="map.png")
     (folder / "report.md").write_text(
         "# Map\n\nOf this:\n\n| mean | distreal |\n|---|---|\n| 0.03 | 0.7 |\n\n![x](map.png)\n"
     )
@@ -189,8 +191,7 @@ def test_a_finished_map_gets_its_cells_and_its_picture(tmp_path: Path) -> None:
 def test_a_finished_study_of_searches_gets_the_tables_of_its_report(tmp_path: Path) -> None:
     options = options_in(tmp_path)
     folder = options.runs / "search_study_digits"
-    finished(folder, {"distreal": 0.7})
-    shutil.move(folder / "accuracy.png", folder / "rivals.png")
+    finished(folder, {"distreal": 0.7}, picture="rivals.png")
     (folder / "report.md").write_text("# Study\n\nText.\n\n| a |\n|---|\n| 1 |\n\n| b |\n|---|\n| 2 |\n\n![x](rivals.png)\n")
     main(options)
     assert "| a |\n|---|\n| 1 |\n\n| b |\n|---|\n| 2 |\n\n(" in options.report.read_text()

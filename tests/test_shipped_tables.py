@@ -40,7 +40,7 @@ def test_every_shipped_table_is_tested_here() -> None:
 def test_it_is_for_the_network_of_its_name(shipped: tuple[TracedNetwork, DropoutTable]) -> None:
     network, table = shipped
     assert table.checked_for(network) is table
-    assert {DropoutTable.load(name).network for name in DropoutTable.names_shipped_for(network)} == {table.network}
+    assert {own.network for own in DropoutTable.all_shipped_for(network).values()} == {table.network}
     assert table.group_names == tuple(group.name for group in network.filter_groups)
 
 

@@ -177,7 +177,7 @@ def run_cell(
       mean: Mean availability.
       rate: Changes of availability a round.
     """
-    share = options.world.validation or VALIDATION  # of trials alone; the comparison trains on all examples
+    # The split is for trials alone; the comparison trains on all examples.
     settings = dataclasses.replace(options.world, availability=load_of(mean, rate), validation=0.0)
     decides = {"world": settings, "training": options.training, "record": options.record}
 
@@ -187,7 +187,7 @@ def run_cell(
     with RunFolder.at(folder.path / name_of(mean, rate), decides) as own:
         tuned = None
         if options.trials:
-            split = dataclasses.replace(settings, validation=share)
+            split = dataclasses.replace(settings, validation=options.world.validation or VALIDATION)
             world = World.make(split, TUNING_SEED)
             with RunFolder.at(own.path / "tuning", {**decides, "world": split}) as trials:
                 how: Any = {"execution": options.execution, "measured": measured, "goal": options.goal}

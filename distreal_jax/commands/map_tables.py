@@ -24,6 +24,11 @@ class Cell:
         """Names, in the order in which they were given."""
         return tuple(dict.fromkeys(result.method for result in self.results))
 
+    @property
+    def score_name(self) -> str:
+        """What the task calls its score."""
+        return self.results[0].score_name
+
     @functools.cached_property
     def _scores(self) -> dict[str, dict[str, dict[int, float]]]:
         return {measure: scores(self.results, measure) for measure in MEASURES}
@@ -79,11 +84,10 @@ def map_section(folder: RunFolder, cells: Sequence[Cell], means: Sequence[float]
         delivered=[[cell.delivered(cell.winner()) for cell in row] for row in grid],
         margins=[[cell.mean_final(first) - max(map(cell.mean_final, others)) for cell in row] for row in grid],
         title=f"{first} minus {others[0] if len(others) == 1 else 'the best of the others'}",
-        margin_label=f"points of {cells[0].results[0].score_name}",
+        margin_label=f"points of {cells[0].score_name}",
     )
-    score = cells[0].results[0].score_name
     texts = [
-        f"Final {score}:\n\n{markdown_table(rows)}",
+        f"Final {cells[0].score_name}:\n\n{markdown_table(rows)}",
         *(difference_table(cells, measure) for measure in MEASURES),
         "Differences are paired by seed, with intervals of 95 %. * marks p < 0.05 after Holm's correction for all "
         f"{len(others) * len(cells)} comparisons of a table"
@@ -114,7 +118,7 @@ def difference_table(cells: Sequence[Cell], measure: str) -> str:
     if len(cells) > 1:
         pooled = over_cells([{name: cell.values(name, measure) for name in cell.methods} for cell in cells])
         rows.append(["all", "all", *_shown(told_apart([(pooled[first], pooled[other]) for other in others]))])
-    said = MEASURES[measure].replace("accuracy", cells[0].results[0].score_name)
+    said = MEASURES[measure].replace("accuracy", cells[0].score_name)
     return (
         f"{first} minus the others, {said}:\n\n{markdown_table(rows)}\n"
         f"Behind one of them (*) in {behind} of {len(cells)} cells, ahead of all of them (*) in {ahead}.\n"

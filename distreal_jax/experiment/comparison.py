@@ -29,7 +29,7 @@ from distreal_jax.record.recorded_run import RESULT, TIERS, RecordSettings, reco
 from distreal_jax.record.report import ACCURACY, COST, Section, comparison_table
 from distreal_jax.record.run_folder import RESULTS_KIND, RunFolder, read_part
 from distreal_jax.record.summary import MethodSummary, summarise
-from distreal_jax.signs import MeanPace, say
+from distreal_jax.signs import MeanPace, say, sentence
 from distreal_jax.table import DropoutTable
 from distreal_jax.tuning import TunedSettings
 
@@ -323,7 +323,7 @@ def _draw(
         folder.path / "utilisation.png",
         {s.method: (s.spent, s.wasted, s.idle) for s in summaries},
     )
-    score = f"{results[0].scored_by[0].upper()}{results[0].scored_by[1:]}"
+    score = sentence(results[0].scored_by)
     pictures = {
         "accuracy.png": f"{score} over simulated time",
         "costs.png": f"{score} over what it costs: MACs, bytes, energy, time with links, memory",

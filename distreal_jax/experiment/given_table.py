@@ -50,7 +50,7 @@ def the_table(source: str | None, world: World, needed_by: str) -> DropoutTable:
     table = given_or_shipped(source, world)
     if table is None:
         free = ", ".join(name for name, method in METHODS.items() if method.rates != "table")
-        named = " or ".join(f"--table {name}" for name in DropoutTable.names_shipped_for(world.network))
+        named = " or ".join(f"--table {name}" for name in DropoutTable.all_shipped_for(world.network))
         there = f"but {named} (every knob)" if named else f"(there are those of {', '.join(shipped_tables())})"
         raise InputError(
             f"{needed_by} needs a dropout table, and none comes with the package for this network and input size {there}; "

@@ -28,12 +28,16 @@ def stages_table(network: TracedNetwork, budget: float, *, dense: bool) -> Dropo
     """
     by_cost: dict[int, Configuration] = {}
     for depth in range(len(network.order.layers)):
-        widths = {stage.macs(network): stage for stage in (_stage(network, depth, share, dense=dense) for share in _SHARES)}
-        # entries of a table differ in cost: of two stages that don't, the later one is a little narrower
-        affordable = [macs for macs in widths if macs <= budget * network.training_macs() and macs not in by_cost]
+        shares = (_stage(network, depth, share, dense=dense) for share in _SHARES)
+        # Entries of a table differ in cost: of two stages that don't, the later one is a little narrower.
+        affordable = {
+            macs: stage
+            for stage in shares
+            if (macs := stage.macs(network)) <= budget * network.training_macs() and macs not in by_cost
+        }
         if not affordable:
             break
-        by_cost[max(affordable)] = widths[max(affordable)]
+        by_cost[max(affordable)] = affordable[max(affordable)]
     stages = list(by_cost.values()) or [_stage(network, 0, _SHARES[0], dense=dense)]
     return DropoutTable.from_configurations(network, stages, provenance={"made_by": "stages of layers"})
 

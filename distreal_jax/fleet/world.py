@@ -22,6 +22,7 @@ from distreal_jax.fleet.evaluation import STATISTICS_EXAMPLES, Evaluator
 from distreal_jax.networks import make_network
 from distreal_jax.own import called, is_own, own
 from distreal_jax.settings import SEEDS, Within, check_settings
+from distreal_jax.signs import scored_on
 from distreal_jax.step import Examples, Task, split_variables
 from distreal_jax.step.outputs import batch_shapes, check_outputs, check_tokens
 from distreal_jax.table.order import MACS
@@ -91,7 +92,7 @@ class World:
 
     def _described(self) -> str:
         """Data, devices and load, in three lines."""
-        sizes, scored = self.partition.sizes, "validation" if "test" in self.also_on else "test"
+        sizes, scored = self.partition.sizes, scored_on(self.also_on)
         return (
             f"World of seed {self.seed}: {self.dataset.name}, {self.train.num_examples:,} training and "
             f"{self.evaluator.test.num_examples:,} {scored} examples on {self.devices:,} devices\n"
@@ -162,7 +163,8 @@ class World:
             availability = make_availability(
                 settings.availability, seed=seed, num_devices=partition.num_clients, data_dir=settings.data_dir
             )
-        availability = checked_load(availability, "availability")
+        else:
+            availability = checked_load(availability, "availability")
         train, test = jax.tree.map(jnp.asarray, (dataset.train, dataset.test))
         network = trace_network(model, batch_shapes(train, 1).inputs)
         params, others = split_variables(model)

@@ -15,9 +15,7 @@ _LOSS_OF_GUESSING = 100.0
 _NORM_OF_THE_START = 1000.0
 
 
-def divergence(
-    federation: Federation, params: Any, *, done: int, loss: float, left_out: int, scored: bool = True
-) -> str | None:
+def divergence(federation: Federation, params: Any, *, done: int, loss: float, left_out: int, scored: bool) -> str | None:
     """What shows that a run has diverged by an evaluation, in words; None: nothing does.
 
     Args:

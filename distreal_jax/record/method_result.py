@@ -10,6 +10,7 @@ from distreal_jax.document import Fields
 from distreal_jax.errors import InputError
 from distreal_jax.record.json_values import json_value
 from distreal_jax.record.statistics import final_accuracy
+from distreal_jax.signs import scored_on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +104,7 @@ class MethodResult:
     @property
     def scored_by(self) -> str:
         """Its score in words: `test accuracy`, or of a world with a validation split `validation accuracy`."""
-        return f"{'validation' if 'test' in self.accuracy_on else 'test'} {self.score_name}"
+        return f"{scored_on(self.accuracy_on)} {self.score_name}"
 
     @property
     def final(self) -> float:

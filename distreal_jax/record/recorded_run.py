@@ -18,7 +18,7 @@ from distreal_jax.record.logged import round_row
 from distreal_jax.record.method_result import MethodResult
 from distreal_jax.record.run_folder import RunFolder
 from distreal_jax.record.tracking import Tracker
-from distreal_jax.signs import say
+from distreal_jax.signs import say, scored_on
 
 __all__ = ["RESULT", "TIERS", "Counted", "RecordSettings", "accuracy_per_tier", "recorded_run"]
 
@@ -66,7 +66,7 @@ def recorded_run(
     told = counted.divergence is not None
     if told and settings.stop_on_divergence:  # stopped at the evaluation that showed it, and again before its result
         begin = rounds
-    split, score = "validation" if "test" in federation.world.also_on else "test", federation.world.task.score_name
+    split, score = scored_on(federation.world.also_on), federation.world.task.score_name
     last: Scores | None = None
     for evaluation in evaluations(federation, settings, begin=begin, server=server, counted=counted, until=rounds):
         done, server, last = evaluation.done, evaluation.server, evaluation.scores

@@ -43,7 +43,7 @@ class Configuration:
         return max(1, round(self.batch_share * batch_size))
 
     def contains(self, other: Self) -> bool:
-        """Whether it trains all that another configuration of the network trains, and may be more."""
+        """Whether it trains all that another configuration of the network trains, and perhaps more."""
         wider = all(mine >= theirs for mine, theirs in zip(self.widths, other.widths, strict=True))
         return wider and self.batch_share >= other.batch_share and self.depth <= other.depth
 

@@ -195,14 +195,14 @@ class DropoutTable:
         Args:
           network: With its input size and its classes.
         """
-        own = (cls.load(name) for name in cls.names_shipped_for(network))
+        own = cls.all_shipped_for(network).values()
         return next((table for table in own if table.configurations.filters_alone), None)
 
     @classmethod
-    def names_shipped_for(cls, network: "TracedNetwork") -> list[str]:
-        """The names of all tables in the package of this network, with its input size and its classes."""
+    def all_shipped_for(cls, network: "TracedNetwork") -> dict[str, Self]:
+        """All tables in the package of this network, with its input size and its classes, by name."""
         signature = network.signature()
-        return [name for name in shipped_tables() if cls.load(name).network == signature]
+        return {name: table for name in shipped_tables() if (table := cls.load(name)).network == signature}
 
     def __str__(self) -> str:
         return shown.as_text(self)

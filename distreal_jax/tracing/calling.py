@@ -19,6 +19,7 @@ from distreal_jax.tracing.interception import Around, Call, as_they_were, follow
 _TRAINS = ("train", "training", "is_training", "is_train", "train_mode")
 _EVALUATES = tuple("deterministic use_running_average inference eval is_eval eval_mode evaluate test testing".split())
 _KEYS = ("key", "rng", "rng_key", "prng_key", "dropout_key", "dropout_rng")
+_LAST_STREAM = (1 << 31) - 1  # streams of a network's own are numbered from 0, those that it is given from here downwards
 _SEVERAL = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -134,12 +135,9 @@ def _set_mode(model: nnx.Module, modules: Iterable[nnx.Module], train: bool) -> 
                 setattr(module, name, train == (name in _TRAINS))
 
 
-_LAST = (1 << 31) - 1
-
-
 def _with_rngs(key: Any) -> Around:
     """Gives random numbers to dropout layers that have none of their own and are called without, each time others."""
-    calls = itertools.count(_LAST, -1)  # streams of the network's own count from 0
+    calls = itertools.count(_LAST_STREAM, -1)
 
     def around(_: str, module: nnx.Module, call: Call) -> Call:
         if not isinstance(module, nnx.Dropout | nnx.MultiHeadAttention) or module.rngs is not None:

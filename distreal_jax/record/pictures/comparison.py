@@ -26,6 +26,7 @@ from distreal_jax.record.pictures.look import (
 )
 from distreal_jax.record.statistics import FEWEST_SEEDS, final_accuracy, of_evaluations
 from distreal_jax.record.summary import AXES
+from distreal_jax.signs import sentence
 
 _CROWDED = 0.9  # of accuracy, chosen by us: above it a picture has an axis of the logarithm of the error
 _CAPTION = 110  # letters in a line below a picture of this width
@@ -225,9 +226,7 @@ def costs_picture(path: Path, runs: Mapping[str, Sequence[MethodResult]], device
         grid[4].grid(True, axis="y")
         grid[5].axis("off")
         grid[5].legend(loc="center left", fontsize=9)
-        figure.suptitle(
-            f"{score[0].upper()}{score[1:]} of the delivered model over what it costs", x=0.01, ha="left", weight="bold"
-        )
+        figure.suptitle(f"{sentence(score)} of the delivered model over what it costs", x=0.01, ha="left", weight="bold")
 
 
 def map_picture(
