@@ -1,6 +1,7 @@
-"""Which tuned method learns ResNet-20 on CIFAR-10 fastest under mild load?
+r"""Which tuned method learns ResNet-20 on CIFAR-10 fastest under mild load?
 
-    python -m experiments.configs.trial_cifar_mild --data-dir ../shared/tfds --out runs/trial_cifar_mild
+    python -m experiments.configs.trial_cifar_mild --data-dir ../shared/tfds \
+        --tuned docs/results/trial_tune_cifar/tuned.json --out runs/trial_cifar_mild
 
 As trial_cifar_harsh, but availability from a quarter to one, with the settings that were tuned under harsh load; 3 seeds.
 
