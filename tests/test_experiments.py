@@ -309,8 +309,8 @@ BAD_INPUT = {
         "--model leaf_cnn",
         "distreal needs a dropout table, and none comes with the package for this network and input size (there are those "
         "of densenet40, densenet40_digits_every_knob, digits_cnn, digits_cnn_every_knob, leaf_cnn, resnet20, "
-        "resnet20_digits_every_knob, small_cnn); search one with `distreal search` and give it with --table; methods that "
-        "need none: distreal_uniform, federated_dropout",
+        "resnet20_cifar16_every_knob, resnet20_digits_every_knob, small_cnn); search one with `distreal search` and give it "
+        "with --table; methods that need none: distreal_uniform, federated_dropout",
     ),
     "table that is absent": ("train", "--table nowhere.json", "nowhere.json"),
     "table of another network": ("train", "--table {other}", "made for another network"),

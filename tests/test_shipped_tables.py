@@ -2,6 +2,7 @@
 
 import importlib.resources
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ IMAGES = {
     "digits_cnn_every_knob": (8, 8, 1),  # of the same network
     "resnet20_digits_every_knob": (8, 8, 1),
     "densenet40_digits_every_knob": (8, 8, 1),
+    "resnet20_cifar16_every_knob": (16, 16, 3),
     "small_cnn": (28, 28, 1),
     "leaf_cnn": (28, 28, 1),
     "resnet20": (32, 32, 3),
@@ -28,7 +30,7 @@ LEAST_COST = 0.05  # what every topology here allows: residual streams and conca
 @pytest.fixture(scope="module", params=IMAGES)
 def shipped(request: pytest.FixtureRequest) -> tuple[TracedNetwork, DropoutTable]:
     name, shape = request.param, IMAGES[request.param]
-    model = make_network(name.removesuffix("_every_knob").removesuffix("_digits"), image_shape=shape, num_classes=10, seed=0)
+    model = make_network(re.sub("(_digits|_cifar16)?_every_knob$", "", name), image_shape=shape, num_classes=10, seed=0)
     return trace_network(model, jax.ShapeDtypeStruct((1, *shape), jnp.float32)), DropoutTable.load(name)
 
 
