@@ -3,6 +3,8 @@
 Each is traced with its proof: masked equals compact, outputs, gradients and statistics, or `trace_network` refuses.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -402,3 +404,54 @@ def test_layers_that_are_stacked_share_their_groups():
     network = trace(Stacked, TOKENS)
     assert [group.filters for group in network.filter_groups] == [8]
     assert network.macs() == 3 * 5 * 2 * 6 * 8 + 6 * 3
+
+
+# Larger images: where the network does the same with smaller ones, these are computed.
+
+
+def gram(net, x):
+    """A product of three, which begins with other two of them where the height exceeds the number of channels."""
+    t = net.one(x).mean(2)
+    return jnp.einsum("nhi,nhj,nkj->nki", t, t, t)[:, :, None]
+
+
+def branch(net, x):
+    one, other = net.one(x), net.other(x)
+    return jnp.concatenate([one, other, nnx.softmax(one if x.shape[1] > 8 else other)], axis=-1)
+
+
+def flattened(net, x, order=(0, 1, 2, 3), function=nnx.softmax):
+    """Two groups of channels on one axis, which is flattened with the positions for one operation, and split again."""
+    one, other = net.one(x), net.other(x)
+    x = jnp.concatenate([one, other], axis=-1).transpose(order)
+    x = function(x.reshape(len(x), -1)).reshape(x.shape).transpose(np.argsort(order))
+    return jnp.concatenate(jnp.split(x, [one.shape[-1]], axis=-1)[::-1], axis=-1)
+
+
+def flattened_each(net, x):
+    """Two groups of channels, each flattened with its positions before they are joined."""
+    one, other = net.one(x), net.other(x)
+    flat = nnx.softmax(jnp.concatenate([y.reshape(len(y), -1) for y in (one, other)], axis=-1))
+    return one * flat.sum(-1)[:, None, None, None] + flat[:, : one.size // len(one)].reshape(one.shape)
+
+
+ON_LARGER_IMAGES = {
+    "a product whose order depends on the size": (gram, 12, "one:12:conv second:5:conv"),
+    "a branch by the size": (branch, 36, "one:12:conv other:12:conv second:5:conv"),
+    "channels last": (flattened, 24, "one:12:conv other:12:conv second:5:conv"),
+    "channels first": (functools.partial(flattened, order=(0, 3, 1, 2)), 24, "one:12:conv other:12:conv second:5:conv"),
+    "channels between": (functools.partial(flattened, order=(0, 1, 3, 2)), 24, "one:12:conv other:12:conv second:5:conv"),
+    "each by itself": (flattened_each, 12, "one:12:conv other:12:conv second:5:conv"),
+}
+
+
+@pytest.mark.parametrize("what", ON_LARGER_IMAGES)
+def test_what_depends_on_the_size_of_images_is_what_it_is_at_their_own(what):
+    function, channels, expected = ON_LARGER_IMAGES[what]
+
+    def run(net, x):
+        return net.out(nnx.relu(net.second(function(net, x))).mean((1, 2)))
+
+    layers = dict(one=conv(1, 12), other=conv(1, 12), second=conv(channels, 5), out=dense(5, 3))
+    network = trace(lambda: Net(run, **layers), (1, 16, 16, 1))
+    assert groups(network) == expected

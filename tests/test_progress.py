@@ -199,6 +199,22 @@ def test_progress_on_shrunk_images_is_that_on_images_that_were_small_from_the_fi
     np.testing.assert_array_equal(shrunk, small.progress()(of_widths(candidates), 0))
 
 
+class OrderedBySize(AnySizeNetwork):
+    """A product of three, which begins with other two of them where the height exceeds the number of channels."""
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        x = self.conv(images).mean(2)
+        return self.classifier(jnp.einsum("nhi,nhj,nkj->nki", x, x, x).mean(1))
+
+
+def test_a_network_that_does_something_else_on_shrunk_images_is_refused(given: Given) -> None:
+    model = OrderedBySize(nnx.Rngs(0))
+    network = trace_network(model, jax.ShapeDtypeStruct((1, 12, 12, 1), jnp.float32))
+    larger = given.train._replace(inputs=given.train.inputs.repeat(3, axis=1).repeat(3, axis=2))
+    with pytest.raises(InputError, match=r"does something else on images shrunk to 4x4 .* than on those of 12x12; "):
+        Given(network, *split_variables(model), larger).progress(dataclasses.replace(SETTINGS, shrink=3))
+
+
 def test_images_are_shrunk_by_the_mean_of_their_pixels_to_what_the_network_takes(given: Given) -> None:
     pixels = np.array([[0, 10, 7, 7], [20, 31, 7, 8]], np.uint8).reshape(1, 2, 4, 1)
     assert given.train._replace(inputs=jnp.asarray(pixels)).shrunk(2).inputs.ravel().tolist() == [15, 7]

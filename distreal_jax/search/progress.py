@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 import optax
+from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 
 from distreal_jax.data.partition import Partition
@@ -32,6 +33,8 @@ from distreal_jax.settings import STEPS, Within, check_settings
 from distreal_jax.step import CLASSIFICATION, ConvolutionForm, Examples, Knobs, LocalStep, Task, forward, in_full_precision
 from distreal_jax.table import Configuration, Configurations
 from distreal_jax.tracing import TracedNetwork, draw_filters, draw_masks
+from distreal_jax.tracing.jaxprs import same_form
+from distreal_jax.tracing.walk import jaxpr_of
 
 ProgressUnit = Literal["batch", "mac"]
 _CANDIDATES = "candidates"
@@ -177,11 +180,20 @@ class Progress:
         factor, step = self._settings.shrink, self._step
         if factor == 1:
             return train
-        shrunk = train.shrunk(factor)
+        shrunk, network = train.shrunk(factor), step.network
         images = jax.ShapeDtypeStruct((1, *shrunk.inputs.shape[1:]), jnp.float32)
-        run = functools.partial(forward, step.network, train=True, convolution=step.convolution, key=self._key)
+        every = [np.arange(filters) for filters in network.full_widths]
+        run = functools.partial(forward, network, train=True, convolution=step.convolution, key=self._key)
+        before = jax.ShapeDtypeStruct((1, *train.inputs.shape[1:]), jnp.float32)
+        variables = nnx.merge_state(params, step.others)
         try:
-            jax.eval_shape(run, params, step.others, images)
+            calls = [jaxpr_of(network.graphdef, variables, inputs, train=True) for inputs in (before, images)]
+            if (network.actions[True] or network.draws[True]) and not same_form(*calls):
+                raise InputError(
+                    f"the network does something else on images shrunk to {shrunk.size} (progress shrink {factor}) than on "
+                    f"those of {train.size}; give a shrink of 1"
+                )
+            jax.eval_shape(functools.partial(run, kept=every, part=every), params, step.others, images)
         except (TypeError, ValueError) as error:
             raise InputError(
                 f"the network can't be run on images shrunk to {shrunk.size} (progress shrink {factor}), as some layer is "

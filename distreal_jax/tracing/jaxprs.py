@@ -1,26 +1,38 @@
 """A network's jaxprs: in training and in evaluation, on a few small examples, and once on examples of full size."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
+from jax.extend import core
 
 from distreal_jax.errors import InputError
 from distreal_jax.tracing.hard_coded import in_one_line
-from distreal_jax.tracing.walk import NetworkJaxpr, jaxpr_of, steps_in
+from distreal_jax.tracing.inner import bodies, inner_jaxpr
+from distreal_jax.tracing.walk import NetworkJaxpr, jaxpr_of, shape_of, steps_in
 
 _BATCH = 3  # the fewest of which a normalisation keeps more than a sign
 # Chosen by us: images are this much smaller, but have this side at least, where the network takes them.
 _SHRINK, _SMALLEST_SIDE = 4, 8
+# Parameters of primitives that say which axes are worked on, and not how long these are.
+_WHICH_AXES = (
+    "dimension_numbers axes axis dimension dimensions permutation broadcast_dimensions feature_group_count "
+    "batch_group_count num_consts num_carry reverse"
+).split()
 
 
 class Wholes(NamedTuple):
-    """A network's jaxprs."""
+    """A network's jaxprs, in training (True) and in evaluation."""
 
-    jaxprs: dict[bool, NetworkJaxpr]  # in training (True) and in evaluation, on small examples
+    jaxprs: dict[bool, NetworkJaxpr]  # on small examples
     example: Any
-    counted: NetworkJaxpr  # in training, on examples of full size
+    counted: dict[bool, NetworkJaxpr]  # on examples of full size
     counted_for: Any
+
+    def of_full_size(self) -> "Wholes":
+        """The same without small examples."""
+        return self._replace(jaxprs=self.counted, example=self.counted_for)
 
 
 def whole_network(graphdef: Any, state: Any, example: Any) -> Wholes:
@@ -34,13 +46,17 @@ def whole_network(graphdef: Any, state: Any, example: Any) -> Wholes:
     Raises:
       InputError: It does not run, or an output has no batch axis.
     """
+
+    def on(examples: Any) -> dict[bool, NetworkJaxpr]:
+        return {train: jaxpr_of(graphdef, state, examples, train=train) for train in (True, False)}
+
     few = _with_shapes(example, lambda shape: (_BATCH, *shape[1:]))
     try:
-        counted = jaxpr_of(graphdef, state, few, train=True)
+        counted = on(few)
     except Exception:  # whatever a network of the user's may raise; it may take this one batch alone
         few = example
         try:
-            counted = jaxpr_of(graphdef, state, few, train=True)
+            counted = on(few)
         except InputError:
             raise
         except Exception as error:
@@ -48,23 +64,46 @@ def whole_network(graphdef: Any, state: Any, example: Any) -> Wholes:
                 f"the network does not run on {in_words(example)} ({in_one_line(error)}); "
                 "give an example_input as its __call__ takes it"
             ) from error
-    if not counted.output_shapes or any(shape[:1] != (batch_size(few),) for shape in counted.output_shapes):
+    whole = counted[True]
+    if not whole.output_shapes or any(shape[:1] != (batch_size(few),) for shape in whole.output_shapes):
         raise InputError(
-            f"the network maps {in_words(few)} to {in_words(counted.outputs) or 'nothing'}; "
+            f"the network maps {in_words(few)} to {in_words(whole.outputs) or 'nothing'}; "
             "give an example_input with a leading batch axis that every output keeps"
         )
     small = _with_shapes(few, _shrunk)
     if small != few:
         try:
-            tried = {train: jaxpr_of(graphdef, state, small, train=train) for train in (True, False)}
+            tried = on(small)
         except Exception:  # it takes images of its own size alone
             pass
         else:
-            steps = [[step.primitive for step in steps_in(traced.closed.jaxpr)] for traced in (counted, tried[True])]
             empty = any(0 in step.shape for traced in tried.values() for step in steps_in(traced.closed.jaxpr))
-            if steps[0] == steps[1] and counted.outputs == tried[True].outputs and not empty:
+            alike = all(same_form(counted[train], tried[train]) for train in tried)
+            if alike and whole.outputs == tried[True].outputs and not empty:
                 return Wholes(tried, small, counted, few)
-    return Wholes({True: counted, False: jaxpr_of(graphdef, state, few, train=False)}, few, counted, few)
+    return Wholes(counted, few, counted, few)
+
+
+def same_form(one: NetworkJaxpr, other: NetworkJaxpr) -> bool:
+    """Whether a network does the same with images of two sizes: operations, the values that they are of, their axes."""
+    return all(left == right for left, right in itertools.zip_longest(*(_form(of.closed.jaxpr) for of in (one, other))))
+
+
+def _form(jaxpr: core.Jaxpr) -> Iterator[Any]:
+    numbers: dict[Any, int] = {}
+
+    def number(variables: Any) -> list[int | None]:
+        return [None if isinstance(v, core.Literal) else numbers.setdefault(v, len(numbers)) for v in variables]
+
+    yield number([*jaxpr.constvars, *jaxpr.invars])
+    for equation in jaxpr.eqns:
+        axes = [str(equation.params.get(name)) for name in _WHICH_AXES]
+        ranks = [len(shape_of(variable)) for variable in equation.outvars]
+        yield equation.primitive.name, number(equation.invars), number(equation.outvars), axes, ranks
+        called = inner_jaxpr(equation)
+        for body in bodies(equation) if called is None else (called,):
+            yield from _form(body.jaxpr)
+    yield number(jaxpr.outvars)
 
 
 def _with_shapes(example: Any, changed: Callable[[tuple[int, ...]], tuple[int, ...]]) -> Any:

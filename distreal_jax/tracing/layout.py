@@ -1,8 +1,10 @@
 """Where the filters of the groups lie along one axis, and the gathers that follow from it."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+import functools
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +25,10 @@ class MisorderedError(Exception):
         """Notes the group."""
         super().__init__()
         self.group = group
+
+
+class StretchError(ValueError):
+    """Images have another size than the traced ones, and it can't be told where the filters lie along an axis."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,27 +97,58 @@ class AxisLayout:
 
     def narrowed(self, widths: Sequence[int]) -> "AxisLayout":
         """The same axis in a network of so many filters."""
-        runs, start = [], 0
-        for run in self.runs:
-            filters = run.filters if run.group is None else widths[run.group]
-            runs.append(dataclasses.replace(run, start=start, filters=filters))
-            start += runs[-1].length
-        return AxisLayout(start, tuple(runs))
+        return self._of_runs(
+            run if run.group is None else dataclasses.replace(run, filters=widths[run.group]) for run in self.runs
+        )
+
+    @classmethod
+    def _of_runs(cls, runs: Iterable[Run]) -> "AxisLayout":
+        """The axis of some runs, one behind the other."""
+        placed, start = [], 0
+        for run in runs:
+            placed.append(dataclasses.replace(run, start=start))
+            start += run.length
+        return cls(start, tuple(placed))
 
     def stretched(self, length: int, widths: Sequence[int]) -> "AxisLayout":
-        """The axis where images have another size: of this length with `widths` filters kept, by copies of all filters.
+        """The axis where there are more or fewer positions: of this length with `widths` filters kept.
+
+        Positions are copies of all runs, copies of the filters within each run, or elements of each filter.
 
         Raises:
-          ValueError: There is no such axis.
+          StretchError: There is no such axis, or it could be another as well.
         """
         now = self.kept_length(widths)
         if now == length:
             return self
-        (run, *others) = self.runs
-        outer, rest = divmod(length * run.outer, now)
-        if others or rest:
-            raise ValueError(f"an axis of {now} elements, traced as {self}, has {length} here")
-        return AxisLayout(outer * run.filters * run.inner, (dataclasses.replace(run, outer=outer),))
+        share = Fraction(length, now)
+        ways = (self._repeated(share), self._scaled(share, "outer"), self._scaled(share, "inner"))
+        found = [way for way in ways if way]
+        if len(found) != 1:
+            raise StretchError(
+                f"an axis of {now} elements, on which filters and positions lie, has {length} where images have another "
+                "size, and where the filters are can't be told; give images of the size that was traced"
+            )
+        return self._of_runs(found[0])
+
+    def _repeated(self, share: Fraction) -> list[Run]:
+        """Runs that are so many times as many, if they repeat; an axis of one position repeats once."""
+        runs = [dataclasses.replace(run, start=0) for run in self.runs]
+        period = next(some for some in range(1, len(runs) + 1) if runs == runs[:some] * (len(runs) // some))
+        times = share * (len(runs) // period)
+        within = period == len(runs) and any(run.outer > 1 or run.inner > 1 for run in runs)
+        return [] if within or times.denominator > 1 else runs[:period] * int(times)
+
+    def _scaled(self, share: Fraction, factor: Literal["outer", "inner"]) -> list[Run]:
+        """Runs in which one of the factors is so many times as large, if positions lie there in all of them."""
+        if any(run.group is not None and getattr(run, factor) == 1 for run in self.runs):
+            return []
+        factors = ["filters" if run.group is None else factor for run in self.runs]
+        values = [share * getattr(run, name) for run, name in zip(self.runs, factors, strict=True)]
+        if any(value.denominator > 1 for value in values):
+            return []
+        changed = zip(self.runs, factors, values, strict=True)
+        return [dataclasses.replace(run, **{name: int(value)}) for run, name, value in changed]
 
     @classmethod
     def of_elements(cls, members: Sequence[Member], filters: Sequence[int]) -> "AxisLayout":
@@ -188,10 +225,10 @@ class AxisLayout:
           [length], of the type of `per_filter`.
         """
         kind = per_filter[0].dtype
+        # Where several groups lie behind each other at every position, most runs are alike.
+        of_group = functools.cache(lambda group, outer, inner: jnp.tile(jnp.repeat(per_filter[group], inner), outer))
         parts = [
-            jnp.full(run.length, fill, kind)
-            if run.group is None
-            else jnp.tile(jnp.repeat(per_filter[run.group], run.inner), run.outer)
+            jnp.full(run.length, fill, kind) if run.group is None else of_group(run.group, run.outer, run.inner)
             for run in self.runs
         ]
         return jnp.concatenate(parts)

@@ -34,7 +34,7 @@ from distreal_jax.tracing.hard_coded import Chosen
 from distreal_jax.tracing.interception import path_name
 from distreal_jax.tracing.jaxprs import Wholes, batch_size, whole_network
 from distreal_jax.tracing.labels import AxisLabels, pinned
-from distreal_jax.tracing.layout import MisorderedError
+from distreal_jax.tracing.layout import MisorderedError, StretchError
 from distreal_jax.tracing.network import TracedNetwork
 from distreal_jax.tracing.order import layer_order
 from distreal_jax.tracing.probing import Subject, fails_at
@@ -112,6 +112,10 @@ def _proved_trace(
             raise refusal
         try:
             return prove(traced.subject, by_numbers=proof)
+        except StretchError:  # of full size they need not be stretched
+            if wholes.example is wholes.counted_for:
+                raise
+            wholes = wholes.of_full_size()
         except NotANumberError:
             if kept.guarded:
                 raise
@@ -246,8 +250,8 @@ def _walked(
     Inputs and outputs are pinned, and a variable after the call is dropped with what it was before.
     """
     walk, trails = Walk(modules, batch_size(wholes.counted_for)), {}
-    counted, paths = wholes.counted, wholes.counted.variables
-    shapes = [shape_of(atom) for atom in counted.closed.jaxpr.invars]
+    counted, paths = wholes.counted, wholes.counted[True].variables
+    shapes = [shape_of(atom) for atom in counted[True].closed.jaxpr.invars]
     variables = [walk.new_variable(shape) for shape in shapes[: len(paths)]]
     parameters = dict(zip(paths, variables, strict=True))
 
@@ -266,12 +270,12 @@ def _walked(
                 walk.ties.tie_axes([before, after])
         return trail
 
-    trails[True] = run(counted, wholes.counted_for, train=True)
     # A step of training is what is counted, at the size of the images, with branches that run in training alone.
+    trails[True] = run(counted[True], wholes.counted_for, train=True)
     products, meetings = list(walk.seen.products), list(walk.seen.meetings)
-    if counted is not wholes.jaxprs[True]:
-        trails[True] = run(wholes.jaxprs[True], wholes.example, train=True)
-    trails[False] = run(wholes.jaxprs[False], wholes.example, train=False)
+    trails[False] = run(counted[False], wholes.counted_for, train=False)
+    if wholes.example is not wholes.counted_for:
+        trails = {train: run(small, wholes.example, train=train) for train, small in wholes.jaxprs.items()}
     walk.seen.products, walk.seen.meetings = products, meetings
     for (index, places), why in kept.channels.items():
         walk.ties.because = why
