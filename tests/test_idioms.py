@@ -53,6 +53,12 @@ CARRYING = {
     "a loop": lambda _, x: jax.lax.fori_loop(0, 3, lambda _, y: nnx.relu(y + x), x),
     "a branch": lambda _, x: jax.lax.cond(x.shape[0] > 0, lambda y: y, lambda y: 2 * y, x),
     "a squeezed and expanded axis": lambda _, x: x[:, None].squeeze(1),
+    "bits of numbers": lambda _, x: jnp.copysign(x, x - 0.2) * jnp.signbit(x - 0.3) + sum(jnp.frexp(x)),
+    "bytes of numbers": lambda _, x: x * jax.lax.bitcast_convert_type(x, jnp.uint8).astype(x.dtype).mean(-1),
+    "counts of bits": lambda _, x: x * jax.lax.population_count((9 * jnp.abs(x)).astype(jnp.uint32)).astype(x.dtype),
+    "loops that end one by one": lambda _, x: (
+        x + jax.lax.stop_gradient(jax.scipy.special.expi(1 + nnx.softplus(x[:, 0])))[:, None]
+    ),
 }
 # What looks at channels together looks at those that are kept.
 OVER_CHANNELS = {
@@ -125,6 +131,18 @@ RANDOM = {
     "noise of flattened channels": lambda net, x: (
         lambda flat: (flat * jax.random.bernoulli(net.noise.noise(), 0.5, flat.shape)).reshape(x.shape)
     )(x.reshape(x.shape[0], -1)),
+    "noise of keys by index": lambda net, x: (
+        lambda keys, n: x + jax.random.normal(jnp.stack([keys[n], jnp.take(keys, 2)])[n], x.shape)
+    )(jax.random.split(net.noise.noise(), 3), (x.sum() > 0).astype(int)),
+    "a key for each example and each channel": lambda net, x: (
+        x
+        + jax.vmap(jax.vmap(lambda key: jax.random.normal(key, x.shape[1:3]), out_axes=-1))(
+            jax.random.split(net.noise.noise(), (len(x), x.shape[-1]))
+        )
+    ),
+    "keys of a loop": lambda net, x: jax.lax.scan(
+        lambda y, key: (y + jax.random.uniform(key, y.shape), None), x, jax.random.split(net.noise.noise(), 2)
+    )[0],
     "a softmax with noise": lambda net, x: nnx.softmax(x + jax.random.gumbel(net.noise.noise(), x.shape)),
 }
 # Scalars, learnt or computed.

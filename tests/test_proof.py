@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax import lax
+from jax.extend import core
 
 from distreal_jax.errors import InputError
 from distreal_jax.search import SearchSpace
@@ -326,6 +327,13 @@ def test_a_primitive_is_followed_once_it_has_a_rule(monkeypatch):
     assert re.search(r"primitive 'igamma' at \w+.py:\d+\), which has no rule \(register_rule", whole.reason)
     register_rule("igamma", elementwise_rule)
     assert groups(trace(build, IMAGES)) == BOTH
+
+
+def test_a_primitive_that_is_not_computed_by_itself_is_refused():
+    odd = core.Primitive("odd")
+    odd.def_abstract_eval(lambda x: x)
+    with pytest.raises(InputError, match=r"can't compute primitive 'odd' at test_proof.py:\d+ by itself .*proof=False$"):
+        trace(lambda: with_layer(odd.bind), IMAGES)
 
 
 # Numbers are computed as JAX computes them.

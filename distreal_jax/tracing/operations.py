@@ -54,12 +54,6 @@ def _converted(operands: Sequence[Array], params: dict[str, Any]) -> Array:
     return operands[0].astype(np.complex128 if jnp.issubdtype(kind, jnp.complexfloating) else kind)
 
 
-def _bitcast(operands: Sequence[Array], params: dict[str, Any]) -> Array:
-    if operands[0].dtype.kind not in "iub":
-        raise NotImplementedError("the bits of a number in double precision are others")
-    return exact(np.ascontiguousarray(operands[0]).view(params["new_dtype"]))
-
-
 def _dot(operands: Sequence[Array], params: dict[str, Any]) -> Array:
     left, right = operands
     (left_contract, right_contract), (left_batch, right_batch) = params["dimension_numbers"]
@@ -175,7 +169,6 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
 WITH_PARAMS: dict[str, Callable[[Sequence[Array], dict[str, Any]], Any]] = {
     "argmax": functools.partial(_place_of_extreme, np.argmax),
     "argmin": functools.partial(_place_of_extreme, np.argmin),
-    "bitcast_convert_type": _bitcast,
     "broadcast_in_dim": _broadcast,
     "concatenate": lambda operands, params: np.concatenate(operands, axis=params["dimension"]),
     "conv_general_dilated": lambda operands, params: windows.convolution(operands[0], operands[1], params),

@@ -17,11 +17,11 @@ from distreal_jax.tracing.shape_rules import SHAPE_RULES
 from distreal_jax.tracing.site import Product, Site, create
 
 ELEMENTWISE = frozenset(
-    "abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e bitcast_convert_type cbrt ceil "
-    "clamp complex conj convert_element_type copy copy_p cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1 "
-    "floor ge gt imag integer_pow is_finite le lgamma log log1p logistic lt max min mul name ne neg nextafter not or "
-    "pow real reduce_precision rem round rsqrt select_n sharding_constraint shift_left shift_right_arithmetic "
-    "shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh xor".split()
+    "abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp "
+    "clz complex conj convert_element_type copy copy_p cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1 "
+    "floor ge gt imag integer_pow is_finite le lgamma log log1p logistic lt max min mul mulhi name ne neg nextafter not or "
+    "polygamma population_count pow real reduce_precision rem round rsqrt select_n sharding_constraint shift_left "
+    "shift_right_arithmetic shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh xor zeta".split()
 )
 PLACES_OF_ONE = frozenset("argmax argmin reduce_xor".split())  # what they give depends on which channels there are
 WINDOWS = frozenset("reduce_window reduce_window_max reduce_window_min reduce_window_sum".split())

@@ -20,6 +20,12 @@ def _broadcast(site: Site) -> ValueLabels:
     return tuple(out)
 
 
+def _bitcast(site: Site) -> ValueLabels:
+    """The parts of a longer number are a new last axis, and go when they are put together."""
+    labels, (shape,) = site.operands[0].labels, site.out_shapes
+    return (*labels[: len(shape)], *map(pinned, shape[len(labels) :]))
+
+
 def _transpose(site: Site) -> ValueLabels:
     return tuple(site.operands[0].labels[axis] for axis in site.params["permutation"])
 
@@ -156,6 +162,7 @@ def _unmerge(site: Site, labels: AxisLabels, lengths: Sequence[int]) -> list[Axi
 
 SHAPE_RULES: dict[str, Callable[[Site], Any]] = {
     "broadcast_in_dim": _broadcast,
+    "bitcast_convert_type": _bitcast,
     "transpose": _transpose,
     "squeeze": _squeeze,
     "concatenate": _concatenate,
