@@ -22,6 +22,7 @@ from distreal_jax.errors import InputError
 from distreal_jax.networks import make_network
 from distreal_jax.step import Batch, Knobs, LocalStep, forward, split_variables
 from distreal_jax.tracing import trace_network
+from tests.small_networks import Net, dense, trace
 
 BATCH = 2
 QUICKLY = {"xla_backend_optimization_level": 0}  # what is compiled here never runs
@@ -172,9 +173,49 @@ def test_what_a_gradient_reaches_follows_the_network_and_not_the_order_of_its_at
     network = trace_network(Reached(nnx.Rngs(0)), jnp.zeros((2, 3), jnp.int32), proof=False)
     assert network.order.layers == ("rows", "left", "right", "stopped", "shared", "last")
     assert network.order.of["norm", "scale"] == 1
-    assert network.cost.reached == ((0, 1), (0, 2), (2, 3), (2, 4), (4, 4), (4, 5))
+    assert network.cost.reached == ((0, 1), (0, 2), (-1, -1), (2, 4), (4, 4), (4, 5))
     left, wide = 3 * 4 * 6, 3 * 6 * 6
-    full = left * 3 * 2 + wide * 3 * 4
+    full = left * 3 * 2 + wide * (1 + 3 * 3)
     assert network.training_macs() == full
     assert network.training_macs(None, 1) == full - 2 * left  # no gradient of the rows
     assert network.training_macs(None, 5) == 2 * left + 4 * wide + wide
+
+
+def loop(net, x):
+    def body(carry, _):
+        one, other = carry
+        return (net.b(one), jax.lax.stop_gradient(net.c(other))), None
+
+    (one, other), _ = jax.lax.scan(body, (x, x), length=2)
+    return net.out(one + other)
+
+
+# What is done to what the first layer gives; and how often its product, those of two layers and that of the last are
+# computed. The first needs no gradient of its input.
+PASSES = {
+    "a target": (lambda net, x: net.out(net.b(x) - jax.lax.stop_gradient(net.c(x))), (2, 3, 1, 3)),
+    "layers below": (lambda net, x: net.out(net.b(jax.lax.stop_gradient(net.c(x)))), (1, 2, 1, 3)),
+    "parameters": (lambda net, x: net.out(net.b(x @ jax.lax.stop_gradient(net.c.kernel[...]))), (2, 3, 2, 3)),
+    "a gate that is rounded": (lambda net, x: net.out(net.b(x) * jnp.round(nnx.sigmoid(net.c(x)))), (2, 3, 1, 3)),
+    "a choice": (lambda net, x: net.out(jnp.where(net.c(x) > 0, net.b(x), x)), (2, 3, 1, 3)),
+    "an output of whole numbers": (lambda net, x: (net.out(net.b(x)), jnp.argmax(net.c(x), -1)), (2, 3, 1, 3)),
+    "an output beside others": (lambda net, x: (net.out(net.b(x)), net.c(x)), (2, 3, 3, 3)),
+    "statistics": (lambda net, x: net.out(net.b(x) + 0 * jax.lax.stop_gradient(net.norm(net.c(x)))), (2, 3, 1, 3)),
+    "a loop": (loop, (2, 6, 2, 3)),
+    "a branch": (
+        lambda net, x: net.out(jax.lax.cond(x.sum() > 0, net.b, lambda y: jax.lax.stop_gradient(net.c(y)), x)),
+        (2, 3, 1, 3),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", PASSES)
+def test_gradients_that_do_not_come_to_the_loss_cost_nothing(what):
+    function, passes = PASSES[what]
+
+    def build():
+        layers = dict(a=dense(3, 4), b=dense(4, 4), c=dense(4, 4), norm=nnx.BatchNorm(4, rngs=nnx.Rngs(0)), out=dense(4, 5))
+        return Net(lambda net, x: function(net, net.a(x)), **layers)
+
+    network = trace(build, (1, 3), proof=False)
+    assert network.training_macs() == sum(n * macs for n, macs in zip(passes, (12, 16, 16, 20), strict=True))

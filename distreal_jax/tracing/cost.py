@@ -18,7 +18,8 @@ class Cost:
     Attributes:
       products: Of each, a constant and the lengths of the axes along which filters may lie; its multiply-accumulates are the
         product of all.
-      reached: Of each, the last layer whose gradients flow through each of its two operands; -1: none does.
+      reached: Of each, the last layer whose gradients flow through each of its two operands; -1: none does, or no gradient
+        of the outputs comes to the product.
       groups: Number of filter groups.
       batch_size: Of the example that was traced.
     """

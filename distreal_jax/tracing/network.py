@@ -104,6 +104,8 @@ class TracedNetwork(SubNetworks):
 
         The backward pass computes the gradients of the kernels of the trained layers, and those of the activations down to
         the first trained layer: the network's first layer needs none of its input. Each takes as many as the forward pass.
+        The loss is taken to be of all outputs that are floats. What gets no gradient from them is computed forwards alone,
+        such as what is behind a `stop_gradient`.
 
         Args:
           widths: Filters kept in each group; None keeps all.

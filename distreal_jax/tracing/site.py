@@ -36,7 +36,8 @@ def through_all(values: Iterable[Value]) -> int:
 class Product:
     """A convolution or a dot: its multiply-accumulates are `constant` times the lengths of `axes`.
 
-    `operands` are the variables whose gradients flow through each of its two operands, bits as of `Value`.
+    `operands` are the variables whose gradients flow through each of its two operands, bits as of `Value`; none where no
+    gradient of the outputs comes to it.
     """
 
     constant: int

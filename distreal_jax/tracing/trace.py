@@ -257,7 +257,7 @@ def _walked(
 
     def run(whole: NetworkJaxpr, example: Any, *, train: bool) -> Trail:
         inputs = [Value(tuple(map(pinned, leaf.shape)), weight=False) for leaf in jax.tree.leaves(example)]
-        results, trail = walk.network(whole.closed.jaxpr, [*variables, *inputs], train=train)
+        results, trail = walk.network(whole, [*variables, *inputs], train=train)
         count = len(whole.output_shapes)
         walk.ties.because = OUTPUT
         for output in results[:count]:

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.extend import core
 
+from distreal_jax.tracing.backward import has_gradient, reached, reached_inside
 from distreal_jax.tracing.calling import run_network
 from distreal_jax.tracing.inner import Occasion, Place, Places, bodies, inner_jaxpr, line_of, occasion_of
 from distreal_jax.tracing.interception import Around, normalises_channels, with_counts_of_sub_network, with_names
@@ -121,11 +121,11 @@ class Walk:
         """For each element of an axis, its (group, filter), or None if it is never dropped."""
         return [members.get(int(root)) for root in self.ties.roots(labels)]
 
-    def network(self, jaxpr: core.Jaxpr, arguments: Sequence[Value], *, train: bool) -> tuple[list[Value], Trail]:
+    def network(self, whole: NetworkJaxpr, arguments: Sequence[Value], *, train: bool) -> tuple[list[Value], Trail]:
         """Walks over the jaxpr of a network.
 
         Args:
-          jaxpr: Of a call of the network.
+          whole: A call of the network.
           arguments: Labels of its variables and inputs.
           train: Whether the call is of training or of evaluation.
 
@@ -133,9 +133,13 @@ class Walk:
           Labels of the results, and the trail of all steps.
         """
         self._train, self._places, self._trail = train, Places(), []
-        return self._run(jaxpr, arguments, ("", 0)), self._trail
+        # A loss is of the outputs, and what is done to running statistics has no gradient.
+        outputs = [True] * len(whole.output_shapes) + [False] * len(whole.changed)
+        return self._run(whole.closed.jaxpr, arguments, ("", 0), outputs), self._trail
 
-    def _run(self, jaxpr: core.Jaxpr, arguments: Sequence[Value], outer: Occasion) -> list[Value]:
+    def _run(self, jaxpr: core.Jaxpr, arguments: Sequence[Value], outer: Occasion, outputs: Sequence[bool]) -> list[Value]:
+        """Labels of the results; `outputs` says to which of them a gradient comes."""
+        reached_here = reached(jaxpr, outputs)
         known: dict[Any, Value] = dict(zip(jaxpr.invars, arguments, strict=True))
         for constant in jaxpr.constvars:
             known[constant] = Value(tuple(pinned(length) for length in shape_of(constant)), weight=True)
@@ -149,22 +153,27 @@ class Walk:
             operands = tuple(value_of(atom) for atom in equation.invars)
             inner = inner_jaxpr(equation)
             where = occasion_of(equation, outer)
+            through = [variable in reached_here for variable in equation.outvars]
             if inner is not None:
                 self._calls = (*self._calls, equation.source_info)
-                results = self._run(inner.jaxpr, operands, where)
+                results = self._run(inner.jaxpr, operands, where, through)
                 self._calls = self._calls[:-1]
             else:
-                results = self._results(equation, operands, self._places.next(where, equation.primitive.name))
+                place = self._places.next(where, equation.primitive.name)
+                results = self._results(equation, operands, place, through)
             known.update(zip(equation.outvars, results, strict=True))
         return [value_of(atom) for atom in jaxpr.outvars]
 
-    def _results(self, equation: core.JaxprEqn, operands: Sequence[Value], place: Place) -> list[Value]:
-        """What one equation puts out."""
+    def _results(
+        self, equation: core.JaxprEqn, operands: Sequence[Value], place: Place, outputs: Sequence[bool]
+    ) -> list[Value]:
+        """What one equation puts out; `outputs` says to which of it a gradient comes."""
         name, params = equation.primitive.name, equation.params
         steps = list(_steps_of(equation, place, self._calls))
         self.ties.because = steps[0] if steps else ""
         if name in _BODIES:
-            run = functools.partial(self._run_body, params.get("length", 1), place)
+            inside = iter(reached_inside(equation, outputs))
+            run = functools.partial(self._run_body, params.get("length", 1), place, inside)
             results = _BODIES[name](params, operands, run, self.ties)
         else:
             site = Site(
@@ -182,17 +191,24 @@ class Walk:
             self._note_meeting(site)
             weight, trained_by = all(operand.weight for operand in operands), through_all(operands)
             repeated = weight and (any(operand.repeated for operand in operands) or self._repeats(equation))
+            products = len(self.seen.products)
             results = [
-                Value(labels, weight, trained_by if _has_gradient(equation, variable) else 0, repeated)
+                Value(labels, weight, trained_by if has_gradient(equation, variable) else 0, repeated)
                 for labels, variable in zip(apply_rule(site), equation.outvars, strict=True)
             ]
+            if not any(outputs):
+                self.seen.products[products:] = [
+                    dataclasses.replace(product, operands=(0, 0)) for product in self.seen.products[products:]
+                ]
         self._trail.extend(zip(steps, (result.labels for result in results), strict=True))
         return results
 
-    def _run_body(self, times: int, place: Place, body: core.Jaxpr, arguments: Sequence[Value]) -> list[Value]:
-        """Walks over the body of a loop, whose products count as often as it runs."""
+    def _run_body(
+        self, times: int, place: Place, outputs: Iterator[list[bool]], body: core.Jaxpr, arguments: Sequence[Value]
+    ) -> list[Value]:
+        """Walks over the next body of a loop, whose products count as often as it runs."""
         products, steps = len(self.seen.products), len(self._trail)
-        results = self._run(body, arguments, (place.layer, place.call))
+        results = self._run(body, arguments, (place.layer, place.call), next(outputs))
         self._trail[steps:] = [(step._replace(in_loop=True), labels) for step, labels in self._trail[steps:]]
         for index in range(products, len(self.seen.products)):
             product = self.seen.products[index]
@@ -218,10 +234,6 @@ class Walk:
 
 
 _BEGIN_LAYERS = ("conv_general_dilated", "dot_general", "gather", "dynamic_slice")
-
-
-def _has_gradient(equation: core.JaxprEqn, variable: Any) -> bool:
-    return equation.primitive.name != "stop_gradient" and jnp.issubdtype(variable.aval.dtype, jnp.inexact)
 
 
 _BODIES = {"scan": walk_scan, "while": walk_while, "cond": walk_cond}
