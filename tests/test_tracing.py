@@ -156,6 +156,21 @@ def whatever_moves_positions_alone():
     return Net(run, conv=conv(3, 6, padding="CIRCULAR"), out=dense(144 * 6, 4))
 
 
+@expect("conv:6", lambda a: 36 * 9 * (3 * a + a + 2 * a) + 4 * a)
+def one_kernel_for_every_channel():
+    """Channels that a convolution is vmapped over are examples of it, or groups of it."""
+
+    def run(net, x):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        one = lambda x, kernel: jax.lax.conv_general_dilated(x[..., None], kernel, (1, 1), "SAME", dimension_numbers=numbers)  # noqa: E731
+        x = net.conv(x)
+        x = jax.vmap(lambda x: one(x, net.shared[...])[..., 0], in_axes=-1, out_axes=-1)(x)
+        x = jax.vmap(lambda x, kernel: one(x, kernel).mean(-1), in_axes=(-1, -1), out_axes=-1)(x, net.own[...])
+        return net.out(over_positions(nnx.relu(x)))
+
+    return Net(run, conv=conv(3, 6), shared=kernel(3, 3, 1, 1), own=kernel(3, 3, 1, 2, 6), out=dense(6, 4))
+
+
 # Normalisation; a block of channels that a GroupNorm takes statistics over is one filter.
 
 

@@ -129,8 +129,11 @@ def _convolution(site: Site) -> ValueLabels:
     image, kernel = site.operands
     numbers = site.params["dimension_numbers"]
     groups = site.params["feature_group_count"]
-    if site.params["batch_group_count"] != 1:
+    examples = image.labels[numbers.lhs_spec[0]]  # and channels, where the same kernel is vmapped over them
+    if (parts := site.params["batch_group_count"]) != 1:
         site.keep_whole(kernel.labels[numbers.rhs_spec[0]], "which is grouped by examples")
+        site.keep_whole(examples, "which is grouped by examples")
+        examples = pinned(len(examples) // parts)
     channels = image.labels[numbers.lhs_spec[1]]
     creates, consumes = kernel.labels[numbers.rhs_spec[0]], kernel.labels[numbers.rhs_spec[1]]
     for axis in numbers.rhs_spec[2:]:
@@ -150,7 +153,7 @@ def _convolution(site: Site) -> ValueLabels:
         creates = np.where(outputs == ANY, np.array(units)[:, None], outputs).reshape(-1)
     (shape,) = site.out_shapes
     out = [pinned(length) for length in shape]
-    out[numbers.out_spec[0]] = image.labels[numbers.lhs_spec[0]]
+    out[numbers.out_spec[0]] = examples
     out[numbers.out_spec[1]] = creates
     # A transposed convolution multiplies what it is given; the zeros that it spreads between are not counted.
     transposed = any(rate != 1 for rate in site.params["lhs_dilation"])
@@ -159,9 +162,8 @@ def _convolution(site: Site) -> ValueLabels:
     )
     positions = math.prod(counted[2:])
     window = math.prod(len(kernel.labels[axis]) for axis in numbers.rhs_spec[2:])
-    batch = len(image.labels[numbers.lhs_spec[0]])
     operands = image.trained_by, kernel.trained_by
-    site.seen.products.append(Product(batch * positions * window, (creates, consumes), operands))
+    site.seen.products.append(Product(positions * window, (out[numbers.out_spec[0]], creates, consumes), operands))
     create(site, creates, "conv")
     return tuple(out)
 
