@@ -10,6 +10,7 @@ has to be that of `macs` exactly.
 """
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -219,3 +220,14 @@ def test_gradients_that_do_not_come_to_the_loss_cost_nothing(what):
 
     network = trace(build, (1, 3), proof=False)
     assert network.training_macs() == sum(n * macs for n, macs in zip(passes, (12, 16, 16, 20), strict=True))
+
+
+def test_work_that_is_in_no_count_is_named():
+    def run(net, x):
+        x = jnp.fft.rfft(net.a(x), axis=1).real
+        return net.out(x @ jnp.linalg.cholesky(jnp.eye(4)[None] + jnp.einsum("npi,npj->nij", x, x)))
+
+    network = trace(lambda: Net(run, a=dense(3, 4), out=dense(4, 5)), (1, 6, 3), proof=False)
+    assert [re.search("'[a-z]+'", where).group() for where in network.uncounted] == ["'fft'", "'cholesky'"]
+    assert "not counted: the network's own __call__ (primitive 'fft' at test_cost.py:" in str(network)
+    assert not traced("resnet20")[0].uncounted

@@ -171,6 +171,19 @@ def one_kernel_for_every_channel():
     return Net(run, conv=conv(3, 6), shared=kernel(3, 3, 1, 1), own=kernel(3, 3, 1, 2, 6), out=dense(6, 4))
 
 
+@expect("conv:8 up:6:dense down:8:dense", lambda a, b, c: 36 * (9 * 3 * a + a * b + b * c) + 4 * c)
+def experts():
+    """Each position goes through the matrices of one of three experts."""
+
+    def run(net, x):
+        rows = net.conv(x).reshape(-1, net.up.shape[1])
+        sizes = jnp.array([len(rows) // 2, 0, len(rows) - len(rows) // 2], jnp.int32)
+        rows = jax.lax.ragged_dot(nnx.relu(jax.lax.ragged_dot(rows, net.up[...], sizes)), net.down[...], sizes)
+        return net.out(over_positions(rows.reshape(*x.shape[:-1], -1)))
+
+    return Net(run, conv=conv(3, 8), up=kernel(3, 8, 6), down=kernel(3, 6, 8), out=dense(8, 4))
+
+
 # Normalisation; a block of channels that a GroupNorm takes statistics over is one filter.
 
 

@@ -32,8 +32,9 @@ _NEUTRAL: dict[str, Any] = {
     "reduce_and": True,
     "reduce_or": False,
     "dot_general": 0,
+    "ragged_dot_general": 0,
 }
-REDUCTIONS = frozenset(_NEUTRAL) - {"dot_general"}
+REDUCTIONS = frozenset(_NEUTRAL) - {"dot_general", "ragged_dot_general"}
 
 # Where these functions and their derivatives are numbers; at what dropped channels hold they may be none.
 _HARMLESS = {

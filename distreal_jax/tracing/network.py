@@ -37,6 +37,8 @@ class TracedNetwork(SubNetworks):
       draws: In training (True) and in evaluation, random numbers that filters meet.
       lookups: In evaluation, where what is learnt is looked up by indices that are computed from the input.
       kept_whole: Layers none of whose filters can be dropped, and why; not those that put out the network's outputs.
+      uncounted: Where the network does work that grows as products do and is not in its MACs, such as an FFT or a Cholesky
+        decomposition: layer and operation.
       agreement: The largest difference between masked and compact execution in the proof, of the largest number; None where
         nothing was proved by numbers.
     """
@@ -48,6 +50,7 @@ class TracedNetwork(SubNetworks):
     draws: Mapping[bool, Draws]
     lookups: frozenset[Place]
     kept_whole: tuple[KeptWhole, ...]
+    uncounted: tuple[str, ...] = ()
     agreement: float | None = None
 
     def __str__(self) -> str:
@@ -88,7 +91,8 @@ class TracedNetwork(SubNetworks):
     def macs(self, widths: Sequence[int] | None = None) -> int:
         """Multiply-accumulates of one example's forward pass, exact.
 
-        Padded positions of a convolution count like all others, as is usual in the literature.
+        They are those of convolutions and products of matrices. Padded positions of a convolution count like all others, as
+        is usual in the literature. A `ragged_dot` counts every row once. What is listed in `uncounted` is not in them.
 
         Args:
           widths: Filters kept in each group; None keeps all.

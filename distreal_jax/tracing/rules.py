@@ -5,7 +5,7 @@ applied to, both sides of a residual sum, the parts of a concatenation, the copi
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,12 @@ ELEMENTWISE = frozenset(
     "shift_right_arithmetic shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh xor zeta".split()
 )
 PLACES_OF_ONE = frozenset("argmax argmin reduce_xor".split())  # what they give depends on which channels there are
+# Work that grows faster than the elements which it is done to, and that is in no count of MACs.
+_UNCOUNTED = frozenset(
+    "cholesky cholesky_update custom_linear_solve dot_product_attention_fwd dot_product_attention_fwd_wrapper eig eigh "
+    "ffi_call fft geqp3 geqrf hessenberg householder_product lu ormqr pallas_call scaled_matmul scaled_matmul_wrapper schur "
+    "svd symmetric_product triangular_solve tridiagonal tridiagonal_solve".split()
+)
 WINDOWS = frozenset("reduce_window reduce_window_max reduce_window_min reduce_window_sum".split())
 
 
@@ -50,6 +56,8 @@ def known_rules() -> frozenset[tuple[str, Callable[[Site], Any]]]:
 def apply_rule(site: Site) -> tuple[ValueLabels, ...]:
     """Ties labels as the equation demands and returns those of its outputs."""
     name = site.primitive
+    if name in _UNCOUNTED:
+        site.seen.uncounted.append(site.where)
     if name in _RULES:
         result = _RULES[name](site)
         return tuple(result) if isinstance(result, list) else (result,)
@@ -169,8 +177,29 @@ def _convolution(site: Site) -> ValueLabels:
 
 
 def _dot(site: Site) -> ValueLabels:
-    left, right = site.operands
-    (left_contract, right_contract), (left_batch, right_batch) = site.params["dimension_numbers"]
+    return _multiplied(site, site.params["dimension_numbers"])
+
+
+def _ragged_dot(site: Site) -> ValueLabels:
+    """Each row, of an axis that groups share out, meets the matrix of its group."""
+    left, right, sizes = site.operands[:3]
+    numbers = site.params["ragged_dot_dimension_numbers"]
+    matrices = numbers.rhs_group_dimensions
+    for labels in (
+        *(left.labels[axis] for axis in numbers.lhs_ragged_dimensions),
+        *(right.labels[axis] for axis in matrices),
+        *sizes.labels,
+    ):
+        site.keep_whole(labels, "which shares them out among groups")
+    out = _multiplied(site, numbers.dot_dimension_numbers, matrices)
+    (shape,) = site.out_shapes
+    return (*map(pinned, shape[: len(shape) - len(out)]), *out)
+
+
+def _multiplied(site: Site, numbers: Any, matrices: Sequence[int] = ()) -> ValueLabels:
+    """Of a product of matrices; `matrices` are axes of the second operand of which each element takes one."""
+    left, right = site.operands[:2]
+    (left_contract, right_contract), (left_batch, right_batch) = numbers
     contracted, heads = [], any(site.ties.droppable(left.labels[axis]) for axis in left_batch)
     for a, b in zip(left_contract, right_contract, strict=True):
         if left.weight or right.weight:
@@ -185,8 +214,11 @@ def _dot(site: Site) -> ValueLabels:
     if not (left.weight or right.weight):
         site.seen.heads.extend(batch)
     free = [
-        [labels for axis, labels in enumerate(value.labels) if axis not in (*contract, *shared)]
-        for value, contract, shared in ((left, left_contract, left_batch), (right, right_contract, right_batch))
+        [labels for axis, labels in enumerate(value.labels) if axis not in gone]
+        for value, gone in (
+            (left, (*left_contract, *left_batch)),
+            (right, (*right_contract, *right_batch, *matrices)),
+        )
     ]
     if (
         left.weight and right.weight
@@ -209,6 +241,7 @@ def _dot(site: Site) -> ValueLabels:
 _RULES: dict[str, Callable[[Site], Any]] = {
     "conv_general_dilated": _convolution,
     "dot_general": _dot,
+    "ragged_dot_general": _ragged_dot,
     **SHAPE_RULES,
     **CARRYING_RULES,
 }

@@ -10,7 +10,7 @@ _WIDTH = 120  # of the bar of a group that is in all MACs, in pixels
 
 
 def as_text(network: "TracedNetwork") -> str:
-    """A line for each group, the network's MACs, and the layers that are kept whole with the reason."""
+    """A line for each group, the network's MACs, what is not in them, and the layers that are kept whole with the reason."""
     lines = [f"{'group':24} {'filters':>7}  {'kind':5} {'MACs':>6}  normalised"]
     for group, share in zip(network.filter_groups, shares(network), strict=True):
         normalised = "yes" if group.normalised else "no"
@@ -43,4 +43,5 @@ def shares(network: "TracedNetwork") -> list[float]:
 
 
 def _total(network: "TracedNetwork") -> str:
-    return f"{network.macs():,} MACs for an example; a group's share is of the products that its filters are in"
+    total = f"{network.macs():,} MACs for an example; a group's share is of the products that its filters are in"
+    return "; not counted: ".join([total, ", ".join(network.uncounted)] if network.uncounted else [total])

@@ -107,6 +107,7 @@ class Observations:
         self.meetings: list[Meeting] = []
         self.creations: list[Creation] = []
         self.contracted: list[AxisLabels] = []
+        self.uncounted: list[str] = []  # where work is done that is no product
         self.normalised: list[AxisLabels] = []  # channels that a layer takes statistics over
         self.factorings: list[Factoring] = []
         self.heads: list[AxisLabels] = []  # axes along which activations are multiplied with activations

@@ -172,6 +172,7 @@ def _traced(model: nnx.Module, graphdef: Any, state: Any, wholes: Wholes, kept: 
             draws=draws_of(walk, members, groups),
             lookups=frozenset(place for train, place in walk.seen.lookups if not train),
             kept_whole=layers_kept_whole(walk, parameters, members),
+            uncounted=tuple(dict.fromkeys(walk.seen.uncounted)),
         )
     except MisorderedError as misordered:
         for group in {misordered.group, *misordered_groups(walk, parameters, members, groups)}:

@@ -233,7 +233,7 @@ class Walk:
             self.seen.meetings.append(Meeting(new, site.layer, site.primitive in _BEGIN_LAYERS))
 
 
-_BEGIN_LAYERS = ("conv_general_dilated", "dot_general", "gather", "dynamic_slice")
+_BEGIN_LAYERS = ("conv_general_dilated", "dot_general", "ragged_dot_general", "gather", "dynamic_slice")
 
 
 _BODIES = {"scan": walk_scan, "while": walk_while, "cond": walk_cond}
