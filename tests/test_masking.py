@@ -9,7 +9,7 @@ import optax
 import pytest
 from flax import nnx
 
-from distreal_jax.step import Batch, LocalStep, split_variables
+from distreal_jax.step import Batch, LocalStep, forward, split_variables
 from distreal_jax.tracing import trace_network
 from distreal_jax.tracing.counts import Numbers, fit
 from distreal_jax.tracing.inner import Place
@@ -56,6 +56,106 @@ def test_the_three_executions_of_a_step_draw_the_same_for_each_filter_and_look_a
             np.testing.assert_allclose(one, another, rtol=1e-4, atol=1e-6)
     other_key = compact(learner, learner.params, batch, jax.random.key(4), KEPT)
     assert not np.allclose(updated[1][1], other_key[1], rtol=1e-3)
+
+
+class Own(nnx.Module):
+    """A layer of one's own, of parameters as Flax would begin them."""
+
+    def __init__(self, call, **shapes):
+        self.call = call
+        for name, shape in shapes.items():
+            setattr(self, name, nnx.Param(jax.random.normal(jax.random.key(len(shape)), shape)))
+
+    def __call__(self, x):
+        return self.call(self, x)
+
+
+def own_norm(of):
+    return lambda: dict(odd=Own(lambda layer, x: of(x) * layer.scale[...][None, None, None], scale=(8,)))
+
+
+def standardised(layer, x):
+    kernel = jax.nn.standardize(layer.kernel[...], axis=(0, 1, 2))
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def respond(x):
+    size = jnp.abs(x).mean((1, 2), keepdims=True)
+    return x * size / (1e-3 + size.mean(-1, keepdims=True))
+
+
+# A layer between two convolutions, or the second of these; and how many times a factor on the first one's filters counts.
+TAKEN_IN = {
+    "nothing": (dict, 1),
+    "a kernel that is transposed": (lambda: dict(second=Own(lambda layer, x: x @ layer.kernel[...].T, kernel=(12, 8))), 1),
+    "a kernel that is reshaped": (
+        lambda: dict(second=Own(lambda layer, x: x @ layer.kernel[...].reshape(x.shape[-1], -1), kernel=(8, 3, 4))),
+        1,
+    ),
+    "a kernel that is standardised": (lambda: dict(second=Own(standardised, kernel=(3, 3, 8, 12))), 1),
+    "a spectral normalisation": (lambda: dict(second=nnx.SpectralNorm(conv(8, 12), rngs=nnx.Rngs(0))), 1),
+    "a remat": (lambda: dict(second=Own(nnx.remat(lambda layer, x: x @ layer.kernel[...]), kernel=(8, 12))), 1),
+    "a root mean square": (own_norm(lambda x: x * jax.lax.rsqrt(jnp.mean(x**2, -1, keepdims=True) + 1e-6)), 0),
+    "a power of a mean square": (own_norm(lambda x: x * (jnp.mean(x**2, -1, keepdims=True) + 1e-6) ** -0.5), 0),
+    "a mean and a variance": (
+        own_norm(lambda x: (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True) + 1e-6)),
+        0,
+    ),
+    "statistics of the batch": (
+        own_norm(lambda x: (x - x.mean((0, 1, 2), keepdims=True)) / (x.std((0, 1, 2), keepdims=True) + 1e-3)),
+        0,
+    ),
+    "a length": (own_norm(lambda x: x / (1e-3 + jnp.linalg.norm(x, axis=-1, keepdims=True))), 0),
+    "a softmax": (own_norm(nnx.softmax), 0),
+    "a gate": (own_norm(lambda x: x * nnx.sigmoid(x)), 1),
+    "a response that is divided by its mean": (own_norm(respond), 1),
+}
+
+
+@pytest.mark.parametrize("what", TAKEN_IN)
+def test_a_product_takes_in_what_all_filters_would_give_once(what):
+    """Whatever is done to its kernel, or where it lies; not where what it takes in is normalised, by whatever layer."""
+    layers, times = TAKEN_IN[what]
+
+    def run(net, x):
+        return net.second(net.odd(nnx.relu(net.first(x))))
+
+    nothing = Own(lambda _, x: x)
+    model = Net(run, **{"first": conv(1, 8), "odd": nothing, "second": conv(8, 12, use_bias=False), **layers()})
+    network = trace_network(model, IMAGES[:1], proof=False)
+    assert [(group.filters, group.normalised) for group in network.filter_groups] == [(8, times == 0)]
+    variables, kept, masks = split_variables(model), [np.array([1, 2, 6])], [np.isin(np.arange(8), [1, 2, 6])]
+
+    def outputs(network, params, others, kept=None, rescaled=None):
+        return forward(network, params, others, IMAGES, train=True, convolution="library", kept=kept, rescaled=rescaled)[0]
+
+    small, masked = network.narrowed([3]), network.mask(variables, masks)
+    plain = outputs(small, *network.take(variables, kept))
+    for found in (outputs(small, *network.take(variables, kept), None, [3]), outputs(network, *masked, masks, [3])):
+        np.testing.assert_allclose(found, plain * (8 / 3) ** times, rtol=2e-4, atol=2e-5)
+
+
+def test_a_table_that_looks_up_and_multiplies_is_rescaled_where_it_multiplies():
+    table = nnx.Embed(7, 8, rngs=nnx.Rngs(0))
+    model = Net(lambda net, x: net.table.attend(nnx.relu(net.table(x))), table=table)
+    tokens = np.arange(6).reshape(2, 3)
+    network = trace_network(model, tokens)
+    params, others = network.take(split_variables(model), [np.array([0, 3])])
+    found = [
+        forward(network.narrowed([2]), params, others, tokens, train=True, convolution="library", rescaled=rescaled)[0]
+        for rescaled in ([2], None)
+    ]
+    np.testing.assert_allclose(found[0], 4 * found[1], rtol=1e-6)
+
+
+def test_what_is_computed_again_is_so_in_a_step_that_rescales():
+    again = Own(nnx.remat(lambda layer, x: x @ layer.kernel[...]), kernel=(8, 3))
+    model = Net(lambda net, x: net.again(net.first(x)), first=dense(4, 8), again=again)
+    params, others = split_variables(model)
+    batch = Batch(np.ones((2, 4), np.float32), np.arange(2))
+    step = LocalStep(trace_network(model, batch.inputs), optax.sgd(0.1), others, rescale=True)
+    program = jax.make_jaxpr(lambda params: step.compact(step.start(params), None, batch, KEY, [np.arange(3)]))(params)
+    assert "prevent_cse" in str(program)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distreal_jax.errors import InputError
-from distreal_jax.step import split_variables
+from distreal_jax.step import forward, split_variables
 from distreal_jax.tracing import draw_filters, draw_masks, sample_filters, trace_network
 
 POSITIONS = 16
@@ -245,20 +245,32 @@ def test_leaves_that_are_no_variables_pass_through():
     assert masked["images"] is tree["images"]
 
 
-def test_rescale_multiplies_what_flows_in_from_groups_without_normalisation():
+def test_products_take_in_more_from_rescaled_groups_without_normalisation():
     """conv1 and conv3 are normalised; 48 / 3 = 16 times what the three kept filters of conv2 give."""
-    widths = [len(chosen) for chosen in KEPT]
+    widths = tuple(len(chosen) for chosen in KEPT)
     factors = np.ones(64 + 48 + 8, np.float32)
     factors[64 : 64 + 48] = 16
-    expected = by_name(PARAMS)
-    expected["conv3.kernel"] = expected["conv3.kernel"] * factors[: 64 + 48, None]
-    expected["out.kernel"] = expected["out.kernel"] * np.tile(factors, POSITIONS)[:, None]
-    rescaled = quickly(NETWORK.rescale)(PARAMS, widths)  # the widths are data
-    assert_equal(by_name(rescaled), expected)
-    assert_equal(quickly(lambda params: NETWORK.rescale(params, widths))(PARAMS), rescaled)
-    of_sub_network = quickly(lambda params: NETWORK.rescale(NETWORK.take(params, KEPT), widths))(PARAMS)
-    assert_equal(of_sub_network, quickly(NETWORK.take)(rescaled, KEPT))
-    assert_equal(NETWORK.rescale(PARAMS, FULL), PARAMS)
+    along = {
+        ("conv3", "kernel"): factors[None, None, : 64 + 48, None],
+        ("out", "kernel"): np.tile(factors, POSITIONS)[:, None],
+    }
+    masks = [np.isin(np.arange(filters), chosen) for filters, chosen in zip(FULL, KEPT, strict=True)]
+    images, small = random_values(jax.ShapeDtypeStruct((3, 4, 4, 3), jnp.float32)), NETWORK.narrowed(widths)
+
+    @quickly
+    def outputs(params, others, widths_as_data):
+        multiplied = NETWORK.map(lambda _, leaf, path: leaf * along.get(path, 1), params, with_path=True)
+        run = functools.partial(forward, inputs=images, train=True, convolution="library")
+        return (
+            run(small, *NETWORK.take((multiplied, others), KEPT))[0],
+            run(small, *NETWORK.take((params, others), KEPT), rescaled=widths)[0],
+            run(NETWORK, *NETWORK.mask((params, others), masks), kept=masks, rescaled=widths_as_data)[0],
+        )
+
+    expected, *found = outputs(PARAMS, OTHERS, np.array(widths))
+    for one in found:
+        np.testing.assert_allclose(one, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    assert not NETWORK.exchanges(True, None, rescaled=FULL)
 
 
 def test_a_narrowed_network_is_that_of_the_taken_variables():
@@ -275,10 +287,6 @@ def test_a_narrowed_network_is_that_of_the_taken_variables():
     assert_equal(narrowed.take(part, inner), NETWORK.take(PARAMS, both))
     zeros = jax.tree.map(jnp.zeros_like, narrowed.take(part, inner))
     assert_equal(NETWORK.put(PARAMS, narrowed.put(part, zeros, inner), outer), NETWORK.put(PARAMS, zeros, both))
-    rescaled = NETWORK.take(NETWORK.rescale(PARAMS, widths), both)
-    assert_equal(narrowed.take(narrowed.rescale(part, widths), inner), rescaled)
-    twice = narrowed.narrowed(widths)
-    assert_equal(twice.rescale(narrowed.take(part, inner), widths), rescaled)
 
 
 @pytest.mark.parametrize("method", [NETWORK.take, NETWORK.mask, lambda tree, kept: NETWORK.put(tree, tree, kept)])

@@ -1,5 +1,6 @@
 """Running a traced network, whole or as a sub-network, as a pure function of its variables."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -41,6 +42,7 @@ def forward(
     convolution: ConvolutionForm,
     kept: Kept | None = None,
     part: Kept | None = None,
+    rescaled: Sequence[int | jax.Array] | None = None,
     key: jax.Array | None = None,
     around: Around | None = None,
     others_exchanged: Exchanges | None = None,
@@ -57,6 +59,8 @@ def forward(
       kept: In masked execution, the filters that are not at zero: for each group bool [filters] or int [width].
       part: In compact execution, the filters of the whole network that this one has, for each group int [width]: its random
         layers draw what the whole network's would.
+      rescaled: In training, the filters that are kept of each group, for what these give to count for all
+        (`TracedNetwork.exchanges`). None: it counts as it is.
       key: For the network's own random layers, if it has any.
       around: Anything else to put around the calls of modules.
       others_exchanged: Equations to exchange beside those of masked and compact execution.
@@ -64,7 +68,7 @@ def forward(
     Returns:
       The outputs [batch, ...], floats in float32 at least, and the other variables after the call.
     """
-    exchanges = {**network.exchanges(train, kept, part), **(others_exchanged or {})}
+    exchanges = {**network.exchanges(train, kept, part, rescaled), **(others_exchanged or {})}
     arounds = [with_counts_of_sub_network, *([] if around is None else [around]), *([with_names()] if exchanges else [])]
 
     def run(params: Any, others: Any, inputs: Any) -> tuple[Any, Any]:

@@ -249,16 +249,16 @@ class LocalStep:
         masks: Kept | None = None,
     ) -> tuple[Learner, jax.Array]:
         def loss_of(params: Any) -> jax.Array:
-            scaled = self.network.rescale(params, widths) if self.rescale else params
             outputs, _ = forward(
                 self.network,
-                scaled,
+                params,
                 others,
                 batch.inputs,
                 train=True,
                 convolution=self.convolution,
                 kept=masks,
                 part=self.part,
+                rescaled=widths if self.rescale else None,
                 key=key,
             )
             return in_full_precision(self.task.losses(outputs, batch)).mean()

@@ -40,9 +40,16 @@ def training_bytes(step: LocalStep, params: Any, widths: tuple[int, ...], batch:
         def loss(trained: list[Any]) -> jax.Array:
             each = {True: iter(trained), False: iter(frozen)}
             params = jax.tree.unflatten(tree, [next(each[mark]) for mark in marks])
-            scaled = narrowed.rescale(params, widths) if step.rescale else params
-            key = jax.random.key(0)
-            outputs, _ = forward(narrowed, scaled, others, batch.inputs, train=True, convolution="library", key=key)
+            outputs, _ = forward(
+                narrowed,
+                params,
+                others,
+                batch.inputs,
+                train=True,
+                convolution="library",
+                rescaled=widths if step.rescale else None,
+                key=jax.random.key(0),
+            )
             return step.task.losses(outputs, batch).mean()
 
         return jax.tree.leaves(jax.vjp(loss, trained)[1])

@@ -23,7 +23,7 @@ def run_exchanged(
     """The results of a jaxpr.
 
     Calls and loops that hold no equation to be exchanged stay what they are. One that does loses what it was beside its
-    jaxpr: a call that is compiled once, or a derivative of its own.
+    jaxpr: a call that is compiled once, or a derivative of its own. What is computed again instead of kept stays so.
 
     Args:
       closed: The jaxpr.
@@ -75,7 +75,12 @@ def _run(
         called = bool(step.inside) and step.place is None
         if called and (step.exchanged or note):
             ((inner, inside),) = step.inside
-            results = _run(inner.jaxpr, inside, inner.consts, operands, exchanges, note)
+            run = functools.partial(_run, inner.jaxpr, inside, inner.consts, exchanges=exchanges, note=note)
+            if "prevent_cse" in step.equation.params and not note:  # what it computes is computed again, not kept
+                kept = {name: step.equation.params[name] for name in ("prevent_cse", "policy")}
+                results = jax.checkpoint(lambda *given, run=run: run(given), **kept)(*operands)
+            else:
+                results = run(operands)
         elif not step.exchanged:
             results = evaluated(jaxpr, step.equation, operands)
         elif step.inside:

@@ -13,7 +13,7 @@ from distreal_jax.tracing.inner import Place
 from distreal_jax.tracing.interception import path_name
 from distreal_jax.tracing.labels import PINNED, AxisLabels
 from distreal_jax.tracing.layout import AxisLayout, LengthOfAxis, MisorderedError
-from distreal_jax.tracing.masking import Action, Axes, Excluded
+from distreal_jax.tracing.masking import Action, Axes, Excluded, Scaled
 from distreal_jax.tracing.site import Creation, Value
 from distreal_jax.tracing.sub_networks import Path
 from distreal_jax.tracing.walk import Members, Trail, Walk
@@ -156,6 +156,21 @@ def consumed_axes(walk: Walk, parameters: Mapping[Path, Value]) -> frozenset[tup
     """(variable, axis) along which kernels take in channels."""
     owners = _owners(parameters)
     return frozenset(owners[int(labels[0])] for labels in walk.seen.contracted if int(labels[0]) in owners)
+
+
+def takes_in_of(walk: Walk, members: Members, groups: Sequence[FilterGroup]) -> dict[Place, Scaled]:
+    """Kernels that take in channels of filter groups in training, and where along these.
+
+    Args:
+      walk: Over the network.
+      members: For each root label its (group, filter).
+      groups: The filter groups.
+    """
+    found = {
+        place: Scaled(kernel, layouts_of(walk, axes, members, groups))
+        for place, (kernel, axes) in walk.seen.takes_in.items()
+    }
+    return {place: scaled for place, scaled in found.items() if scaled.axes}
 
 
 def layers_kept_whole(walk: Walk, parameters: Mapping[Path, Value], members: Members) -> tuple[KeptWhole, ...]:

@@ -78,7 +78,29 @@ class Counted:
         return self.offset + (number - self.offset) * share**self.power
 
 
-Action = Excluded | Counted
+@dataclasses.dataclass(frozen=True)
+class Scaled:
+    """An operand that is multiplied by a factor for each group: the filters that are kept count for all."""
+
+    operand: int
+    axes: Axes
+    factors: tuple[Any, ...] = ()  # of the groups
+
+    def narrowed(self, widths: Sequence[int]) -> "Scaled":
+        """In a network of so many filters."""
+        return dataclasses.replace(self, axes=tuple((axis, layout.narrowed(widths)) for axis, layout in self.axes))
+
+    def by(self, factors: Sequence[Any]) -> "Scaled":
+        """With these factors."""
+        return dataclasses.replace(self, factors=tuple(factors))
+
+    @property
+    def groups(self) -> set[int]:
+        """Those along the axes."""
+        return {run.group for _, layout in self.axes for run in layout.runs if run.group is not None}
+
+
+Action = Excluded | Counted | Scaled
 Actions = Mapping[Place, tuple[Action, ...]]
 Draws = Mapping[Place, Axes]
 
@@ -88,15 +110,17 @@ def narrowed(actions: Actions, widths: Sequence[int]) -> Actions:
     return {place: tuple(action.narrowed(widths) for action in at) for place, at in actions.items()}
 
 
-def masking(actions: Actions, masks: Sequence[jax.Array]) -> dict[Place, Exchange]:
-    """What is done in a network whose dropped filters are at zero.
+def acting(actions: Actions, full: Sequence[int], masks: Sequence[jax.Array] | None) -> dict[Place, Exchange]:
+    """What is done in a network.
 
     Args:
       actions: Of the network, in this mode.
-      masks: For each group bool [filters], those that are kept.
+      full: Filters in each group.
+      masks: Where dropped filters are at zero, for each group bool [filters], those that are kept. None: all filters are
+        there, and all actions are `Scaled`.
     """
+    masks = masks or ()
     widths = [mask.sum(dtype=jnp.float32) for mask in masks]
-    full = [len(mask) for mask in masks]
 
     def exchange(at: Sequence[Action], equation: core.JaxprEqn, operands: list[Any]) -> list[Any]:
         for action in at:
@@ -106,6 +130,8 @@ def masking(actions: Actions, masks: Sequence[jax.Array]) -> dict[Place, Exchang
                 kind = described.dtype
                 new = action.at(float(value), action.length.at(widths) / action.length.at(full))
                 operands[action.operand] = (jnp.round(new) if jnp.issubdtype(kind, jnp.integer) else new).astype(kind)
+            elif isinstance(action, Scaled):
+                operands[action.operand] = _scaled(value, action, full)
             else:
                 operands[action.operand] = _without(equation, value, action.axes, masks, full)
         return _bound(equation, operands, equation.params)
@@ -128,6 +154,15 @@ def _without(
         limits = np.iinfo(value.dtype)
         fill = limits.max if fill > 0 else limits.min
     return jnp.where(keep, value, jnp.asarray(fill, value.dtype))
+
+
+def _scaled(value: jax.Array, scaled: Scaled, full: Sequence[int]) -> jax.Array:
+    """The operand times the factors of the groups along its axes."""
+    factors = [jnp.full(count, factor, value.dtype) for count, factor in zip(full, scaled.factors, strict=True)]
+    for axis, layout in scaled.axes:
+        along = layout.stretched(value.shape[axis], full).spread(factors, fill=1)
+        value = value * along.reshape((1,) * axis + (-1,) + (1,) * (value.ndim - axis - 1))
+    return value
 
 
 def drawing(draws: Draws, part: Sequence[Any]) -> dict[Place, Exchange]:

@@ -20,7 +20,7 @@ from distreal_jax.tracing.filter_group import KeptWhole, dropped_groups
 from distreal_jax.tracing.inner import Place
 from distreal_jax.tracing.interception import path_name
 from distreal_jax.tracing.layout import AxisLayout
-from distreal_jax.tracing.masking import Actions, Draws, drawing, masking, narrowed
+from distreal_jax.tracing.masking import Actions, Draws, Scaled, acting, drawing, narrowed
 from distreal_jax.tracing.order import LayerOrder
 from distreal_jax.tracing.sub_networks import Kept, Path, SubNetworks, leaf_path
 
@@ -35,6 +35,7 @@ class TracedNetwork(SubNetworks):
       order: The layers in the order in which they run.
       actions: In training (True) and in evaluation, what masked execution does that is more than to zero filters.
       draws: In training (True) and in evaluation, random numbers that filters meet.
+      takes_in: In training, kernels that take in channels of filter groups, so that these can be rescaled.
       lookups: In evaluation, where what is learnt is looked up by indices that are computed from the input.
       kept_whole: Layers none of whose filters can be dropped, and why; not those that put out the network's outputs.
       uncounted: Where the network does work that grows as products do and is not in its MACs, such as an FFT or a Cholesky
@@ -48,6 +49,7 @@ class TracedNetwork(SubNetworks):
     order: LayerOrder
     actions: Mapping[bool, Actions]
     draws: Mapping[bool, Draws]
+    takes_in: Mapping[Place, Scaled]
     lookups: frozenset[Place]
     kept_whole: tuple[KeptWhole, ...]
     uncounted: tuple[str, ...] = ()
@@ -73,7 +75,7 @@ class TracedNetwork(SubNetworks):
     def narrowed(self, widths: Sequence[int]) -> "TracedNetwork":
         """The network of so many filters, whose variables `take` gives: to be masked, or taken from, in its turn.
 
-        Its `rescale` is relative to all filters of this network, as a smaller part of a part is still a part of the whole.
+        Rescaling is relative to all filters of this network, as a smaller part of a part is still a part of the whole.
 
         Raises:
           InputError: Not one width for each group, or one outside [1, filters].
@@ -85,6 +87,7 @@ class TracedNetwork(SubNetworks):
             filter_groups=tuple(dataclasses.replace(group, filters=width) for group, width in groups),
             layouts={path: tuple(axis.narrowed(kept) for axis in axes) for path, axes in self.layouts.items()},
             actions={train: narrowed(actions, kept) for train, actions in self.actions.items()},
+            takes_in={place: scaled.narrowed(kept) for place, scaled in self.takes_in.items()},
             narrowed_from=self.narrowed_from or self.full_widths,
         )
 
@@ -184,7 +187,13 @@ class TracedNetwork(SubNetworks):
         """For each leaf of the parameters whether it is trained: it is of a layer from `depth` on."""
         return jax.tree_util.tree_map_with_path(lambda key, _: self.order.of[leaf_path(key)] >= depth, params)
 
-    def exchanges(self, train: bool, kept: Kept | None, part: Kept | None = None) -> dict[Place, Exchange]:
+    def exchanges(
+        self,
+        train: bool,
+        kept: Kept | None,
+        part: Kept | None = None,
+        rescaled: Sequence[int | jax.Array] | None = None,
+    ) -> dict[Place, Exchange]:
         """What `exchanged` exchanges in a call of the network, traced with names of layers (`with_names`).
 
         Args:
@@ -192,8 +201,22 @@ class TracedNetwork(SubNetworks):
           kept: In masked execution, the filters that are not at zero; None: all are there.
           part: In compact execution, for each group int [width], the filters of the whole network that this one has. Its
             random numbers are theirs. None: it is the whole network, or draws others.
+          rescaled: For each group the filters that are kept, which may be data in masked execution. In training, products
+            take in `filters / width` times what the kept filters of a group give, where no normalisation follows: inverted
+            dropout (Srivastava et al., JMLR 2014, section 10). None: nothing is rescaled.
         """
-        exchanges = {} if kept is None else masking(self.actions[train], self.masks(kept))
+        actions = {} if kept is None else dict(self.actions[train])
+        if train and rescaled is not None:
+            whole = self.narrowed_from or self.full_widths
+            factors = [
+                1.0 if group.normalised else count / width
+                for group, count, width in zip(self.filter_groups, whole, rescaled, strict=True)
+            ]
+            changed = {index for index, factor in enumerate(factors) if not isinstance(factor, float) or factor != 1.0}
+            for place, scaled in self.takes_in.items():
+                if scaled.groups & changed:
+                    actions[place] = (*actions.get(place, ()), scaled.by(factors))
+        exchanges = acting(actions, self.full_widths, None if kept is None else self.masks(kept))
         if part is not None and self.draws[train]:
             whole = self.narrowed_from or self.full_widths
             # A group that keeps all its filters keeps them in their own order.

@@ -153,6 +153,7 @@ def _convolution(site: Site) -> ValueLabels:
         # With one kernel for each example, the groups are examples.
         site.seen.contracted.append(consumes)
         site.ties.tie_axes([inputs[0], consumes])
+        site.take_in(1, [numbers.rhs_spec[1]], image)
     else:
         # A grouped convolution loses whole groups: what flows into one and what comes out of it are one unit.
         site.ties.pin(consumes)
@@ -210,6 +211,10 @@ def _multiplied(site: Site, numbers: Any, matrices: Sequence[int] = ()) -> Value
             site.ties.pin(right.labels[b])
         contracted.append(site.ties.tie_axes([left.labels[a], right.labels[b]]))
     site.exclude(left_contract if left.weight == right.weight else ())
+    if right.weight and not right.repeated and (left.repeated or not left.weight):
+        site.take_in(1, right_contract, left)
+    elif left.weight and not left.repeated and (right.repeated or not right.weight):
+        site.take_in(0, left_contract, right)
     batch = [site.ties.tie_axes([left.labels[a], right.labels[b]]) for a, b in zip(left_batch, right_batch, strict=True)]
     if not (left.weight or right.weight):
         site.seen.heads.extend(batch)

@@ -6,6 +6,7 @@ import operator
 from collections.abc import Collection, Iterable
 from typing import Any, Literal
 
+from distreal_jax.tracing.degrees import Degree, fresh
 from distreal_jax.tracing.inner import Place, line_of
 from distreal_jax.tracing.labels import AxisLabels, Ties, ValueLabels, pinned
 
@@ -19,12 +20,14 @@ class Value:
       weight: Whether it depends on parameters alone, and not on the input.
       repeated: Whether it depends on parameters alone and is there once for each example, such as queries that are learnt.
       trained_by: The variables whose gradients flow through it, a bit for each.
+      degree: How it grows with what it is computed from, where it depends on the input.
     """
 
     labels: ValueLabels
     weight: bool
     trained_by: int = 0
     repeated: bool = False
+    degree: Degree = dataclasses.field(default_factory=fresh)
 
 
 def through_all(values: Iterable[Value]) -> int:
@@ -116,6 +119,8 @@ class Observations:
         self.excluding: dict[tuple[bool, Place], ValueLabels] = {}  # operands in which dropped channels must not count
         self.risky: dict[tuple[bool, Place], dict[int, ValueLabels]] = {}  # operands of which dropped channels may give NaN
         self.draws: dict[tuple[bool, Place], ValueLabels] = {}  # random numbers
+        self.takes_in: dict[Place, tuple[int, ValueLabels]] = {}  # in training, kernels (an operand) and what they contract
+        self.statistics: set[tuple[str, ...]] = set()  # variables whose new value in training depends on the input
         self.lookups: set[tuple[bool, Place]] = set()  # of what is learnt, by indices that are computed from the input
 
 
@@ -171,6 +176,22 @@ class Site:
         labels = self.operands[0].labels
         of_these = tuple(along if axis in axes else pinned(len(along)) for axis, along in enumerate(labels))
         self.seen.excluding.setdefault((self.train, self.place), of_these)
+
+    def take_in(self, kernel: int, axes: Collection[int], activation: Value) -> None:
+        """Notes that the equation contracts channels of an activation with a kernel, in training.
+
+        Args:
+          kernel: The operand.
+          axes: Of the kernel, those along which the channels are.
+          activation: That has the channels.
+        """
+        if not self.train:
+            return
+        labels = self.operands[kernel].labels
+        along = tuple(each if axis in axes else pinned(len(each)) for axis, each in enumerate(labels))
+        self.seen.takes_in.setdefault(self.place, (kernel, along))
+        if not activation.weight and not activation.degree:
+            self.seen.normalised.extend(labels[axis] for axis in axes)
 
 
 def create(site: Site, labels: AxisLabels, kind: Literal["conv", "dense"]) -> None:

@@ -1,4 +1,4 @@
-"""The variables of a network's sub-networks: taken from the full ones, put back, masked, rescaled."""
+"""The variables of a network's sub-networks: taken from the full ones, put back, masked."""
 
 import dataclasses
 import functools
@@ -123,42 +123,6 @@ class SubNetworks:
           kept: For each group, int [width] indices, or bool [filters].
         """
         return self.select(kept, params, jax.tree.map(jnp.zeros_like, params))
-
-    def rescale(self, params: Any, widths: Sequence[int | jax.Array]) -> Any:
-        """Inverted dropout: kernels take in `filters / width` times what the kept filters of a group give.
-
-        Groups that a normalisation layer follows are left alone. (Srivastava et al., JMLR 2014, section 10.)
-
-        Args:
-          params: Full or sub-network variables (any pytree that `take` accepts).
-          widths: Filters kept, [groups]; may be traced values for full variables.
-        """
-        whole = self.narrowed_from or self.full_widths
-
-        def scaled(axes: Sequence[AxisLayout], leaf: jax.Array, path: Path) -> jax.Array:
-            for axis, layout in enumerate(axes):
-                if (path, axis) not in self.consumed:
-                    continue
-                factors = [
-                    1.0
-                    if run.group is None or self.filter_groups[run.group].normalised
-                    else whole[run.group] / widths[run.group]
-                    for run in layout.runs
-                ]
-                if all(isinstance(factor, float) and factor == 1.0 for factor in factors):
-                    continue
-                full = leaf.shape[axis] == layout.length
-                lengths = [
-                    run.length if full or run.group is None else run.outer * int(widths[run.group]) * run.inner
-                    for run in layout.runs
-                ]
-                along = jnp.concatenate(
-                    [jnp.full(length, factor, leaf.dtype) for length, factor in zip(lengths, factors, strict=True)]
-                )
-                leaf = leaf * along.reshape((1,) * axis + (-1,) + (1,) * (leaf.ndim - axis - 1))
-            return leaf
-
-        return self.map(scaled, params, with_path=True)
 
     def masks(self, kept: Kept) -> tuple[jax.Array, ...]:
         """For each group bool [filters], True where kept; `kept` are such masks or int [width] indices.

@@ -28,6 +28,7 @@ from distreal_jax.tracing.groups import (
     layout_of,
     misordered_groups,
     products_of,
+    takes_in_of,
     why_misordered,
 )
 from distreal_jax.tracing.hard_coded import Chosen
@@ -153,9 +154,9 @@ def _traced(model: nnx.Module, graphdef: Any, state: Any, wholes: Wholes, kept: 
     """A trace in which some channels are kept back."""
     modules = {path_name(path): module for path, module in nnx.iter_modules(model)}
     walk, parameters, trails = _walked(modules, wholes, kept)
-    statistics = {tuple(map(str, path)) for path, leaf in nnx.to_flat_state(state) if isinstance(leaf, nnx.BatchStat)}
+    kept_track_of = {tuple(map(str, path)) for path, leaf in nnx.to_flat_state(state) if isinstance(leaf, nnx.BatchStat)}
     trained = {tuple(map(str, path)) for path, leaf in nnx.to_flat_state(state) if isinstance(leaf, nnx.Param)}
-    groups, members, origins = find_groups(walk, parameters, modules, statistics)
+    groups, members, origins = find_groups(walk, parameters, modules, kept_track_of & walk.seen.statistics)
     order, reached = layer_order(walk.seen, tuple(parameters), trained)
     try:
         network = TracedNetwork(
@@ -170,6 +171,7 @@ def _traced(model: nnx.Module, graphdef: Any, state: Any, wholes: Wholes, kept: 
             order=order,
             actions=actions_of(walk, members, groups, guarded=kept.guarded),
             draws=draws_of(walk, members, groups),
+            takes_in=takes_in_of(walk, members, groups),
             lookups=frozenset(place for train, place in walk.seen.lookups if not train),
             kept_whole=layers_kept_whole(walk, parameters, members),
             uncounted=tuple(dict.fromkeys(walk.seen.uncounted)),
@@ -269,6 +271,8 @@ def _walked(
                 raise InputError(f"the network's call changes the shape of its variable {path_name(path)!r}; keep it")
             for before, after in zip(parameters[path].labels, value.labels, strict=True):
                 walk.ties.tie_axes([before, after])
+            if train and not value.weight:
+                walk.seen.statistics.add(path)
         return trail
 
     # A step of training is what is counted, at the size of the images, with branches that run in training alone.

@@ -12,6 +12,7 @@ from jax.extend import core
 
 from distreal_jax.tracing.backward import has_gradient, reached, reached_inside
 from distreal_jax.tracing.calling import run_network
+from distreal_jax.tracing.degrees import degree_of
 from distreal_jax.tracing.inner import Occasion, Place, Places, bodies, inner_jaxpr, line_of, occasion_of
 from distreal_jax.tracing.interception import Around, normalises_channels, with_counts_of_sub_network, with_names
 from distreal_jax.tracing.labels import AxisLabels, Ties, ValueLabels, anything, pinned
@@ -192,8 +193,10 @@ class Walk:
             weight, trained_by = all(operand.weight for operand in operands), through_all(operands)
             repeated = weight and (any(operand.repeated for operand in operands) or self._repeats(equation))
             products = len(self.seen.products)
+            grown = [None if operand.weight else operand.degree for operand in operands]
+            degree = degree_of(name, grown, _exponent(equation))
             results = [
-                Value(labels, weight, trained_by if has_gradient(equation, variable) else 0, repeated)
+                Value(labels, weight, trained_by if has_gradient(equation, variable) else 0, repeated, degree)
                 for labels, variable in zip(apply_rule(site), equation.outvars, strict=True)
             ]
             if not any(outputs):
@@ -234,6 +237,13 @@ class Walk:
 
 
 _BEGIN_LAYERS = ("conv_general_dilated", "dot_general", "ragged_dot_general", "gather", "dynamic_slice")
+
+
+def _exponent(equation: core.JaxprEqn) -> float | None:
+    """Of a power, where it is a number."""
+    if equation.primitive.name == "pow" and isinstance(equation.invars[1], core.Literal):
+        return float(equation.invars[1].val)
+    return equation.params["y"] if equation.primitive.name == "integer_pow" else None
 
 
 _BODIES = {"scan": walk_scan, "while": walk_while, "cond": walk_cond}
