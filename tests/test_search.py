@@ -279,6 +279,8 @@ def test_a_search_over_all_knobs_goes_on_bit_by_bit(network, tmp_path):
         search(
             network, noisy_value, dataclasses.replace(EVERY_KNOB, knobs=("filters",)), checkpoint=tmp_path / "search.json"
         )
+    with pytest.raises(InputError, match="of another search: its size_of_mini_batches is 8, this one's is 12"):
+        search(network, noisy_value, EVERY_KNOB, checkpoint=tmp_path / "search.json", batch_size=12)
     resumed = search(network, noisy_value, EVERY_KNOB, checkpoint=tmp_path / "search.json", batch_size=8)
     assert resumed == search(network, noisy_value, EVERY_KNOB, batch_size=8)
 

@@ -112,12 +112,16 @@ def search(
         seconds=seconds,
     )
     _check_shares(space, settings)
+    full = Configuration(network.full_widths)
     run = _Run(space, EvaluatedVectors(space, evaluate, settings), settings)
     identity = {
         "settings": dataclasses.asdict(settings),
         "network": network.signature(),
         "searched_groups": list(space.groups),
         "measures": measures,
+        # What genes stand for, and what is selected by, where that is searched.
+        "size_of_mini_batches": batch_size if "examples" in space.knobs else None,
+        "training_memory": space.memory(full) if settings.memory_limit or settings.memory_shares else None,
         "unit": "macs" if seconds is None else f"seconds:{seconds.device}",
         "algorithm": ALGORITHM,
     }
