@@ -162,7 +162,7 @@ def test_a_table_is_searched_and_methods_compared_in_a_line_each_without_files(
     begins, generation, ends = capsys.readouterr().err.splitlines()
     assert "1 generation of 4" in begins and "generation 1 of 1" in generation and "measured afresh" in ends
     assert table.checked_for(world.network) and list(tmp_path.iterdir()) == []
-    text = str(dj.compare(["distreal_uniform"], training=TRAINING, table=table, make_world=make_world))
+    text = str(dj.compare("distreal_uniform", training=TRAINING, table=table, make_world=make_world))
     assert "`distreal_uniform`" in text and list(tmp_path.iterdir()) == []
 
 

@@ -53,7 +53,7 @@ def search_table(
 
 
 def compare(
-    methods: Sequence[Method | str],
+    methods: Method | str | Sequence[Method | str],
     *,
     seeds: Sequence[int] = (0,),
     world: WorldSettings = WorldSettings(),
@@ -67,7 +67,7 @@ def compare(
     """Trains every method with every seed, under the same load, and compares them in pairs; `print` it for its tables.
 
     Args:
-      methods: The methods, or their names.
+      methods: The methods, or their names; one or several.
       seeds: Of data split, devices, first weights and load.
       world: Data, network, devices and load.
       training: How devices and server train.
@@ -81,7 +81,8 @@ def compare(
       InputError: An unknown method, settings out of their range, no table for a method that needs one, or a folder of
         something else.
     """
-    chosen = [method_named(method) if isinstance(method, str) else method for method in methods]
+    several = [methods] if isinstance(methods, Method | str) else methods
+    chosen = [method_named(method) if isinstance(method, str) else method for method in several]
     decides = {"training": training, "record": record, "execution": execution}
     if make_world is None:  # otherwise each run says which world it is of
         decides["world"] = world
