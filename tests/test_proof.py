@@ -278,7 +278,7 @@ def test_layers_are_kept_whole_by_name_or_by_an_attribute_of_the_class():
     class Marked(Net):
         keep_whole = ("sec*",)
 
-    by_name = trace(lambda: with_layer(nnx.relu), IMAGES, keep_whole=["first"])
+    by_name = trace(lambda: with_layer(nnx.relu), IMAGES, keep_whole="first")
     assert groups(by_name) == "second:12:conv"
     assert str(by_name.kept_whole[0]) == "kept whole: first, 8 filters, by keep_whole"
     run = between(lambda _, x: x).run
@@ -286,6 +286,8 @@ def test_layers_are_kept_whole_by_name_or_by_an_attribute_of_the_class():
     assert groups(marked) == "first:8:conv"
     with pytest.raises(InputError, match="keep_whole names 'third', which is no layer with filters; choose from: first, "):
         trace(lambda: with_layer(nnx.relu), IMAGES, keep_whole=["third"])
+    with pytest.raises(InputError, match=r"keep_whole is \[3\]; give paths of layers, such as "):
+        trace(lambda: with_layer(nnx.relu), IMAGES, keep_whole=[3])
 
 
 def test_a_network_of_which_nothing_can_be_dropped_is_refused_by_what_drops():

@@ -709,6 +709,37 @@ def test_tracing_leaves_the_model_as_it_was():
     assert all((a == b).all() for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(state_after), strict=True))
 
 
+def test_classes_that_register_their_subclasses_are_not_told_of_the_trace():
+    """Before Flax's class or behind it, in networks, layers and variables; some demand an argument."""
+    registered = []
+
+    class Registry:
+        def __init_subclass__(cls, *, key, **kwargs):
+            registered.append(key)
+            super().__init_subclass__(**kwargs)
+
+    class Network(nnx.Module, Registry, key="network"):
+        def __init__(self):
+            self.layer = Layer(3, 6, rngs=nnx.Rngs(0))
+            self.out = dense(6, 4)
+            self.calls = Calls(jnp.zeros(()))
+
+        def __call__(self, x):
+            self.calls[...] += 1
+            return self.out(self.layer(x))
+
+    class Layer(Registry, nnx.Linear, key="layer"):
+        def __call__(self, x):
+            return nnx.relu(super().__call__(x))
+
+    class Calls(nnx.Variable):
+        def __init_subclass__(cls):
+            raise AssertionError("it has no subclass")
+
+    assert [group.name for group in trace(Network, (1, 3)).filter_groups] == ["layer"]
+    assert registered == ["network", "layer"]
+
+
 def test_the_batch_of_the_example_does_not_matter():
     one, four = (trace(dense_concatenations, (batch, 6, 6, 3)) for batch in (1, 4))
     assert one.filter_groups == four.filter_groups

@@ -59,7 +59,7 @@ def _set_at_once(original: Any) -> Any:
             original.__setitem__(self, key, value)
 
     namespace = {"__setitem__": set_item, "__slots__": (), "is_set_at_once": True}
-    return type(original)(original.__name__, (original,), namespace)
+    return _subclass(original, nnx.Variable, namespace)
 
 
 def as_they_were(state: Any) -> Any:
@@ -96,7 +96,23 @@ def _calling_intercepted(original: type) -> type:
     intercepted = {"sow": sow, "__doc__": original.__doc__}
     if hasattr(original, "__call__"):  # noqa: B004  # of its instances
         intercepted["__call__"] = call
-    return type(original.__name__, (original,), intercepted)
+    return _subclass(original, nnx.Module, intercepted)
+
+
+def _subclass(original: Any, of_flax: type, namespace: dict[str, Any]) -> Any:
+    """A subclass that the original is not told of (`__init_subclass__`), and Flax is: it is made as one of Flax's class."""
+    metaclass: Any = type(original)
+    orders = [of_flax.__mro__]
+
+    def mro(cls: Any) -> Any:
+        return [cls, *orders.pop()] if orders else metaclass.mro(cls)
+
+    made = type(metaclass.__name__, (metaclass,), {"mro": mro})(original.__name__, (original,), namespace)
+    made.__bases__ = (original,)  # now with the original's own order
+    made.__class__ = metaclass
+    for noted in [name for name in vars(made) if name.startswith("_pytree__")]:
+        delattr(made, noted)  # what Flax notes of its class is noted of the original
+    return made
 
 
 def _own_call(module: nnx.Module) -> Call:

@@ -7,8 +7,9 @@ the trace proves itself (`proof`).
 """
 
 import fnmatch
+import reprlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -47,7 +48,7 @@ from distreal_jax.tracing.walk import Members, NetworkJaxpr, Trail, Walk, shape_
 
 
 def trace_network(
-    model: nnx.Module, example_input: Any, *, proof: bool = True, keep_whole: Sequence[str] = ()
+    model: nnx.Module, example_input: Any, *, proof: bool = True, keep_whole: str | Sequence[str] = ()
 ) -> TracedNetwork:
     """Traces a network once and finds what of it can be dropped.
 
@@ -58,8 +59,8 @@ def trace_network(
         takes several: a tuple is passed as several arguments, a dict by their names. Only shapes and types matter.
       proof: Whether to prove by numbers, on a tiny batch, that networks whose dropped filters are zero compute what the
         smaller networks compute, once for a network.
-      keep_whole: Layers none of whose filters are to be dropped, by their paths, such as "conv1" or "blocks.*.conv1";
-        beside those that the network's class names in an attribute `keep_whole`.
+      keep_whole: Layers none of whose filters are to be dropped, by their paths, such as "conv1" or "blocks.*.conv1", one or
+        several; beside those that the network's class names in an attribute `keep_whole`.
 
     Returns:
       The network's filter groups, sub-networks (`take`, `put`, `mask`) and cost (`macs`).
@@ -81,7 +82,7 @@ def trace_network(
     model = without_intermediates(model)
     graphdef, state = nnx.split(model)
     example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), example_input)
-    layers = (*keep_whole, *getattr(model, "keep_whole", ()))
+    layers = (*_names(keep_whole), *_names(getattr(model, "keep_whole", ())))
     shapes = tuple((path, leaf.shape, str(leaf.dtype)) for path, leaf in jax.tree.leaves_with_path((state, example)))
     key = (type(model), graphdef, shapes, jax.tree.structure(example), layers, proof, known_rules())
     try:
@@ -94,6 +95,16 @@ def trace_network(
         if len(_traced_before) > _MOST_REMEMBERED:
             del _traced_before[next(iter(_traced_before))]
     return found
+
+
+def _names(keep_whole: Any) -> tuple[str, ...]:
+    """One path of a layer, or several."""
+    several = [keep_whole] if isinstance(keep_whole, str) else keep_whole
+    names = tuple(several) if isinstance(several, Iterable) else (several,)
+    if not all(isinstance(name, str) for name in names):
+        said = reprlib.repr(keep_whole)
+        raise InputError(f'keep_whole is {said}; give paths of layers, such as "conv1" or ["conv1", "blocks.*.conv1"]')
+    return names
 
 
 _traced_before: dict[Any, TracedNetwork] = {}  # networks that this process has traced, by all that tells them apart
