@@ -70,6 +70,14 @@ OVER_CHANNELS = {
     ),
     "length": lambda net, x: x / (jnp.linalg.norm(x, axis=-1, keepdims=True) / np.sqrt(x.shape[-1]) + 1e-3),
     "length by a product": lambda net, x: x * jax.lax.rsqrt(jnp.einsum("nhwc,nhwc->nhw", x, x)[..., None] + 1e-3),
+    "numbers of channels": lambda net, x: (
+        jnp.clip(x, 0, x.shape[-1] / 9) * x.shape[-1] ** -0.25 / np.sqrt(x.shape[-1] + 1)
+        + x * np.log(x.shape[-1]) / (x.shape[-1] - 1)
+    ),
+    "numbers of two groups": lambda net, x: (
+        x * jnp.abs(net.second.kernel[...]).mean() / np.sqrt(x.shape[-1] + net.second.kernel.shape[-1])
+        + x / np.sqrt(x.shape[-1] * net.second.kernel.shape[-1])
+    ),
     "softmax": lambda net, x: nnx.softmax(x),
     "logsumexp": lambda net, x: x - jax.nn.logsumexp(x, axis=-1, keepdims=True),
     "minimum and maximum": lambda net, x: (x - x.min(-1, keepdims=True)) / (1 + x.max(-1, keepdims=True)),

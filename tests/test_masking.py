@@ -161,18 +161,34 @@ def test_what_is_computed_again_is_so_in_a_step_that_rescales():
 @pytest.mark.parametrize(
     ("function", "found"),
     [
-        (lambda c, _: float(c), (1.0, 0.0)),
-        (lambda c, _: 9.0 * c - 1, (1.0, -1.0)),
-        (lambda c, _: 1 / np.sqrt(c), (-0.5, 0.0)),
-        (lambda c, _: 3 * np.sqrt(np.float32(c)), (0.5, 0.0)),
-        (lambda _, d: 1.0 / d, (-1.0, 0.0)),
-        (lambda c, d: float(c * d), None),
-        (lambda c, _: np.log(c), None),
+        (lambda c, _: float(c), (1.0, 0.0, 0.0)),
+        (lambda c, _: 9.0 * c - 1, (1.0, 0.0, -1.0)),
+        (lambda c, _: 1 / np.sqrt(c), (-0.5, 0.0, 0.0)),
+        (lambda c, _: 3 * np.sqrt(np.float32(c)), (0.5, 0.0, 0.0)),
+        (lambda _, d: 1.0 / d, (-1.0, 0.0, 0.0)),
+        (lambda c, _: np.float32(c**-0.25), (-0.25, 0.0, 0.0)),
+        (lambda c, _: np.float32(1 / (c - 1)), (-1.0, -1.0, 0.0)),
+        (lambda c, _: np.float32(np.sqrt(c + 1)), (0.5, 1.0, 0.0)),
+        (lambda c, _: (c - 1) / c, (-1.0, 0.0, 1.0)),
+        (lambda c, _: np.log(c), (0.0, 0.0, 0.0)),
+        (lambda c, _: np.log1p(c), (0.0, 1.0, 0.0)),
+        (lambda c, d: float(9 * c * d), (1.0, 0.0, 0.0)),
+        (lambda c, d: float(9 * c * d - 1), (1.0, 0.0, -1.0)),
+        (lambda c, d: np.sqrt(2 / (c + d)), (-0.5, 0.0, 0.0)),
+        (lambda c, _: float((c + 2) // 3), None),
+        (lambda c, _: float(c % 3), None),
+        (lambda c, _: float(min(c, 6)), None),
+        (lambda c, _: 2.0**-c, None),
     ],
 )
-def test_a_number_is_found_to_be_a_function_of_a_number_of_channels(function, found):
-    widths = [(3, 7), (5, 2), (8, 6), (2, 10)]
+def test_a_number_is_found_to_be_a_function_of_numbers_of_channels(function, found):
+    widths = [(3, 7), (5, 2), (7, 6), (2, 10), (6, 3), (4, 11)]
     lengths = [LengthOfAxis(0, (1, 0)), LengthOfAxis(0, (0, 1))]
     numbers = Numbers(Place("", 0, "div", 0), 1, function(8, 12), tuple(function(*each) for each in widths))
     counted = fit(numbers, widths, (8, 12), lengths)
-    assert (None if counted is None else (counted.power, counted.offset)) == found
+    if found is None:
+        assert counted is None
+        return
+    assert (counted.power, counted.shift, round(counted.offset, 5)) == found
+    for each in [*widths, (8, 12), (8, 1)]:
+        np.testing.assert_allclose(counted.at(function(8, 12), each, (8, 12)), function(*each), rtol=1e-5)

@@ -44,7 +44,6 @@ counted_gradient.defvjp(lambda x: (x, None), lambda _, g: (g / g.shape[-1],))
 SILENT = {
     "a count in an array": lambda x: x / np.array([x.shape[-1]], dtype=np.float32)[None, None, None],
     "a count in a power": lambda x: x ** x.shape[-1],
-    "a count in a clip": lambda x: jnp.clip(x, 0, x.shape[-1] / 16),
     "a count in a gradient": counted_gradient,
 }
 
@@ -71,6 +70,20 @@ def test_channels_that_are_split_at_a_number_are_kept_whole(what):
     network = trace(lambda: with_layer(SPLIT[what]), IMAGES)
     assert groups(network) == "second:12:conv"
     assert re.search(r"layer 'odd'.* where their number is written down", str(network.kept_whole[0]))
+
+
+STEPS = {
+    "a number that goes in steps": (lambda net, x: x / ((x.shape[-1] + 1) // 2), "becomes"),
+    "a bounded number": (lambda net, x: x / min(x.shape[-1], 4), "4.0 becomes 2.0"),
+}
+
+
+@pytest.mark.parametrize("what", STEPS)
+def test_channels_whose_number_is_computed_with_in_an_unknown_way_are_kept_whole(what):
+    function, said = STEPS[what]
+    network = trace(lambda: between(function), IMAGES)
+    assert groups(network) == "second:12:conv"
+    assert re.search(rf"'div' at .*, which computes with their number \(.*{said}", str(network.kept_whole[0]))
 
 
 def shift_a_quarter(net, x):

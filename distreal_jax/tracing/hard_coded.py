@@ -39,6 +39,25 @@ class HardCodedError(InputError):
         self.layer, self.where = layer, where
 
 
+class UncountedError(HardCodedError):
+    """A number of channels is computed with, in a way that masked execution does not know.
+
+    Attributes:
+      number: The equation, and which of its operands it is.
+    """
+
+    def __init__(self, of: "Difference", tried: "tuple[bool, Chosen]") -> None:
+        """Of a number that differs in a smaller network."""
+        super().__init__(
+            f"{of.step.where} computes with the number of channels: {of.whole} in {of.step.operation} becomes {of.smaller} "
+            "in a smaller network, by no function that is known; compute it once, when the network is built, so that all "
+            "sub-networks share it, or keep the layers before it whole (keep_whole, see docs/extending.md)",
+            of.step.layer,
+            f"{of.step}, which computes with their number ({of.whole} becomes {of.smaller}), by no function that is known",
+        )
+        self.number, self.tried = (of.step.place, of.operand), tried
+
+
 def sub_network_jaxpr(
     network: TracedNetwork, widths: Sequence[int], state: Any, example: Any, *, train: bool
 ) -> NetworkJaxpr:

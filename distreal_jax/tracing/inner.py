@@ -3,7 +3,7 @@
 import re
 import traceback
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from jax.extend import core
 
 Occasion = tuple[str, int]  # (path of a module, which of its calls in one call of the network)
 
+NO_LITERALS: Mapping[Any, Any] = {}
 _CALLS = frozenset("jit pjit closed_call core_call checkpoint remat remat2 custom_jvp_call custom_vjp_call".split())
 _LAYER = re.compile(r"layer:([^/()]*)@(\d+)")
 
@@ -21,6 +22,30 @@ def inner_jaxpr(equation: core.JaxprEqn) -> core.ClosedJaxpr | None:
         return None
     inner: core.Jaxpr | core.ClosedJaxpr = equation.params["jaxpr" if "jaxpr" in equation.params else "call_jaxpr"]
     return inner if isinstance(inner, core.ClosedJaxpr) else core.ClosedJaxpr(inner, ())
+
+
+def literals_of(equation: core.JaxprEqn, literals: Mapping[Any, Any]) -> tuple[Any, ...]:
+    """The numbers that an equation computes with, None for its other operands.
+
+    Args:
+      equation: The equation.
+      literals: Variables of the jaxpr that stand for such numbers.
+    """
+    return tuple(atom.val if isinstance(atom, core.Literal) else literals.get(atom) for atom in equation.invars)
+
+
+def literals_inside(call: core.JaxprEqn, inner: core.ClosedJaxpr, literals: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """The variables of an inner jaxpr that stand for numbers which it is handed.
+
+    Args:
+      call: The equation that runs it.
+      inner: The jaxpr.
+      literals: As for `literals_of`.
+    """
+    if call.primitive.name not in ("jit", "pjit"):  # others are differentiated by what they are handed
+        return NO_LITERALS
+    handed = zip(inner.jaxpr.invars, literals_of(call, literals), strict=True)
+    return {variable: number for variable, number in handed if number is not None}
 
 
 def bodies(equation: core.JaxprEqn) -> tuple[core.ClosedJaxpr, ...]:

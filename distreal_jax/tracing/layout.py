@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import operator
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Any, Literal
@@ -69,6 +70,11 @@ class LengthOfAxis:
                 filters[member[0]].add(member[1])
         per_filter = tuple(int(count) // max(1, len(seen)) for count, seen in zip(counts, filters, strict=True))
         return cls(sum(member is None for member in members), per_filter)
+
+    def plus(self, other: "LengthOfAxis") -> "LengthOfAxis":
+        """Of both axes together."""
+        per_filter = tuple(map(operator.add, self.per_filter, other.per_filter))
+        return LengthOfAxis(self.constant + other.constant, per_filter)
 
     def at(self, widths: Sequence[Any]) -> Any:
         """The length with so many filters kept in the groups."""

@@ -9,6 +9,7 @@ then meets the same draw in both executions.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -43,6 +44,7 @@ _HARMLESS = {
     "acosh": 2.0,
 }
 RISKY = frozenset(_HARMLESS)
+LOGARITHM = 0.0  # as a power
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,23 +61,37 @@ class Excluded:
 
 @dataclasses.dataclass(frozen=True)
 class Counted:
-    """A literal operand that is a function of a number of channels: `offset + (number - offset) * share ** power`.
+    """A literal operand that depends on a number of channels: an offset plus a multiple of `(number + shift) ** power`.
 
-    `share` is how many of the elements of an axis of this length are kept.
+    The multiple follows from the literal: it may hold a number of positions as well, which differs between images.
     """
 
     operand: int
-    length: LengthOfAxis
+    lengths: tuple[LengthOfAxis, ...]  # their product is the number of channels
     power: float
+    shift: float
     offset: float
 
     def narrowed(self, widths: Sequence[int]) -> "Counted":
         """In a network of so many filters, whose jaxpr holds another number already."""
         return self
 
-    def at(self, number: float, share: Any) -> Any:
-        """The number where a share of the channels is kept."""
-        return self.offset + (number - self.offset) * share**self.power
+    def at(self, number: float, widths: Sequence[Any], full: Sequence[int]) -> Any:
+        """What a number becomes where so many filters are kept of all."""
+        now, whole = (self.curve(self.count(self.lengths, of) + self.shift, self.power) for of in (widths, full))
+        return self.offset + (number - self.offset) * (now / whole)
+
+    @staticmethod
+    def count(lengths: Sequence[LengthOfAxis], widths: Sequence[Any]) -> Any:
+        """The number of channels with so many filters kept."""
+        return math.prod(length.at(widths) for length in lengths)
+
+    @staticmethod
+    def curve(number: Any, power: float) -> Any:
+        """The power of a number, or its logarithm."""
+        if power != LOGARITHM:
+            return number**power
+        return jnp.log(number) if isinstance(number, jax.Array) else np.log(number)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +144,7 @@ def acting(actions: Actions, full: Sequence[int], masks: Sequence[jax.Array] | N
             if isinstance(action, Counted):
                 described: Any = equation.invars[action.operand].aval
                 kind = described.dtype
-                new = action.at(float(value), action.length.at(widths) / action.length.at(full))
+                new = action.at(float(value), widths, full)
                 operands[action.operand] = (jnp.round(new) if jnp.issubdtype(kind, jnp.integer) else new).astype(kind)
             elif isinstance(action, Scaled):
                 operands[action.operand] = _scaled(value, action, full)

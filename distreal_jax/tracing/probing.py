@@ -13,6 +13,7 @@ from distreal_jax.tracing.hard_coded import (
     Difference,
     HardCodedError,
     Placement,
+    UncountedError,
     numbers_that_differ,
     sub_network_jaxpr,
 )
@@ -51,21 +52,23 @@ class Subject(NamedTuple):
     members: Members
 
 
-def fails_at(subject: Subject, groups: Collection[int], tried: tuple[bool, Chosen] | None) -> HardCodedError | None:
-    """What goes wrong where these groups alone have fewer filters: the network does not run, or has other shapes.
+def fails_at(subject: Subject, groups: Collection[int], refusal: InputError) -> HardCodedError | None:
+    """What goes wrong where these groups alone have fewer filters: the network does not run, has other shapes or numbers.
 
     Args:
       subject: The trace.
       groups: Of filters.
-      tried: In training or in evaluation, and the filters that were kept when something went wrong; None: others.
+      refusal: What went wrong with fewer filters of all groups.
     """
-    train, kept = tried or kept_sets(subject.network.full_widths)[0]
+    train, kept = getattr(refusal, "tried", None) or kept_sets(subject.network.full_widths)[0]
     everything = map(np.arange, subject.network.full_widths)
     alone = [chosen if index in groups else all_ for index, (chosen, all_) in enumerate(zip(kept, everything, strict=True))]
     try:
-        run_smaller(subject, [(train, alone)])
+        _, (differences,) = run_smaller(subject, [(train, alone)])
     except HardCodedError as error:
         return error
+    if isinstance(refusal, UncountedError) and refusal.number in [(of.step.place, of.operand) for of in differences]:
+        return refusal
     return None
 
 
@@ -93,7 +96,7 @@ def with_counts(subject: Subject) -> TracedNetwork:
     """The network with what masked execution does about numbers of channels.
 
     Raises:
-      InputError: A number is no function of a number of channels that is known.
+      UncountedError: A number is no function of a number of channels that is known.
     """
     network, full = subject.network, subject.network.full_widths
     axes = {axis.tobytes(): axis for trail in subject.trails.values() for _, labels in trail for axis in labels}
@@ -102,24 +105,32 @@ def with_counts(subject: Subject) -> TracedNetwork:
     )
     lengths = [length for length in dict.fromkeys(along) if any(length.per_filter)]
     actions = {train: dict(of_mode) for train, of_mode in network.actions.items()}
-    # Networks of four widths or more in each mode, so that a number fits one function alone.
-    probes, differences = run_smaller(subject, kept_sets(full, times=2))
+    # Networks of many widths in each mode, so that a number fits one function alone.
+    probes, differences = run_smaller(subject, [*kept_sets(full, times=2), *_of_other_widths(full, times=3)])
     for train in (True, False):
         chosen = [(probe, of) for probe, of in zip(probes, differences, strict=True) if probe.train == train]
         widths = [[len(filters) for filters in probe.kept] for probe, _ in chosen]
         first = {(of.step.place, of.operand): of for _, differing in chosen for of in differing}
         smaller = [{(of.step.place, of.operand): of.smaller for of in differing} for _, differing in chosen]
+        tried = {(of.step.place, of.operand): probe.kept for probe, differing in reversed(chosen) for of in differing}
         for (place, operand), of in first.items():
             numbers = Numbers(place, operand, of.whole, tuple(each.get((place, operand), of.whole) for each in smaller))
             counted = fit(numbers, widths, full, lengths)
             if counted is None:
-                raise InputError(
-                    f"{of.step.where} computes with the number of channels: {of.whole} in {of.step.operation} becomes "
-                    f"{of.smaller} in a smaller network; compute it once, when the network is built, so that all "
-                    "sub-networks share it"
-                )
+                raise UncountedError(of, (train, tried[place, operand]))
             actions[train][place] = (*actions[train].get(place, ()), counted)
     return dataclasses.replace(network, actions=actions)
+
+
+def _of_other_widths(filters: Sequence[int], times: int) -> list[tuple[bool, Chosen]]:
+    """The first filters of each group, in training and in evaluation; so many that all widths of a group are different."""
+    draw = np.random.default_rng(17)
+    orders = [draw.permutation(np.arange(min(2, max(1, count - 1)), max(2, count))) for count in filters]
+    return [
+        (train, [np.arange(order[(2 * time + train) % len(order)]) for order in orders])
+        for time in range(times)
+        for train in (True, False)
+    ]
 
 
 def kept_sets(filters: Sequence[int], *, times: int = 1) -> list[tuple[bool, Chosen]]:

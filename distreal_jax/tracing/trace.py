@@ -32,7 +32,7 @@ from distreal_jax.tracing.groups import (
     takes_in_of,
     why_misordered,
 )
-from distreal_jax.tracing.hard_coded import Chosen
+from distreal_jax.tracing.hard_coded import UncountedError
 from distreal_jax.tracing.interception import path_name
 from distreal_jax.tracing.jaxprs import Wholes, batch_size, whole_network
 from distreal_jax.tracing.labels import AxisLabels, pinned
@@ -133,7 +133,7 @@ def _proved_trace(
                 raise
             kept = kept._replace(guarded=True)
         except InputError as error:
-            if not _keeps_more_back(traced, model, kept, getattr(error, "tried", None)):
+            if not _keeps_more_back(traced, model, kept, error):
                 raise
             refusal = refusal or error
 
@@ -214,25 +214,27 @@ def _channels_of(walk: Walk, members: Members, origins: Sequence[int], group: in
     return origins[group], tuple(index for index, member in enumerate(along) if member and member[0] == group)
 
 
-def _keeps_more_back(traced: _Traced, model: nnx.Module, kept: _KeptBack, tried: tuple[bool, Chosen] | None) -> bool:
+def _keeps_more_back(traced: _Traced, model: nnx.Module, kept: _KeptBack, refusal: InputError) -> bool:
     """Finds what smaller networks fail by, and keeps it back from now on.
 
     That are channels that are reshaped to lengths that are written down, such as a number of heads, or whose number these
-    lengths are computed from, or whose number is written down elsewhere. Channels that are cut at a share of them, such as
-    in halves, are not kept back as long as they can be dropped from all parts alike.
+    lengths are computed from, or whose number is written down elsewhere, or computed with in a way that is not known.
+    Channels that are cut at a share of them, such as in halves, are not kept back as long as they can be dropped from all
+    parts alike.
 
     Args:
       traced: The trace.
       model: The network.
       kept: What was kept back before; is added to.
-      tried: The filters that the smaller network keeps which failed.
+      refusal: Why the network would be refused.
     """
+    counts = isinstance(refusal, UncountedError)
     for kind, groups in traced.carriers.items():
-        if groups and fails_at(traced.subject, groups, tried):
+        if groups and not counts and fails_at(traced.subject, groups, refusal):
             kept.passed_over[kind] += 1
             return True
     for key, groups in traced.cut.items():
-        if groups and kept.cuts.get(key, True) and fails_at(traced.subject, groups, tried):
+        if groups and not counts and kept.cuts.get(key, True) and fails_at(traced.subject, groups, refusal):
             kept.cuts[key] = key not in kept.cuts
             return True
     modules = {path_name(path): module for path, module in nnx.iter_modules(model)}
@@ -240,12 +242,14 @@ def _keeps_more_back(traced: _Traced, model: nnx.Module, kept: _KeptBack, tried:
     written_down = {factoring.layer: factoring for factoring in seen.factorings if factoring.kind in kept.passed_over}
     found = False
     for group, creation in enumerate(traced.origins):
-        error = fails_at(traced.subject, [group], tried)
+        error = fails_at(traced.subject, [group], refusal)
         if error is None:
             continue
         module = modules.get(error.layer)
         is_inside = seen.creations[creation].layer.startswith(f"{error.layer}.")
-        if error.layer in written_down:
+        if counts:
+            reason = error.where
+        elif error.layer in written_down:
             reason = f"{written_down[error.layer].where}, whose lengths are taken from it"
         elif is_inside and type(module).__module__.startswith("flax.nnx"):
             reason = f"layer {error.layer!r}, a {type(module).__name__} of Flax, which needs all"

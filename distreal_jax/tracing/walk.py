@@ -13,7 +13,18 @@ from jax.extend import core
 from distreal_jax.tracing.backward import has_gradient, reached, reached_inside
 from distreal_jax.tracing.calling import run_network
 from distreal_jax.tracing.degrees import degree_of
-from distreal_jax.tracing.inner import Occasion, Place, Places, bodies, inner_jaxpr, line_of, occasion_of
+from distreal_jax.tracing.inner import (
+    NO_LITERALS,
+    Occasion,
+    Place,
+    Places,
+    bodies,
+    inner_jaxpr,
+    line_of,
+    literals_inside,
+    literals_of,
+    occasion_of,
+)
 from distreal_jax.tracing.interception import Around, normalises_channels, with_counts_of_sub_network, with_names
 from distreal_jax.tracing.labels import AxisLabels, Ties, ValueLabels, anything, pinned
 from distreal_jax.tracing.loops import walk_cond, walk_scan, walk_while
@@ -138,7 +149,14 @@ class Walk:
         outputs = [True] * len(whole.output_shapes) + [False] * len(whole.changed)
         return self._run(whole.closed.jaxpr, arguments, ("", 0), outputs), self._trail
 
-    def _run(self, jaxpr: core.Jaxpr, arguments: Sequence[Value], outer: Occasion, outputs: Sequence[bool]) -> list[Value]:
+    def _run(
+        self,
+        jaxpr: core.Jaxpr,
+        arguments: Sequence[Value],
+        outer: Occasion,
+        outputs: Sequence[bool],
+        literals: Mapping[Any, Any] = NO_LITERALS,
+    ) -> list[Value]:
         """Labels of the results; `outputs` says to which of them a gradient comes."""
         reached_here = reached(jaxpr, outputs)
         known: dict[Any, Value] = dict(zip(jaxpr.invars, arguments, strict=True))
@@ -157,20 +175,25 @@ class Walk:
             through = [variable in reached_here for variable in equation.outvars]
             if inner is not None:
                 self._calls = (*self._calls, equation.source_info)
-                results = self._run(inner.jaxpr, operands, where, through)
+                results = self._run(inner.jaxpr, operands, where, through, literals_inside(equation, inner, literals))
                 self._calls = self._calls[:-1]
             else:
                 place = self._places.next(where, equation.primitive.name)
-                results = self._results(equation, operands, place, through)
+                results = self._results(equation, operands, place, through, literals)
             known.update(zip(equation.outvars, results, strict=True))
         return [value_of(atom) for atom in jaxpr.outvars]
 
     def _results(
-        self, equation: core.JaxprEqn, operands: Sequence[Value], place: Place, outputs: Sequence[bool]
+        self,
+        equation: core.JaxprEqn,
+        operands: Sequence[Value],
+        place: Place,
+        outputs: Sequence[bool],
+        literals: Mapping[Any, Any],
     ) -> list[Value]:
         """What one equation puts out; `outputs` says to which of it a gradient comes."""
         name, params = equation.primitive.name, equation.params
-        steps = list(_steps_of(equation, place, self._calls))
+        steps = list(_steps_of(equation, place, literals, self._calls))
         self.ties.because = steps[0] if steps else ""
         if name in _BODIES:
             inside = iter(reached_inside(equation, outputs))
@@ -254,8 +277,10 @@ def shape_of(atom: Any) -> tuple[int, ...]:
     return tuple(atom.aval.shape)
 
 
-def _steps_of(equation: core.JaxprEqn, place: Place, calls: tuple[Any, ...] = ()) -> Iterator[Step]:
-    numbers = tuple(atom.val if isinstance(atom, core.Literal) else None for atom in equation.invars)
+def _steps_of(
+    equation: core.JaxprEqn, place: Place, literals: Mapping[Any, Any], calls: tuple[Any, ...] = ()
+) -> Iterator[Step]:
+    numbers = literals_of(equation, literals)
     for variable in equation.outvars:
         sources, form = (*calls, equation.source_info), equation.params.get("dimension_numbers")
         yield Step(place, shape_of(variable), numbers, sources, form=form)
@@ -263,16 +288,16 @@ def _steps_of(equation: core.JaxprEqn, place: Place, calls: tuple[Any, ...] = ()
 
 def steps_in(jaxpr: core.Jaxpr) -> Iterator[Step]:
     """All steps in the order in which `Walk` notes them."""
-    yield from _steps_in(jaxpr, ("", 0), Places())
+    yield from _steps_in(jaxpr, ("", 0), Places(), NO_LITERALS)
 
 
-def _steps_in(jaxpr: core.Jaxpr, outer: Occasion, places: Places) -> Iterator[Step]:
+def _steps_in(jaxpr: core.Jaxpr, outer: Occasion, places: Places, literals: Mapping[Any, Any]) -> Iterator[Step]:
     for equation in jaxpr.eqns:
         inner, where = inner_jaxpr(equation), occasion_of(equation, outer)
         if inner is not None:
-            yield from _steps_in(inner.jaxpr, where, places)
+            yield from _steps_in(inner.jaxpr, where, places, literals_inside(equation, inner, literals))
             continue
         place = places.next(where, equation.primitive.name)
         for body in bodies(equation):
-            yield from _steps_in(body.jaxpr, where, places)
-        yield from _steps_of(equation, place)
+            yield from _steps_in(body.jaxpr, where, places, NO_LITERALS)
+        yield from _steps_of(equation, place, literals)
