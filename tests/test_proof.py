@@ -86,6 +86,11 @@ def test_channels_whose_number_is_computed_with_in_an_unknown_way_are_kept_whole
     assert re.search(rf"'div' at .*, which computes with their number \(.*{said}", str(network.kept_whole[0]))
 
 
+def test_a_ramp_as_long_as_there_are_channels_is_no_number_that_is_written_down():
+    network = trace(lambda: between(lambda _, x: x * jnp.arange(0, x.shape[-1], 2).sum()), IMAGES)
+    assert re.search(r"'iota' at .*, a ramp whose length follows from their number", str(network.kept_whole[0]))
+
+
 def shift_a_quarter(net, x):
     """A shift as temporal shift modules have it: of shares of the channels, whatever their number."""
     quarter = x.shape[-1] // 4
@@ -119,6 +124,16 @@ PARTS = {
         lambda net, x: jnp.concatenate([net.part(x[..., :2]), x[..., 2:]], axis=-1),
         lambda: dict(part=conv(2, 2)),
         "first:6:conv part:2:conv second:12:conv",
+    ),
+    "a shortcut filled up with as many zeros": (
+        lambda net, x: net.back(net.wide(x) + jnp.concatenate([x, jnp.zeros_like(x)], axis=-1)),
+        lambda: dict(wide=conv(8, 16), back=conv(16, 8)),
+        "first:8:conv back:8:conv second:12:conv",
+    ),
+    "ones beside channels": (
+        lambda net, x: net.back(jnp.concatenate([jnp.ones_like(x), x], axis=-1)),
+        lambda: dict(back=conv(16, 8)),
+        "first:8:conv back:8:conv second:12:conv",
     ),
     "a shortcut padded on both sides": (
         lambda net, x: net.back(net.wide(x) + jnp.pad(x, ((0, 0), (0, 0), (0, 0), (2, 2)))),

@@ -29,9 +29,11 @@ class HardCodedError(InputError):
       layer: Path of the innermost layer in which that was seen, "" outside all.
       where: The layer and what it does, for a message.
       tried: In training or in evaluation, and the filters that the smaller network keeps.
+      follows: Whether nothing is written down: a ramp is made whose length follows from the number of channels.
     """
 
     tried: "tuple[bool, Chosen] | None" = None
+    follows: bool = False
 
     def __init__(self, message: str, layer: str, where: str) -> None:
         """Notes the layer."""
@@ -168,6 +170,16 @@ def numbers_that_differ(small: NetworkJaxpr, trail: Trail, placement: Placement,
             for axis, length in zip(labels, actual.shape, strict=False)
         )
         if step.primitive != actual.primitive or len(actual.shape) != len(labels) or actual.shape != expected:
+            if step.primitive == actual.primitive == "iota":
+                error = HardCodedError(
+                    f"{step.where} makes a ramp whose length follows from the number of channels: {step.operation} gives "
+                    f"shape {actual.shape} instead of {step.shape} in a smaller network, so that dropping some would "
+                    "change the others; keep the layer before it whole (keep_whole, see docs/extending.md)",
+                    step.layer,
+                    f"{step}, a ramp whose length follows from their number, so that dropping some would change the others",
+                )
+                error.follows = True
+                raise error
             raise HardCodedError(
                 f"{step.where} hard-codes a number of channels: in a smaller network its {step.operation} "
                 f"gives shape {actual.shape} where {expected} was expected; {REMEDY}",

@@ -39,10 +39,11 @@ def _squeeze(site: Site) -> ValueLabels:
 def _concatenate(site: Site) -> ValueLabels:
     joined = site.params["dimension"]
     operands = [operand.labels for operand in site.operands]
+    parts = [labels[joined] for labels in operands]
+    for channels in list(parts):
+        parts = [site.filling(part, channels) for part in parts]
     return tuple(
-        np.concatenate([labels[axis] for labels in operands])
-        if axis == joined
-        else site.ties.tie_axes([labels[axis] for labels in operands])
+        np.concatenate(parts) if axis == joined else site.ties.tie_axes([labels[axis] for labels in operands])
         for axis in range(len(operands[0]))
     )
 
@@ -84,7 +85,8 @@ def _pad(site: Site) -> ValueLabels:
             site.keep_whole(labels, "which cuts channels off or spreads them")
             out.append(pinned(low + high + max(0, len(labels) + (len(labels) - 1) * interior)))
         else:
-            out.append(np.concatenate([anything(low), labels, anything(high)]))
+            below, above = (site.filling(anything(length), labels) for length in (low, high))
+            out.append(np.concatenate([below, labels, above]))
     return tuple(out)
 
 

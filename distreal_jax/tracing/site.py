@@ -6,9 +6,11 @@ import operator
 from collections.abc import Collection, Iterable
 from typing import Any, Literal
 
+import numpy as np
+
 from distreal_jax.tracing.degrees import Degree, fresh
 from distreal_jax.tracing.inner import Place, line_of
-from distreal_jax.tracing.labels import AxisLabels, Ties, ValueLabels, pinned
+from distreal_jax.tracing.labels import ANY, AxisLabels, Ties, ValueLabels, pinned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +107,9 @@ class Observations:
     What is noted at a place is noted by mode: in training (True) and in evaluation an equation has another place.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, following: Collection[bytes] = ()) -> None:
+        self.following = following  # axes of channels that are filled up by something for each
+        self.fillings: dict[bytes, AxisLabels] = {}  # axes of channels that are filled up by as many elements
         self.products: list[Product] = []
         self.meetings: list[Meeting] = []
         self.creations: list[Creation] = []
@@ -170,6 +174,17 @@ class Site:
         if self.ties.droppable(labels):
             _, before = self.seen.cuts.setdefault(labels.tobytes(), (labels, set()))
             before.update(set(places) - {0, len(labels)})
+
+    def filling(self, part: AxisLabels, channels: AxisLabels) -> AxisLabels:
+        """The labels of a part of an axis that is joined with channels.
+
+        What is the same all along, such as zeros that a shortcut is filled up with, may be there once for each channel. That
+        is seen in smaller networks: they run with one of the two.
+        """
+        if len(part) != len(channels) or np.any(part != ANY) or not self.ties.droppable(channels):
+            return part
+        self.seen.fillings[channels.tobytes()] = channels
+        return channels if channels.tobytes() in self.seen.following else part
 
     def exclude(self, axes: Collection[int]) -> None:
         """Notes that in masked execution the dropped channels along axes of the first operand must not count."""

@@ -116,7 +116,7 @@ def _proved_trace(
 ) -> TracedNetwork:
     """`trace_network` of what has been checked; `layers` are to be kept whole."""
     wholes = whole_network(graphdef, state, example)
-    kept = _KeptBack(Counter(), {}, {}, layers)
+    kept = _KeptBack(Counter(), {}, {}, {}, layers)
     refusal: InputError | None = None
     while True:
         traced = _traced(model, graphdef, state, wholes, kept)
@@ -144,6 +144,7 @@ class _KeptBack(NamedTuple):
     passed_over: Counter[Kind]  # factors of split axes whose lengths are written down, by kind
     channels: dict[tuple[int, tuple[int, ...]], str]  # of creations, those that smaller networks fail by, and why
     cuts: dict[bytes, bool]  # of axes of channels that are cut: whether equal parts go together, or that did not help
+    following: dict[bytes, bool]  # of axes that are filled up: whether by something for each channel, or that did not help
     layers: tuple[str, ...]  # patterns of paths of layers that are to be kept whole
     guarded: bool = False  # whether functions that may give no number are kept from what dropped channels hold
 
@@ -154,6 +155,7 @@ class _Traced(NamedTuple):
     subject: Subject
     carriers: dict[Kind, frozenset[int]]  # groups along the factors of split axes, by kind
     cut: dict[bytes, frozenset[int]]  # groups along the axes that are cut
+    filled: dict[bytes, frozenset[int]]  # groups along the axes that are filled up by as many elements
     origins: tuple[int, ...]  # for each group, the creation of its channels
 
     def channels_of(self, group: int) -> tuple[int, tuple[int, ...]]:
@@ -202,7 +204,8 @@ def _traced(model: nnx.Module, graphdef: Any, state: Any, wholes: Wholes, kept: 
         along = frozenset.union(*(_groups_along(walk, labels, members) for labels in factoring.factors))
         carriers[factoring.kind] = carriers.get(factoring.kind, frozenset()) | along
     subject = Subject(network, state, wholes.example, wholes.jaxprs, trails, walk, members)
-    return _Traced(subject, carriers, cut, origins)
+    filled = {key: _groups_along(walk, labels, members) for key, labels in walk.seen.fillings.items()}
+    return _Traced(subject, carriers, cut, filled, origins)
 
 
 def _groups_along(walk: Walk, labels: AxisLabels, members: Members) -> frozenset[int]:
@@ -220,7 +223,7 @@ def _keeps_more_back(traced: _Traced, model: nnx.Module, kept: _KeptBack, refusa
     That are channels that are reshaped to lengths that are written down, such as a number of heads, or whose number these
     lengths are computed from, or whose number is written down elsewhere, or computed with in a way that is not known.
     Channels that are cut at a share of them, such as in halves, are not kept back as long as they can be dropped from all
-    parts alike.
+    parts alike, and nor are those that are filled up with as many zeros.
 
     Args:
       traced: The trace.
@@ -237,6 +240,10 @@ def _keeps_more_back(traced: _Traced, model: nnx.Module, kept: _KeptBack, refusa
         if groups and not counts and kept.cuts.get(key, True) and fails_at(traced.subject, groups, refusal):
             kept.cuts[key] = key not in kept.cuts
             return True
+    for key, groups in traced.filled.items():
+        if groups and not counts and kept.following.get(key, True) and fails_at(traced.subject, groups, refusal):
+            kept.following[key] = key not in kept.following
+            return True
     modules = {path_name(path): module for path, module in nnx.iter_modules(model)}
     seen = traced.subject.walk.seen
     written_down = {factoring.layer: factoring for factoring in seen.factorings if factoring.kind in kept.passed_over}
@@ -247,7 +254,7 @@ def _keeps_more_back(traced: _Traced, model: nnx.Module, kept: _KeptBack, refusa
             continue
         module = modules.get(error.layer)
         is_inside = seen.creations[creation].layer.startswith(f"{error.layer}.")
-        if counts:
+        if counts or error.follows:
             reason = error.where
         elif error.layer in written_down:
             reason = f"{written_down[error.layer].where}, whose lengths are taken from it"
@@ -267,7 +274,8 @@ def _walked(
 
     Inputs and outputs are pinned, and a variable after the call is dropped with what it was before.
     """
-    walk, trails = Walk(modules, batch_size(wholes.counted_for)), {}
+    following = [key for key, follows in kept.following.items() if follows]
+    walk, trails = Walk(modules, batch_size(wholes.counted_for), following), {}
     counted, paths = wholes.counted, wholes.counted[True].variables
     shapes = [shape_of(atom) for atom in counted[True].closed.jaxpr.invars]
     variables = [walk.new_variable(shape) for shape in shapes[: len(paths)]]

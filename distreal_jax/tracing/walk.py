@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -114,10 +114,10 @@ Trail = Sequence[tuple[Step, ValueLabels]]  # every step of a network with the l
 class Walk:
     """Walks a jaxpr and its inner jaxprs, tying labels and noting the labels of every equation's outputs."""
 
-    def __init__(self, modules: dict[str, nnx.Module], batch: int) -> None:
+    def __init__(self, modules: dict[str, nnx.Module], batch: int, following: Collection[bytes] = ()) -> None:
         self.ties = Ties()
         self._batch = batch
-        self.seen = Observations()
+        self.seen = Observations(following)
         self._trail: list[tuple[Step, ValueLabels]] = []
         self._modules = modules
         self._train, self._places = True, Places()
