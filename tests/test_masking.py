@@ -9,6 +9,7 @@ import optax
 import pytest
 from flax import nnx
 
+from distreal_jax.errors import InputError
 from distreal_jax.step import Batch, LocalStep, forward, split_variables
 from distreal_jax.tracing import trace_network
 from distreal_jax.tracing.counts import Numbers, fit
@@ -146,6 +147,24 @@ def test_a_table_that_looks_up_and_multiplies_is_rescaled_where_it_multiplies():
         for rescaled in ([2], None)
     ]
     np.testing.assert_allclose(found[0], 4 * found[1], rtol=1e-6)
+
+
+@jax.custom_jvp
+def multiplied(x, kernel):
+    return x @ kernel
+
+
+multiplied.defjvp(lambda primals, tangents: (multiplied(*primals), tangents[0] @ primals[1] + primals[0] @ tangents[1]))
+
+
+def test_a_product_with_a_derivative_of_its_own_is_refused_where_it_would_be_rescaled():
+    own = Own(lambda layer, x: multiplied(x, layer.kernel[...]), kernel=(8, 3))
+    model = Net(lambda net, x: net.own(net.first(x)), first=dense(4, 8), own=own)
+    params, others = split_variables(model)
+    network = trace_network(model, np.ones((1, 4), np.float32))
+    LocalStep(network, optax.sgd(0.1), others).start(params)
+    with pytest.raises(InputError, match=r"layer 'own' multiplies inside a function .*; train with rescale=False, or keep"):
+        LocalStep(network, optax.sgd(0.1), others, rescale=True).start(params)
 
 
 def test_what_is_computed_again_is_so_in_a_step_that_rescales():

@@ -100,10 +100,13 @@ class LocalStep:
             as data, they make no program of their own.
 
         Raises:
-          InputError: The optimiser's state doesn't follow the shapes of the parameters, so a sub-network has no share of it.
+          InputError: The optimiser's state doesn't follow the shapes of the parameters, so a sub-network has no share of it,
+            or what a product takes in would have to be rescaled and can't be.
         """
         state = self.first_state(params)
         self._check_state(params)
+        if self.rescale:
+            self.network.check_rescaled()
         return Learner(params, state if hyperparameters is None else with_hyperparameters(state, hyperparameters))
 
     def ordinary(

@@ -167,7 +167,7 @@ def takes_in_of(walk: Walk, members: Members, groups: Sequence[FilterGroup]) -> 
       groups: The filter groups.
     """
     found = {
-        place: Scaled(kernel, layouts_of(walk, axes, members, groups))
+        place: Scaled(kernel, layouts_of(walk, axes, members, groups), place not in walk.seen.out_of_reach)
         for place, (kernel, axes) in walk.seen.takes_in.items()
     }
     return {place: scaled for place, scaled in found.items() if scaled.axes}

@@ -96,10 +96,14 @@ class Counted:
 
 @dataclasses.dataclass(frozen=True)
 class Scaled:
-    """An operand that is multiplied by a factor for each group: the filters that are kept count for all."""
+    """An operand that is multiplied by a factor for each group: the filters that are kept count for all.
+
+    It is out of reach inside a function with a derivative of its own, which would be lost.
+    """
 
     operand: int
     axes: Axes
+    in_reach: bool = True
     factors: tuple[Any, ...] = ()  # of the groups
 
     def narrowed(self, widths: Sequence[int]) -> "Scaled":

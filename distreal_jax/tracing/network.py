@@ -187,6 +187,16 @@ class TracedNetwork(SubNetworks):
         """For each leaf of the parameters whether it is trained: it is of a layer from `depth` on."""
         return jax.tree_util.tree_map_with_path(lambda key, _: self.order.of[leaf_path(key)] >= depth, params)
 
+    def check_rescaled(self) -> None:
+        """Raises `InputError` if what a product takes in would have to be rescaled and can't be."""
+        for place, scaled in self.takes_in.items():
+            if not scaled.in_reach and not all(self.filter_groups[group].normalised for group in scaled.groups):
+                raise InputError(
+                    f"layer {place.layer!r} multiplies inside a function with a derivative of its own (primitive "
+                    f"{place.primitive!r}), where dropped filters can't be made up for; train with rescale=False, or keep "
+                    "the layers before it whole (keep_whole, see docs/extending.md)"
+                )
+
     def exchanges(
         self,
         train: bool,
@@ -214,7 +224,7 @@ class TracedNetwork(SubNetworks):
             ]
             changed = {index for index, factor in enumerate(factors) if not isinstance(factor, float) or factor != 1.0}
             for place, scaled in self.takes_in.items():
-                if scaled.groups & changed:
+                if scaled.groups & changed and scaled.in_reach:
                     actions[place] = (*actions.get(place, ()), scaled.by(factors))
         exchanges = acting(actions, self.full_widths, None if kept is None else self.masks(kept))
         if part is not None and self.draws[train]:

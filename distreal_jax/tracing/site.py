@@ -124,6 +124,7 @@ class Observations:
         self.risky: dict[tuple[bool, Place], dict[int, ValueLabels]] = {}  # operands of which dropped channels may give NaN
         self.draws: dict[tuple[bool, Place], ValueLabels] = {}  # random numbers
         self.takes_in: dict[Place, tuple[int, ValueLabels]] = {}  # in training, kernels (an operand) and what they contract
+        self.out_of_reach: set[Place] = set()  # those of them that are inside a function with a derivative of its own
         self.statistics: set[tuple[str, ...]] = set()  # variables whose new value in training depends on the input
         self.lookups: set[tuple[bool, Place]] = set()  # of what is learnt, by indices that are computed from the input
 

@@ -175,7 +175,10 @@ class Walk:
             through = [variable in reached_here for variable in equation.outvars]
             if inner is not None:
                 self._calls = (*self._calls, equation.source_info)
+                before = set(self.seen.takes_in)
                 results = self._run(inner.jaxpr, operands, where, through, literals_inside(equation, inner, literals))
+                if equation.primitive.name.startswith("custom_"):
+                    self.seen.out_of_reach |= self.seen.takes_in.keys() - before
                 self._calls = self._calls[:-1]
             else:
                 place = self._places.next(where, equation.primitive.name)
