@@ -23,18 +23,37 @@ KEPT = [np.array([1, 2, 6]), np.array([0, 4, 5, 9])]
 quickly = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # it runs once
 
 
+@jax.custom_vjp
+def rounded(x, steps):
+    """To steps of each channel, as multiples of the mean of all; the derivative passes the rounding by."""
+    return jnp.round(x / steps) * steps / jnp.abs(x).mean(-1, keepdims=True)
+
+
+def pass_by(saved, cotangent):
+    (x, steps), mean = saved, jnp.abs(saved[0]).mean(-1, keepdims=True)
+    return cotangent / mean, (cotangent * x / steps).sum((0, 1, 2), keepdims=True) / x.shape[-1]
+
+
+rounded.defvjp(lambda x, steps: (rounded(x, steps), (x, steps)), pass_by)
+
+
 @pytest.fixture(scope="module")
 def step_and_learner():
-    """Of a network with statistics over channels, a softmax of large numbers, and two kinds of random numbers."""
+    """Of a network with statistics over channels, a softmax of large numbers, and two kinds of random numbers.
+
+    It also has a derivative of its own, which looks at channels together and counts them.
+    """
 
     def run(net, x):
-        x = net.norm(net.dropout(nnx.relu(net.first(x))))
+        x = jax.checkpoint(jax.jit(rounded))(net.first(x), net.steps[...])
+        x = net.norm(net.dropout(nnx.relu(x)))
         x = nnx.softmax(100 * net.second(x) - 200)
         x = x * jax.random.uniform(net.noise.noise(), x.shape) / x.mean(-1, keepdims=True)
         return net.classifier(x.mean((1, 2)))
 
     layers = dict(dropout=nnx.Dropout(0.5, broadcast_dims=(1,), rngs=nnx.Rngs(1)), noise=nnx.Rngs(noise=2))
     norm = nnx.LayerNorm(8, rngs=nnx.Rngs(0))
+    layers["steps"] = nnx.Param(jnp.linspace(0.1, 0.2, 8).reshape(1, 1, 1, 8))
     model = Net(run, first=conv(1, 8), norm=norm, second=conv(8, 12), classifier=dense(12, 10), **layers)
     params, others = split_variables(model)
     step = LocalStep(trace_network(model, IMAGES[:1]), optax.sgd(0.1), others, convolution="library")
@@ -175,6 +194,35 @@ def test_what_is_computed_again_is_so_in_a_step_that_rescales():
     step = LocalStep(trace_network(model, batch.inputs), optax.sgd(0.1), others, rescale=True)
     program = jax.make_jaxpr(lambda params: step.compact(step.start(params), None, batch, KEY, [np.arange(3)]))(params)
     assert "prevent_cse" in str(program)
+
+
+@pytest.fixture(scope="module")
+def step_of_other_forms():
+    """Of a network with a product of three arrays, which begins with the cheapest two, and one of a matrix per example."""
+
+    def run(net, x):
+        one, other = nnx.sigmoid(net.one(x)), nnx.sigmoid(net.other(x))
+        flat = one.reshape(len(x), 16, -1)
+        weights = nnx.softmax(jnp.matmul(flat, flat.swapaxes(1, 2)))
+        product = jnp.einsum("nhwi,ij,nhwj->nhw", one, net.form[...], other).reshape(len(x), 16, 1)
+        return net.out(jnp.matmul(weights, product * other.reshape(len(x), 16, -1)).mean(1))
+
+    form = nnx.Param(jax.random.normal(jax.random.key(0), (8, 7)))
+    model = Net(run, one=conv(1, 8), other=conv(1, 7), form=form, out=dense(7, 10))
+    params, others = split_variables(model)
+    step = LocalStep(trace_network(model, IMAGES[:1]), optax.sgd(0.1), others, convolution="library")
+    return step, step.start(params)
+
+
+@pytest.mark.parametrize(("batch", "within"), [(4, (3, 6)), (1, (5, 5)), (4, (1, 3))])
+def test_masked_execution_follows_the_steps_that_there_are_at_its_sizes(step_of_other_forms, batch, within):
+    (step, learner), data = step_of_other_forms, Batch(IMAGES[:batch], jnp.arange(batch))
+    kept = [np.arange(-(-width // 2)) for width in within]
+    masks = [jnp.arange(count) < len(chosen) for count, chosen in zip((8, 7), kept, strict=True)]
+    compact = quickly(step.compact)(learner, learner.params, data, KEY, kept)
+    masked = quickly(step.masked_within)(learner, learner.params, data, KEY, [*map(np.arange, within)], masks)
+    for one, another in zip(jax.tree.leaves(masked), jax.tree.leaves(compact), strict=True):
+        np.testing.assert_allclose(one, another, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -33,18 +33,18 @@ def with_layer(function):
     return between(lambda net, x: net.odd(x), odd=Layer(function))
 
 
-@jax.custom_vjp
-def counted_gradient(x):
-    return x
+def with_derivative(backward, function=lambda x: x):
+    """The function with a derivative of its own, of its operand and a cotangent."""
+    own = jax.custom_vjp(function)
+    own.defvjp(lambda x: (function(x), x), lambda x, g: (backward(x, g),))
+    return own
 
-
-counted_gradient.defvjp(lambda x: (x, None), lambda _, g: (g / g.shape[-1],))
 
 # Each runs in every smaller network, has the shapes that one expects of it, or is what one computes with.
 SILENT = {
     "a count in an array": lambda x: x / np.array([x.shape[-1]], dtype=np.float32)[None, None, None],
     "a count in a power": lambda x: x ** x.shape[-1],
-    "a count in a gradient": counted_gradient,
+    "a count in an array in a gradient": with_derivative(lambda _, g: g / np.array([[[g.shape[-1:]]]], dtype=np.float32)),
 }
 
 
@@ -53,7 +53,7 @@ def test_what_would_be_wrong_without_a_word_is_refused(what):
     with pytest.raises(InputError) as refusal:
         trace(lambda: with_layer(SILENT[what]), IMAGES)
     assert "\n" not in str(refusal.value)
-    if what != "a count in a gradient":  # which is in no operation of the forward pass
+    if what != "a count in an array in a gradient":  # which is in no operation of the forward pass
         assert "layer 'odd'" in str(refusal.value) or "computes with the number" in str(refusal.value)
 
 
@@ -159,12 +159,25 @@ def test_masked_gradients_are_numbers_where_a_root_or_a_logarithm_of_zero_has_no
     assert groups(network) == "first:4:conv second:8:conv"
 
 
-def test_a_network_without_a_gradient_is_refused():
-    def looped(x):
-        return lax.while_loop(lambda carry: carry[0] < 3, lambda carry: (carry[0] + 1, carry[1] / 2), (0, x))[1]
+def looped(x):
+    return lax.while_loop(lambda carry: carry[0] < 3, lambda carry: (carry[0] + 1, carry[1] / 2), (0, x))[1]
 
-    with pytest.raises(InputError, match=r"no gradient that JAX can compute \(.*while_loop"):
-        trace(lambda: with_layer(looped), IMAGES)
+
+@pytest.mark.parametrize(("layer", "why"), [(looped, "while_loop"), (with_derivative(lambda _, g: g[0]), "Custom VJP")])
+def test_a_network_without_a_gradient_is_refused(layer, why):
+    with pytest.raises(InputError, match=rf"no gradient that JAX can compute \(.*{why}"):
+        trace(lambda: with_layer(layer), IMAGES)
+
+
+def test_channels_that_a_derivative_of_the_networks_own_mixes_are_kept_whole():
+    for backward in (lambda _, g: jnp.sort(g), lambda _, g: g * jnp.arange(1.0, 9).reshape(1, 1, 1, 8)):
+        assert groups(trace(lambda: with_layer(with_derivative(backward)), IMAGES)) == "second:12:conv"  # noqa: B023
+
+
+def test_networks_are_told_apart_by_the_derivatives_of_their_own():
+    trace(lambda: with_layer(with_derivative(lambda _, g: 2 * g)), IMAGES)
+    with pytest.raises(InputError, match="the gradient of"):
+        trace(lambda: with_layer(SILENT["a count in an array in a gradient"]), IMAGES)
 
 
 def test_without_the_proof_by_numbers_shapes_are_still_compared():

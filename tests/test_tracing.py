@@ -739,6 +739,23 @@ def test_classes_that_register_their_subclasses_are_not_told_of_the_trace():
     assert registered == ["network", "layer"]
 
 
+def half(x):
+    return 4
+
+
+def test_a_network_is_traced_anew_when_what_it_calls_is_another(monkeypatch):
+    def run(net, x):
+        x = net.first(x)
+        return net.out(net.second(x[..., : half(x)] * x[..., half(x) :]).mean((1, 2)))
+
+    model = Net(run, first=conv(1, 8), second=conv(4, 6), out=dense(6, 10))
+    assert [group.filters for group in trace_network(model, jnp.zeros((1, 4, 4, 1))).filter_groups] == [6]
+    monkeypatch.setitem(globals(), "half", lambda x: x.shape[-1] // 2)
+    assert [group.filters for group in trace_network(model, jnp.zeros((1, 4, 4, 1))).filter_groups] == [4, 6]
+    model = make_network("digits_cnn", image_shape=(8, 8, 1), num_classes=10, seed=0)
+    assert trace_network(model, jnp.zeros((1, 8, 8, 1))) is trace_network(model, jnp.zeros((1, 8, 8, 1)))
+
+
 def test_the_batch_of_the_example_does_not_matter():
     one, four = (trace(dense_concatenations, (batch, 6, 6, 3)) for batch in (1, 4))
     assert one.filter_groups == four.filter_groups

@@ -6,13 +6,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.extend import core
 
 from distreal_jax.step.forms import ConvolutionForm, in_form
 from distreal_jax.tracing import Kept, TracedNetwork, with_counts_of_sub_network
 from distreal_jax.tracing.calling import run_network, without_intermediates
 from distreal_jax.tracing.exchange import Exchanges
+from distreal_jax.tracing.form import form_of
 from distreal_jax.tracing.interception import Around, with_names
 from distreal_jax.tracing.masking import exchanged
+from distreal_jax.tracing.sub_networks import leaf_path
 
 
 def split_variables(model: nnx.Module) -> tuple[Any, Any]:
@@ -60,7 +63,7 @@ def forward(
       part: In compact execution, the filters of the whole network that this one has, for each group int [width]: its random
         layers draw what the whole network's would.
       rescaled: In training, the filters that are kept of each group, for what these give to count for all
-        (`TracedNetwork.exchanges`). None: it counts as it is.
+        (`TracedNetwork.factors`). None: it counts as it is.
       key: For the network's own random layers, if it has any.
       around: Anything else to put around the calls of modules.
       others_exchanged: Equations to exchange beside those of masked and compact execution.
@@ -68,8 +71,12 @@ def forward(
     Returns:
       The outputs [batch, ...], floats in float32 at least, and the other variables after the call.
     """
-    exchanges = {**network.exchanges(train, kept, part, rescaled), **(others_exchanged or {})}
-    arounds = [with_counts_of_sub_network, *([] if around is None else [around]), *([with_names()] if exchanges else [])]
+    exchanges = {**network.exchanges(train, None, part), **(others_exchanged or {})}
+    factors = network.factors(rescaled) if train and rescaled is not None else []
+    masked = kept is not None
+    acts = bool(network.exchanged_by_form(train, masked, factors))
+    named = [with_names()] if exchanges or acts else []
+    arounds = [with_counts_of_sub_network, *([] if around is None else [around]), *named]
 
     def run(params: Any, others: Any, inputs: Any) -> tuple[Any, Any]:
         # Fresh variables: a module may update its running statistics only at the trace level where they were made.
@@ -78,7 +85,18 @@ def forward(
         outputs, others = run_network(network.graphdef, states, inputs, *arounds, train=train, key=key)
         return in_full_precision(outputs), others
 
-    return in_form(convolution, exchanged(run, exchanges))(params, others, inputs)
+    def exchanges_of(closed: core.ClosedJaxpr, params: Any, others: Any, inputs: Any) -> Exchanges:
+        if not acts:
+            return exchanges
+        paths = [leaf_path(key) for tree in (params, others) for key, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
+        variables = nnx.merge_state(params, others)
+        form = form_of(closed, paths)
+        there, groups = network.in_form(form, variables, inputs, train=train, masked=masked, factors=factors)
+        kept_there = None if kept is None else [kept[group] for group in groups]
+        of_there = [factors[group] for group in groups] if factors else []
+        return {**exchanges, **there.exchanges(train, kept_there, factors=of_there)}
+
+    return in_form(convolution, exchanged(run, exchanges_of) if named else run)(params, others, inputs)
 
 
 def _with_keys(others: Any, key: jax.Array) -> Any:

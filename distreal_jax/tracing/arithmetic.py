@@ -30,8 +30,8 @@ def compute(jaxpr: core.ClosedJaxpr, arguments: Sequence[Array]) -> list[Array]:
     Returns:
       One array for each output, in double precision.
     """
-    # Products are small: several threads would wait for each other.
-    with np.errstate(all="ignore"), threadpool_limits(1, "blas"):
+    # Products are small: several threads would wait for each other. And JAX may be tracing something else.
+    with np.errstate(all="ignore"), threadpool_limits(1, "blas"), jax.ensure_compile_time_eval():
         return _run(jaxpr.jaxpr, [exact(constant) for constant in jaxpr.consts], arguments)
 
 

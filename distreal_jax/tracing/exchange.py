@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend import core
 
+from distreal_jax.tracing.derivatives import alone, derivative_of, has_cotangent, variables_of
 from distreal_jax.tracing.inner import Occasion, Place, Places, bodies, inner_jaxpr, occasion_of
 
 Exchange = Callable[[core.JaxprEqn, list[Any]], list[Any]]  # what is done for an equation, given its operands
@@ -22,8 +23,8 @@ def run_exchanged(
 ) -> list[Any]:
     """The results of a jaxpr.
 
-    Calls and loops that hold no equation to be exchanged stay what they are. One that does loses what it was beside its
-    jaxpr: a call that is compiled once, or a derivative of its own. What is computed again instead of kept stays so.
+    Calls and loops that hold no equation to be exchanged stay what they are. Of one that does, a derivative of the network's
+    own is exchanged with it, and what is computed again in the backward pass stays so; that a call is compiled once is lost.
 
     Args:
       closed: The jaxpr.
@@ -40,20 +41,33 @@ class _Step(NamedTuple):
 
     equation: core.JaxprEqn
     place: Place | None
-    inside: tuple[tuple[core.ClosedJaxpr, list["_Step"]], ...]
+    inside: tuple["_Inner", ...]
+    derivative: tuple["_Inner", ...]  # forward and backward, if it is the network's own
     exchanged: bool  # it, or one inside
 
 
-def _steps(jaxpr: core.Jaxpr, exchanges: Exchanges, outer: Occasion, numbers: Places) -> list[_Step]:
+_Inner = tuple[core.ClosedJaxpr, list[_Step]]
+
+
+def _steps(jaxpr: core.Jaxpr, exchanges: Exchanges, outer: Occasion, numbers: Places, part: str = "") -> list[_Step]:
     steps = []
     for equation in jaxpr.eqns:
         where = occasion_of(equation, outer)
         called = inner_jaxpr(equation)
-        place = numbers.next(where, equation.primitive.name) if called is None else None
+        place = numbers.next(where, equation.primitive.name, part) if called is None else None
         held = bodies(equation) if called is None else (called,)
-        inside = tuple((inner, _steps(inner.jaxpr, exchanges, where, numbers)) for inner in held)
-        exchanged = place in exchanges or any(step.exchanged for _, inner in inside for step in inner)
-        steps.append(_Step(equation, place, inside, exchanged))
+        inside = tuple((inner, _steps(inner.jaxpr, exchanges, where, numbers, part)) for inner in held)
+        own = None if part else derivative_of(equation)
+        derivative = (
+            ()
+            if own is None
+            else tuple(
+                (inner, _steps(inner.jaxpr, exchanges, where, numbers, name))
+                for inner, name in zip(own, ("forward", "backward"), strict=True)
+            )
+        )
+        exchanged = place in exchanges or any(step.exchanged for _, inner in (*inside, *derivative) for step in inner)
+        steps.append(_Step(equation, place, inside, derivative, exchanged))
     return steps
 
 
@@ -73,7 +87,9 @@ def _run(
     for step in steps:
         operands = [value_of(atom) for atom in step.equation.invars]
         called = bool(step.inside) and step.place is None
-        if called and (step.exchanged or note):
+        if step.derivative and step.exchanged and not note:
+            results = _run_with_derivative(step, operands, exchanges)
+        elif called and (step.exchanged or note):
             ((inner, inside),) = step.inside
             run = functools.partial(_run, inner.jaxpr, inside, inner.consts, exchanges=exchanges, note=note)
             if "prevent_cse" in step.equation.params and not note:  # what it computes is computed again, not kept
@@ -93,6 +109,47 @@ def _run(
                 note(result)
         known.update(zip(step.equation.outvars, results, strict=True))
     return [value_of(atom) for atom in jaxpr.outvars]
+
+
+def _run_with_derivative(step: _Step, operands: list[Any], exchanges: Exchanges) -> list[Any]:
+    """The results of a call whose derivative is exchanged as well."""
+    equation, variables = step.equation, variables_of(step.equation)
+    through = [has_cotangent(equation.invars[index]) for index in variables]
+    out = [has_cotangent(atom) for atom in equation.outvars]
+    (inner, inside), *derivative = step.inside[0], *step.derivative
+
+    def called(*values: Any) -> list[Any]:
+        given = {equation.invars[index]: value for index, value in zip(variables, values, strict=True)}
+        arguments = [atom.val if isinstance(atom, core.Literal) else given[atom] for atom in equation.invars]
+        return _run(inner.jaxpr, inside, inner.consts, arguments, exchanges, None)
+
+    def part(number: int, *values: Any) -> list[Any]:
+        closed, steps = derivative[number]
+        return _run(closed.jaxpr, steps, closed.consts, values, exchanges, None)
+
+    values = [operands[index] for index in variables]
+    # What they close over, such as masks, is handed to the function: it may be gone when a derivative is taken.
+    function = jax.make_jaxpr(called)(*values)
+    forward = jax.make_jaxpr(functools.partial(part, 0))(*values)
+    given = [atom.aval for atom in derivative[1][0].jaxpr.invars]
+    backward = jax.make_jaxpr(functools.partial(part, 1))(*(jax.ShapeDtypeStruct(each.shape, each.dtype) for each in given))
+
+    @jax.custom_vjp
+    def own(closed_over: Sequence[Sequence[Any]], *values: Any) -> list[Any]:
+        return core.jaxpr_as_fun(core.ClosedJaxpr(function.jaxpr, closed_over[0]))(*values)
+
+    def own_forward(closed_over: Sequence[Sequence[Any]], *values: Any) -> tuple[list[Any], Any]:
+        results = core.jaxpr_as_fun(core.ClosedJaxpr(forward.jaxpr, closed_over[1]))(*values)
+        return results[: len(out)], (closed_over[2], results[len(out) :])
+
+    def own_backward(kept: Any, cotangents: Sequence[Any]) -> tuple[Any, ...]:
+        closed_over, saved = kept
+        given = [cotangent for cotangent, is_given in zip(cotangents, out, strict=True) if is_given]
+        gradients = iter(core.jaxpr_as_fun(core.ClosedJaxpr(backward.jaxpr, closed_over))(*saved, *given))
+        return None, *(next(gradients) if is_given else None for is_given in through)
+
+    own.defvjp(own_forward, own_backward)
+    return own([function.consts, forward.consts, backward.consts], *values)
 
 
 def _run_loop(step: _Step, operands: list[Any], exchanges: Exchanges) -> list[Any]:
@@ -139,18 +196,7 @@ def evaluated(jaxpr: core.Jaxpr, equation: core.JaxprEqn, operands: Sequence[Any
     if not any(_holds_functions(value) for value in equation.params.values()):
         results = equation.primitive.bind(*operands, **equation.params)
         return list(results) if equation.primitive.multiple_results else [results]
-    # The public way to run one that holds functions, such as a custom derivative.
-    atoms = [(atom, value) for atom, value in zip(equation.invars, operands, strict=True) if isinstance(atom, core.Var)]
-    variables = dict(atoms)
-    alone = jaxpr.replace(
-        constvars=[],
-        invars=list(variables),
-        outvars=equation.outvars,
-        eqns=[equation],
-        effects=equation.effects,
-        debug_info=jaxpr.debug_info.with_unknown_names(),
-    )
-    return core.jaxpr_as_fun(core.ClosedJaxpr(alone, ()))(*variables.values())
+    return alone(equation, jaxpr)(*(operands[index] for index in variables_of(equation)))
 
 
 def _holds_functions(value: Any) -> bool:

@@ -1,5 +1,6 @@
 """A network that writes down a number of channels does not run as its own sub-network; here it is found out and named."""
 
+import collections
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -8,7 +9,8 @@ import numpy.typing as npt
 from flax import nnx
 
 from distreal_jax.errors import InputError
-from distreal_jax.tracing.inner import line_of_error
+from distreal_jax.tracing.derivatives import derivatives_in
+from distreal_jax.tracing.inner import in_one_line, line_of_error
 from distreal_jax.tracing.interception import Call
 from distreal_jax.tracing.labels import ANY, AxisLabels
 from distreal_jax.tracing.network import TracedNetwork
@@ -89,7 +91,9 @@ def sub_network_jaxpr(
 
     small = network.shapes(state, widths)
     try:
-        return jaxpr_of(network.graphdef, small, example, noting_failures, train=train)
+        traced = jaxpr_of(network.graphdef, small, example, noting_failures, train=train)
+        collections.deque(derivatives_in(traced.closed.jaxpr), maxlen=0)  # which may write a number down as well
+        return traced
     except Exception as error:  # whatever a network of the user's may raise
         layer = next((path for path in failed if path), "")
         where = f"layer {layer!r}" if layer else "the network's own __call__"
@@ -193,8 +197,3 @@ def numbers_that_differ(small: NetworkJaxpr, trail: Trail, placement: Placement,
         for operand, (whole, smaller) in enumerate(zip(step.numbers, numbers.get(step.place, step.numbers), strict=False))
         if str(whole) != str(smaller) and None not in (whole, smaller)
     ]
-
-
-def in_one_line(error: Exception) -> str:
-    """What an error says, shortened to a line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -79,19 +79,20 @@ class Place(NamedTuple):
     call: int
     primitive: str
     number: int  # among the equations of this primitive in this call
+    part: str = ""  # of a derivative of the network's own: "forward" or "backward"
 
 
 class Places:
     """Numbers the equations of one jaxpr; calls of other jaxprs have no place, loops have one before their bodies."""
 
     def __init__(self) -> None:
-        self._counts: Counter[tuple[str, int, str]] = Counter()
+        self._counts: Counter[tuple[str, int, str, str]] = Counter()
 
-    def next(self, occasion: Occasion, primitive: str) -> Place:
-        """The place of the next equation of a primitive in a call of a layer."""
-        key = (*occasion, primitive)
+    def next(self, occasion: Occasion, primitive: str, part: str = "") -> Place:
+        """The place of the next equation of a primitive in a call of a layer, in a part of a derivative or in none."""
+        key = (*occasion, primitive, part)
         self._counts[key] += 1
-        return Place(*key, self._counts[key] - 1)
+        return Place(*occasion, primitive, self._counts[key] - 1, part)
 
 
 def line_of(sources: Iterable[Any]) -> str:
@@ -111,6 +112,11 @@ def line_of_error(error: BaseException) -> str:
     """The user's own line that an exception comes from, as `line_of`."""
     frames = traceback.extract_tb(error.__traceback__)
     return _first_own((frame.filename, frame.lineno or 0) for frame in reversed(frames))
+
+
+def in_one_line(error: Exception) -> str:
+    """What an error says, shortened to a line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _first_own(lines: Iterable[tuple[str, int]]) -> str:

@@ -1,25 +1,18 @@
 """A network's jaxprs: in training and in evaluation, on a few small examples, and once on examples of full size."""
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-from jax.extend import core
 
 from distreal_jax.errors import InputError
-from distreal_jax.tracing.hard_coded import in_one_line
-from distreal_jax.tracing.inner import bodies, inner_jaxpr
-from distreal_jax.tracing.walk import NetworkJaxpr, jaxpr_of, shape_of, steps_in
+from distreal_jax.tracing.form import form_of
+from distreal_jax.tracing.inner import in_one_line
+from distreal_jax.tracing.walk import NetworkJaxpr, jaxpr_of, steps_in
 
 _BATCH = 3  # the fewest of which a normalisation keeps more than a sign
 # Chosen by us: images are this much smaller, but have this side at least, where the network takes them.
 _SHRINK, _SMALLEST_SIDE = 4, 8
-# Parameters of primitives that say which axes are worked on, and not how long these are.
-_WHICH_AXES = (
-    "dimension_numbers axes axis dimension dimensions permutation broadcast_dimensions feature_group_count "
-    "batch_group_count num_consts num_carry reverse"
-).split()
 
 
 class Wholes(NamedTuple):
@@ -86,24 +79,13 @@ def whole_network(graphdef: Any, state: Any, example: Any) -> Wholes:
 
 def same_form(one: NetworkJaxpr, other: NetworkJaxpr) -> bool:
     """Whether a network does the same with images of two sizes: operations, the values that they are of, their axes."""
-    return all(left == right for left, right in itertools.zip_longest(*(_form(of.closed.jaxpr) for of in (one, other))))
+    return form_of(one.closed, one.variables) == form_of(other.closed, other.variables)
 
 
-def _form(jaxpr: core.Jaxpr) -> Iterator[Any]:
-    numbers: dict[Any, int] = {}
-
-    def number(variables: Any) -> list[int | None]:
-        return [None if isinstance(v, core.Literal) else numbers.setdefault(v, len(numbers)) for v in variables]
-
-    yield number([*jaxpr.constvars, *jaxpr.invars])
-    for equation in jaxpr.eqns:
-        axes = [str(equation.params.get(name)) for name in _WHICH_AXES]
-        ranks = [len(shape_of(variable)) for variable in equation.outvars]
-        yield equation.primitive.name, number(equation.invars), number(equation.outvars), axes, ranks
-        called = inner_jaxpr(equation)
-        for body in bodies(equation) if called is None else (called,):
-            yield from _form(body.jaxpr)
-    yield number(jaxpr.outvars)
+def exact_network(graphdef: Any, state: Any, example: Any) -> Wholes:
+    """The network's jaxprs on examples of just these shapes; as for `whole_network`."""
+    jaxprs = {train: jaxpr_of(graphdef, state, example, train=train) for train in (True, False)}
+    return Wholes(jaxprs, example, jaxprs, example)
 
 
 def _with_shapes(example: Any, changed: Callable[[tuple[int, ...]], tuple[int, ...]]) -> Any:

@@ -97,6 +97,16 @@ class AxisLayout:
         """The axis's length with `widths` filters kept in the groups."""
         return sum(run.outer * (run.filters if run.group is None else widths[run.group]) * run.inner for run in self.runs)
 
+    def members(self) -> list[Member]:
+        """For each element its (group, filter), or None."""
+        return [
+            None if run.group is None else (run.group, index)
+            for run in self.runs
+            for _ in range(run.outer)
+            for index in range(run.filters)
+            for _ in range(run.inner)
+        ]
+
     def shrinks(self, widths: Sequence[int]) -> bool:
         """Whether the axis is shorter when `widths` filters are kept in the groups."""
         return any(run.group is not None and widths[run.group] < run.filters for run in self.runs)

@@ -9,7 +9,7 @@ from typing import Any
 
 from jax.extend import core
 
-from distreal_jax.tracing.labels import ANY, AxisLabels, Ties, ValueLabels, pinned
+from distreal_jax.tracing.labels import ANY, AxisLabels, Ties, pinned
 from distreal_jax.tracing.site import Value, through_all
 
 Run = Callable[[core.Jaxpr, Sequence[Value]], list[Value]]  # a walk over a body
@@ -35,7 +35,7 @@ def walk_scan(params: dict[str, Any], operands: Sequence[Value], run: Run, ties:
     slices = [Value(value.labels[1:], value.weight, value.trained_by) for value in sequences]
     results = run(body, [*constants, *carry, *slices])
     for before, after in zip(carry, results[:carried], strict=True):
-        _tie(before.labels, after.labels, ties)
+        tie_values(before, after, ties)
     stacked = [Value((pinned(params["length"]), *value.labels), weight, through) for value in results[carried:]]
     return [*carry, *stacked]
 
@@ -54,7 +54,7 @@ def walk_while(params: dict[str, Any], operands: Sequence[Value], run: Run, ties
     run(params["cond_jaxpr"].jaxpr, [*operands[:of_test], *carry])
     results = run(params["body_jaxpr"].jaxpr, [*operands[of_test:fixed], *carry])
     for before, after in zip(carry, results, strict=True):
-        _tie(before.labels, after.labels, ties)
+        tie_values(before, after, ties)
     return carry
 
 
@@ -71,7 +71,7 @@ def walk_cond(params: dict[str, Any], operands: Sequence[Value], run: Run, ties:
     first = results[0]
     for others in results[1:]:
         for one, other in zip(first, others, strict=True):
-            _tie(one.labels, other.labels, ties)
+            tie_values(one, other, ties)
     return [
         Value(
             tuple(ties.tie_axes(axes) for axes in zip(*(value.labels for value in values), strict=True)),
@@ -91,6 +91,7 @@ def _labelled(labels: AxisLabels, ties: Ties) -> AxisLabels:
     return ties.new(len(labels), tentative=True) if (labels == ANY).all() else labels
 
 
-def _tie(ones: ValueLabels, others: ValueLabels, ties: Ties) -> None:
-    for one, other in zip(ones, others, strict=True):
-        ties.tie_axes([one, other])
+def tie_values(one: Value, other: Value, ties: Ties) -> None:
+    """Ties the labels of two values of one shape."""
+    for axes in zip(one.labels, other.labels, strict=True):
+        ties.tie_axes(axes)

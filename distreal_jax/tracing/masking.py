@@ -209,14 +209,18 @@ def drawing(draws: Draws, part: Sequence[Any]) -> dict[Place, Exchange]:
     return {place: functools.partial(exchange, axes) for place, axes in draws.items()}
 
 
-def exchanged(function: Callable[..., Any], exchanges: Exchanges) -> Callable[..., Any]:
-    """The same function of pytrees of arrays, some of whose equations are exchanged."""
-    if not exchanges:
-        return function
+def exchanged(function: Callable[..., Any], exchanges: Callable[..., Exchanges]) -> Callable[..., Any]:
+    """The same function of pytrees of arrays, some of whose equations are exchanged.
+
+    Args:
+      function: The function.
+      exchanges: Gives what is exchanged in its jaxpr, of that and of its arguments.
+    """
 
     def run(*arguments: Any) -> Any:
         closed, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
-        return jax.tree.unflatten(jax.tree.structure(shape), run_exchanged(closed, jax.tree.leaves(arguments), exchanges))
+        results = run_exchanged(closed, jax.tree.leaves(arguments), exchanges(closed, *arguments))
+        return jax.tree.unflatten(jax.tree.structure(shape), results)
 
     return run
 

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,6 +17,7 @@ from distreal_jax.tracing import shown
 from distreal_jax.tracing.cost import Cost
 from distreal_jax.tracing.exchange import Exchange
 from distreal_jax.tracing.filter_group import KeptWhole, dropped_groups
+from distreal_jax.tracing.form import Form
 from distreal_jax.tracing.inner import Place
 from distreal_jax.tracing.interception import path_name
 from distreal_jax.tracing.layout import AxisLayout
@@ -40,6 +41,8 @@ class TracedNetwork(SubNetworks):
       kept_whole: Layers none of whose filters can be dropped, and why; not those that put out the network's outputs.
       uncounted: Where the network does work that grows as products do and is not in its MACs, such as an FFT or a Cholesky
         decomposition: layer and operation.
+      forms: In training and in evaluation, the form of the network's jaxpr, where steps of it may be exchanged.
+      traced_with: The trace of variables and examples of given shapes, where their jaxpr has another form.
       agreement: The largest difference between masked and compact execution in the proof, of the largest number; None where
         nothing was proved by numbers.
     """
@@ -53,6 +56,8 @@ class TracedNetwork(SubNetworks):
     lookups: frozenset[Place]
     kept_whole: tuple[KeptWhole, ...]
     uncounted: tuple[str, ...] = ()
+    forms: Mapping[bool, Form] = dataclasses.field(default_factory=dict)
+    traced_with: Callable[[Any, Any], "TracedNetwork"]
     agreement: float | None = None
 
     def __str__(self) -> str:
@@ -197,12 +202,94 @@ class TracedNetwork(SubNetworks):
                     "the layers before it whole (keep_whole, see docs/extending.md)"
                 )
 
+    def factors(self, widths: Sequence[int | jax.Array]) -> list[float | jax.Array]:
+        """How many times what the kept filters of each group give counts in training, for all filters of the group.
+
+        It is `filters / width` where no normalisation follows: inverted dropout (Srivastava et al., JMLR 2014, section 10).
+
+        Args:
+          widths: For each group the filters that are kept, which may be data in masked execution.
+        """
+        pairs = zip(self.filter_groups, self.narrowed_from or self.full_widths, widths, strict=True)
+        return [1.0 if group.normalised else count / width for group, count, width in pairs]
+
+    def in_form(
+        self, form: Form, variables: Any, example: Any, *, train: bool, masked: bool, factors: Sequence[Any]
+    ) -> tuple["TracedNetwork", list[int]]:
+        """The trace whose places are those of a call of the network, of which only `actions` and `takes_in` are of use.
+
+        Args:
+          form: Of the call.
+          variables: The network's, or their shapes.
+          example: The inputs, or their shapes.
+          train: In training or in evaluation.
+          masked: Whether dropped filters are there, at zero.
+          factors: As for `exchanges`.
+
+        Returns:
+          The trace, and which groups of this one its groups are.
+
+        Raises:
+          InputError: In the call, the network's filters can't be told from its steps.
+        """
+        everywhere = range(len(self.filter_groups))
+        if self._has(form, train, masked, factors):
+            return self, [*everywhere]
+        here = [group for group in everywhere if self.full_widths[group] > 1]  # there is nothing to drop of a single filter
+        shapes = " and ".join(str(list(leaf.shape)) for leaf in jax.tree.leaves(example))
+        said = (
+            f"{'masked execution' if masked else 'rescaling'} of inputs {shapes} in a network of "
+            f"{', '.join(map(str, self.full_widths))} filters can't be followed: it runs in other steps there than those "
+            "that were traced"
+        )
+        remedy = (
+            "take other sizes, such as more than one example in a mini-batch, or "
+            f"{'compact execution' if masked else 'train with rescale=False'}"
+        )
+        try:
+            there = self.traced_with(variables, example)
+        except InputError as error:
+            raise InputError(f"{said} ({error}); {remedy}") from error
+        numbers = {group: number for number, group in enumerate(here)}
+        same = all(
+            [
+                member and (numbers[member[0]], member[1]) if member and member[0] in numbers else None
+                for member in one.members()
+            ]
+            == other.members()
+            for path, axes in self.layouts.items()
+            for one, other in zip(axes, there.layouts[path], strict=True)
+        )
+        of_here = [factors[group] for group in here] if factors else []
+        single = [factors[group] for group in everywhere if group not in numbers] if factors else []
+        if not same or any(map(_changes, single)) or not there._has(form, train, masked, of_here):
+            raise InputError(f"{said}; {remedy}")
+        return there, here
+
+    def _has(self, form: Form, train: bool, masked: bool, factors: Sequence[Any]) -> bool:
+        """Whether a call of this form has the steps that are exchanged, where they are here."""
+        places: list[Place | None] = [*self.exchanged_by_form(train, masked, factors)]
+        if masked and self.actions[train]:
+            places.append(None)  # what the network returns
+        return all(form.get(place) == self.forms[train][place] for place in places)
+
+    def exchanged_by_form(self, train: bool, masked: bool, factors: Sequence[Any]) -> list[Place]:
+        """The steps that `exchanges` exchanges for what they compute, as far as they are no random numbers.
+
+        Args:
+          train: In training or in evaluation.
+          masked: Whether dropped filters are there, at zero.
+          factors: As for `exchanges`.
+        """
+        return [*(self.actions[train] if masked else ()), *(self._taken_in(factors) if train else ())]
+
+    def _taken_in(self, factors: Sequence[Any]) -> dict[Place, Scaled]:
+        """The operands that such factors change."""
+        changed = {group for group, factor in enumerate(factors) if _changes(factor)}
+        return {place: scaled for place, scaled in self.takes_in.items() if scaled.groups & changed and scaled.in_reach}
+
     def exchanges(
-        self,
-        train: bool,
-        kept: Kept | None,
-        part: Kept | None = None,
-        rescaled: Sequence[int | jax.Array] | None = None,
+        self, train: bool, kept: Kept | None, part: Kept | None = None, factors: Sequence[Any] = ()
     ) -> dict[Place, Exchange]:
         """What `exchanged` exchanges in a call of the network, traced with names of layers (`with_names`).
 
@@ -211,21 +298,11 @@ class TracedNetwork(SubNetworks):
           kept: In masked execution, the filters that are not at zero; None: all are there.
           part: In compact execution, for each group int [width], the filters of the whole network that this one has. Its
             random numbers are theirs. None: it is the whole network, or draws others.
-          rescaled: For each group the filters that are kept, which may be data in masked execution. In training, products
-            take in `filters / width` times what the kept filters of a group give, where no normalisation follows: inverted
-            dropout (Srivastava et al., JMLR 2014, section 10). None: nothing is rescaled.
+          factors: In training, how many times what products take in of each group counts. Empty: once.
         """
         actions = {} if kept is None else dict(self.actions[train])
-        if train and rescaled is not None:
-            whole = self.narrowed_from or self.full_widths
-            factors = [
-                1.0 if group.normalised else count / width
-                for group, count, width in zip(self.filter_groups, whole, rescaled, strict=True)
-            ]
-            changed = {index for index, factor in enumerate(factors) if not isinstance(factor, float) or factor != 1.0}
-            for place, scaled in self.takes_in.items():
-                if scaled.groups & changed and scaled.in_reach:
-                    actions[place] = (*actions.get(place, ()), scaled.by(factors))
+        for place, scaled in self._taken_in(factors).items() if train else ():
+            actions[place] = (*actions.get(place, ()), scaled.by(factors))
         exchanges = acting(actions, self.full_widths, None if kept is None else self.masks(kept))
         if part is not None and self.draws[train]:
             whole = self.narrowed_from or self.full_widths
@@ -235,3 +312,7 @@ class TracedNetwork(SubNetworks):
             ]
             exchanges |= drawing(self.draws[train], ordered)
         return exchanges
+
+
+def _changes(factor: Any) -> bool:
+    return not isinstance(factor, float) or factor != 1.0

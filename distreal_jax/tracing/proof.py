@@ -8,6 +8,7 @@ normalisations keep have to be the same, in training and in evaluation, whicheve
 import dataclasses
 import functools
 import hashlib
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,8 +20,10 @@ from jax.extend import core
 
 from distreal_jax.errors import InputError
 from distreal_jax.tracing.arithmetic import compute
+from distreal_jax.tracing.derivatives import NoGradientError, derivatives_in
 from distreal_jax.tracing.exchange import run_exchanged
-from distreal_jax.tracing.hard_coded import Chosen, Placement, in_one_line
+from distreal_jax.tracing.form import form_of
+from distreal_jax.tracing.hard_coded import Chosen, Placement
 from distreal_jax.tracing.interception import path_name
 from distreal_jax.tracing.network import TracedNetwork
 from distreal_jax.tracing.operations import Array, exact
@@ -58,6 +61,9 @@ def prove(subject: Subject, *, by_numbers: bool) -> TracedNetwork:
     """
     probes, differences = run_smaller(subject, kept_sets(subject.network.full_widths))
     network = with_counts(subject) if any(differences) else subject.network
+    exchanged = {train: network.actions[train] or (train and network.takes_in) for train in subject.wholes}
+    forms = {train: form_of(of.closed, of.variables) for train, of in subject.wholes.items() if exchanged[train]}
+    network = dataclasses.replace(network, forms=forms)
     if by_numbers and probes:
         actions = [str((network.actions, network.draws))]
         key = _fingerprint([*subject.wholes.values(), *(probe.small for probe in probes)], actions)
@@ -71,9 +77,11 @@ def _fingerprint(jaxprs: Sequence[NetworkJaxpr], others: Sequence[str]) -> str:
     """A hash of all that they compute, and of other texts."""
     text = hashlib.sha256("".join(others).encode())
     for jaxpr in jaxprs:
-        text.update(str(jaxpr.closed.jaxpr).encode())
-        for constant in jaxpr.closed.consts:
-            text.update(np.asarray(exact(constant)).tobytes())
+        own = itertools.chain(*derivatives_in(jaxpr.closed.jaxpr))  # in the text they are names alone
+        for closed in (jaxpr.closed, *own):
+            text.update(str(closed.jaxpr).encode())
+            for constant in closed.consts:
+                text.update(np.asarray(exact(constant)).tobytes())
     return text.hexdigest()
 
 
@@ -190,14 +198,12 @@ class _Numbers:
         try:
             of_masked = self._gradients(closed, probe.small)
         except Exception as error:  # such as of a loop that runs as often as the data say
-            raise InputError(f"the network has no gradient that JAX can compute ({in_one_line(error)})") from error
+            raise NoGradientError(error) from error
         values = self._zeroed(probe.kept, self._values)
         masked = compute(of_masked, [*values, *self._inputs, *self._masks_for(closed, probe), *self._weights])
         taken = self._taken_parameters(probe.kept, masked)
-        direction = self._taken_parameters(probe.kept, self._select(self._direction))
-        along = sum(float(np.sum(gradient * step)) for gradient, step in zip(taken, direction, strict=True))
-        quotient = (self._loss(probe, _STEP) - self._loss(probe, -_STEP)) / (2 * _STEP)
-        if abs(along - quotient) <= _TOLERANCE * abs(quotient):
+        # The quotient spares a derivative. It would not show one of the network's own that is lost.
+        if not any(derivatives_in(self._wholes[probe.train].closed.jaxpr)) and self._is_quotient(probe, taken):
             return
         # A kink, a derivative of the network's own, or a difference: now exactly.
         of_compact = self._gradients(self._compact_jaxpr(probe), probe.small)
@@ -206,6 +212,13 @@ class _Numbers:
         least = 1e-6 * max(float(np.max(np.abs(gradient), initial=0)) for gradient in compact)
         for path, one, other in zip(self._select(self._paths), taken, compact, strict=True):
             self._compare(probe, f"the gradient of {path_name(path)!r}", one, other, least)
+
+    def _is_quotient(self, probe: Probe, gradients: Sequence[Array]) -> bool:
+        """Whether the gradients by the trained parameters are the difference quotient of the smaller network's loss."""
+        direction = self._taken_parameters(probe.kept, self._select(self._direction))
+        along = sum(float(np.sum(gradient * step)) for gradient, step in zip(gradients, direction, strict=True))
+        quotient = (self._loss(probe, _STEP) - self._loss(probe, -_STEP)) / (2 * _STEP)
+        return abs(along - quotient) <= _TOLERANCE * abs(quotient)
 
     def _select(self, of_variables: Sequence[Any]) -> list[Any]:
         """Of one thing for each variable, those of the parameters that are trained."""
@@ -258,7 +271,7 @@ class _Numbers:
         """The layer and operation at which the networks differ first."""
         masked = self._masked(probe, self._values, noting=True)
         compact = self._compact(probe, self._values, noting=True)
-        trail = [(step, labels) for step, labels in self._trails[probe.train] if not step.in_loop]
+        trail = [(step, labels) for step, labels in self._trails[probe.train] if not step.aside]
         mask = self._placement.mask(probe.kept)
         for (step, labels), one, other in zip(trail, masked, compact, strict=False):
             along = [np.flatnonzero(self._placement.kept_along(axis, mask)) for axis in labels]

@@ -128,6 +128,16 @@ class Observations:
         self.statistics: set[tuple[str, ...]] = set()  # variables whose new value in training depends on the input
         self.lookups: set[tuple[bool, Place]] = set()  # of what is learnt, by indices that are computed from the input
 
+    def add_of_derivative(self, seen: "Observations") -> None:
+        """Adds what is seen in a derivative of the network's own; it creates no channels, and its products are counted."""
+        self.factorings += seen.factorings
+        self.wholes += seen.wholes
+        for key, (labels, places) in seen.cuts.items():
+            self.cuts.setdefault(key, (labels, set()))[1].update(places)
+        self.excluding |= seen.excluding
+        self.risky |= seen.risky
+        self.draws |= seen.draws
+
 
 @dataclasses.dataclass(frozen=True)
 class Site:

@@ -7,9 +7,10 @@ the trace proves itself (`proof`).
 """
 
 import fnmatch
+import functools
 import reprlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -34,7 +35,7 @@ from distreal_jax.tracing.groups import (
 )
 from distreal_jax.tracing.hard_coded import UncountedError
 from distreal_jax.tracing.interception import path_name
-from distreal_jax.tracing.jaxprs import Wholes, batch_size, whole_network
+from distreal_jax.tracing.jaxprs import Wholes, batch_size, exact_network, whole_network
 from distreal_jax.tracing.labels import AxisLabels, pinned
 from distreal_jax.tracing.layout import MisorderedError, StretchError
 from distreal_jax.tracing.network import TracedNetwork
@@ -83,14 +84,16 @@ def trace_network(
     graphdef, state = nnx.split(model)
     example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), example_input)
     layers = (*_names(keep_whole), *_names(getattr(model, "keep_whole", ())))
+    if not _is_installed(model):
+        return _proved_trace(model, graphdef, state, whole_network(graphdef, state, example), layers, proof=proof)
     shapes = tuple((path, leaf.shape, str(leaf.dtype)) for path, leaf in jax.tree.leaves_with_path((state, example)))
     key = (type(model), graphdef, shapes, jax.tree.structure(example), layers, proof, known_rules())
     try:
         found = _traced_before.get(key)
     except TypeError:  # the network holds something of its own that can't be compared
-        return _proved_trace(model, graphdef, state, example, layers, proof=proof)
+        return _proved_trace(model, graphdef, state, whole_network(graphdef, state, example), layers, proof=proof)
     if found is None:
-        found = _proved_trace(model, graphdef, state, example, layers, proof=proof)
+        found = _proved_trace(model, graphdef, state, whole_network(graphdef, state, example), layers, proof=proof)
         _traced_before[key] = found
         if len(_traced_before) > _MOST_REMEMBERED:
             del _traced_before[next(iter(_traced_before))]
@@ -109,17 +112,29 @@ def _names(keep_whole: Any) -> tuple[str, ...]:
 
 _traced_before: dict[Any, TracedNetwork] = {}  # networks that this process has traced, by all that tells them apart
 _MOST_REMEMBERED = 32  # chosen by us
+_INSTALLED = ("distreal_jax", "flax", "jax", "numpy")
+
+
+def _is_installed(model: nnx.Module) -> bool:
+    """Whether all code that a network consists of stays what it is.
+
+    A notebook may redefine anything that code of the user's calls. What that does to smaller networks is not seen in the
+    whole network's jaxpr, such as a number of channels that is no longer written down.
+    """
+    used = [thing for _, module in nnx.iter_modules(model) for thing in (type(module), *vars(module).values())]
+    packages = [str(getattr(thing, "__module__", "")).partition(".")[0] for thing in used if callable(thing)]
+    return all(package in _INSTALLED for package in packages)
 
 
 def _proved_trace(
-    model: nnx.Module, graphdef: Any, state: Any, example: Any, layers: tuple[str, ...], *, proof: bool
+    model: nnx.Module, graphdef: Any, state: Any, wholes: Wholes, layers: tuple[str, ...], *, proof: bool
 ) -> TracedNetwork:
     """`trace_network` of what has been checked; `layers` are to be kept whole."""
-    wholes = whole_network(graphdef, state, example)
+    traced_with = functools.partial(_traced_with, graphdef, layers, proof=proof)
     kept = _KeptBack(Counter(), {}, {}, {}, layers)
     refusal: InputError | None = None
     while True:
-        traced = _traced(model, graphdef, state, wholes, kept)
+        traced = _traced(model, graphdef, state, wholes, kept, traced_with)
         if refusal is not None and not traced.subject.network.filter_groups:
             raise refusal
         try:
@@ -136,6 +151,13 @@ def _proved_trace(
             if not _keeps_more_back(traced, model, kept, error):
                 raise
             refusal = refusal or error
+
+
+def _traced_with(graphdef: Any, layers: tuple[str, ...], variables: Any, example: Any, *, proof: bool) -> TracedNetwork:
+    """The trace of just these variables and examples, or of their shapes."""
+    state, example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (variables, example))
+    wholes = exact_network(graphdef, state, example)
+    return _proved_trace(nnx.merge(graphdef, state), graphdef, state, wholes, layers, proof=proof)
 
 
 class _KeptBack(NamedTuple):
@@ -163,7 +185,14 @@ class _Traced(NamedTuple):
         return _channels_of(self.subject.walk, self.subject.members, self.origins, group)
 
 
-def _traced(model: nnx.Module, graphdef: Any, state: Any, wholes: Wholes, kept: _KeptBack) -> _Traced:
+def _traced(
+    model: nnx.Module,
+    graphdef: Any,
+    state: Any,
+    wholes: Wholes,
+    kept: _KeptBack,
+    traced_with: Callable[[Any, Any], TracedNetwork],
+) -> _Traced:
     """A trace in which some channels are kept back."""
     modules = {path_name(path): module for path, module in nnx.iter_modules(model)}
     walk, parameters, trails = _walked(modules, wholes, kept)
@@ -188,12 +217,13 @@ def _traced(model: nnx.Module, graphdef: Any, state: Any, wholes: Wholes, kept: 
             lookups=frozenset(place for train, place in walk.seen.lookups if not train),
             kept_whole=layers_kept_whole(walk, parameters, members),
             uncounted=tuple(dict.fromkeys(walk.seen.uncounted)),
+            traced_with=traced_with,
         )
     except MisorderedError as misordered:
         for group in {misordered.group, *misordered_groups(walk, parameters, members, groups)}:
             why = why_misordered(walk, trails.values(), members, groups, group, walk.seen.creations[origins[group]])
             kept.channels[_channels_of(walk, members, origins, group)] = why
-        return _traced(model, graphdef, state, wholes, kept)
+        return _traced(model, graphdef, state, wholes, kept, traced_with)
     cut = {
         key: _groups_along(walk, labels, members)
         for key, (labels, places) in walk.seen.cuts.items()

@@ -13,6 +13,7 @@ from jax.extend import core
 from distreal_jax.tracing.backward import has_gradient, reached, reached_inside
 from distreal_jax.tracing.calling import run_network
 from distreal_jax.tracing.degrees import degree_of
+from distreal_jax.tracing.derivatives import Derivative, derivative_of, has_cotangent, variables_of
 from distreal_jax.tracing.inner import (
     NO_LITERALS,
     Occasion,
@@ -27,7 +28,7 @@ from distreal_jax.tracing.inner import (
 )
 from distreal_jax.tracing.interception import Around, normalises_channels, with_counts_of_sub_network, with_names
 from distreal_jax.tracing.labels import AxisLabels, Ties, ValueLabels, anything, pinned
-from distreal_jax.tracing.loops import walk_cond, walk_scan, walk_while
+from distreal_jax.tracing.loops import tie_values, walk_cond, walk_scan, walk_while
 from distreal_jax.tracing.rules import apply_rule
 from distreal_jax.tracing.site import Meeting, Observations, Site, Value, through_all
 from distreal_jax.tracing.sub_networks import Path, leaf_path
@@ -80,7 +81,7 @@ class Step(NamedTuple):
     shape: tuple[int, ...]
     numbers: tuple[Any, ...]  # that the equation computes with: its literals, None for other operands
     sources: tuple[Any, ...]
-    in_loop: bool = False
+    aside: bool = False  # in a loop, or in a derivative of the network's own
     form: Any = None  # of a product: which axes are multiplied
 
     @property
@@ -156,6 +157,7 @@ class Walk:
         outer: Occasion,
         outputs: Sequence[bool],
         literals: Mapping[Any, Any] = NO_LITERALS,
+        part: str = "",
     ) -> list[Value]:
         """Labels of the results; `outputs` says to which of them a gradient comes."""
         reached_here = reached(jaxpr, outputs)
@@ -176,12 +178,15 @@ class Walk:
             if inner is not None:
                 self._calls = (*self._calls, equation.source_info)
                 before = set(self.seen.takes_in)
-                results = self._run(inner.jaxpr, operands, where, through, literals_inside(equation, inner, literals))
+                inside = literals_inside(equation, inner, literals)
+                results = self._run(inner.jaxpr, operands, where, through, inside, part)
                 if equation.primitive.name.startswith("custom_"):
                     self.seen.out_of_reach |= self.seen.takes_in.keys() - before
+                if not part and (derivative := derivative_of(equation)) is not None:
+                    self._run_derivative(derivative, equation, operands, results, where)
                 self._calls = self._calls[:-1]
             else:
-                place = self._places.next(where, equation.primitive.name)
+                place = self._places.next(where, equation.primitive.name, part)
                 results = self._results(equation, operands, place, through, literals)
             known.update(zip(equation.outvars, results, strict=True))
         return [value_of(atom) for atom in jaxpr.outvars]
@@ -237,12 +242,51 @@ class Walk:
     ) -> list[Value]:
         """Walks over the next body of a loop, whose products count as often as it runs."""
         products, steps = len(self.seen.products), len(self._trail)
-        results = self._run(body, arguments, (place.layer, place.call), next(outputs))
-        self._trail[steps:] = [(step._replace(in_loop=True), labels) for step, labels in self._trail[steps:]]
+        results = self._run(body, arguments, (place.layer, place.call), next(outputs), part=place.part)
+        self._set_aside(steps)
         for index in range(products, len(self.seen.products)):
             product = self.seen.products[index]
             self.seen.products[index] = dataclasses.replace(product, constant=product.constant * times)
         return results
+
+    def _run_derivative(
+        self,
+        derivative: Derivative,
+        equation: core.JaxprEqn,
+        operands: Sequence[Value],
+        results: Sequence[Value],
+        where: Occasion,
+    ) -> None:
+        """Walks over a derivative: of what is seen there, only what masked execution and smaller networks need counts."""
+        outside, met, steps = self.seen, self._met, len(self._trail)
+        self.seen = Observations()
+        variables = variables_of(equation)
+        outputs = self._run_part(derivative.forward.jaxpr, [operands[index] for index in variables], where, "forward")
+        self.ties.because = "a derivative of the network's own"
+        for result, output in zip(results, outputs, strict=False):
+            tie_values(result, output, self.ties)
+        cotangents = [
+            dataclasses.replace(result, weight=False)
+            for result, atom in zip(results, equation.outvars, strict=True)
+            if has_cotangent(atom)
+        ]
+        saved = outputs[len(results) :]
+        gradients = self._run_part(derivative.backward.jaxpr, [*saved, *cotangents], where, "backward")
+        self.ties.because = "a derivative of the network's own"
+        through = [operands[index] for index in variables if has_cotangent(equation.invars[index])]
+        for operand, gradient in zip(through, gradients, strict=True):
+            tie_values(operand, gradient, self.ties)
+        self._set_aside(steps)
+        outside.add_of_derivative(self.seen)
+        self.seen, self._met = outside, met
+
+    def _run_part(self, jaxpr: core.Jaxpr, arguments: Sequence[Value], where: Occasion, part: str) -> list[Value]:
+        """Labels of what a part of a derivative puts out."""
+        return self._run(jaxpr, arguments, where, [True] * len(jaxpr.outvars), part=part)
+
+    def _set_aside(self, steps: int) -> None:
+        """Notes of all steps from a number on that they are not in the line of the network's steps."""
+        self._trail[steps:] = [(step._replace(aside=True), labels) for step, labels in self._trail[steps:]]
 
     def _repeats(self, equation: core.JaxprEqn) -> bool:
         """Whether it repeats something once for each example, along a first axis that is new or was of length 1."""
@@ -291,16 +335,21 @@ def _steps_of(
 
 def steps_in(jaxpr: core.Jaxpr) -> Iterator[Step]:
     """All steps in the order in which `Walk` notes them."""
-    yield from _steps_in(jaxpr, ("", 0), Places(), NO_LITERALS)
+    yield from _steps_in(jaxpr, ("", 0), Places())
 
 
-def _steps_in(jaxpr: core.Jaxpr, outer: Occasion, places: Places, literals: Mapping[Any, Any]) -> Iterator[Step]:
+def _steps_in(
+    jaxpr: core.Jaxpr, outer: Occasion, places: Places, literals: Mapping[Any, Any] = NO_LITERALS, part: str = ""
+) -> Iterator[Step]:
     for equation in jaxpr.eqns:
         inner, where = inner_jaxpr(equation), occasion_of(equation, outer)
         if inner is not None:
-            yield from _steps_in(inner.jaxpr, where, places, literals_inside(equation, inner, literals))
+            yield from _steps_in(inner.jaxpr, where, places, literals_inside(equation, inner, literals), part)
+            if not part and (derivative := derivative_of(equation)) is not None:
+                yield from _steps_in(derivative.forward.jaxpr, where, places, part="forward")
+                yield from _steps_in(derivative.backward.jaxpr, where, places, part="backward")
             continue
-        place = places.next(where, equation.primitive.name)
+        place = places.next(where, equation.primitive.name, part)
         for body in bodies(equation):
-            yield from _steps_in(body.jaxpr, where, places, NO_LITERALS)
+            yield from _steps_in(body.jaxpr, where, places, part=part)
         yield from _steps_of(equation, place, literals)
