@@ -17,7 +17,9 @@ from distreal_jax.tracing.derivatives import derivative_of, variables_of
 from distreal_jax.tracing.inner import Occasion, Place, Places, bodies, inner_jaxpr, occasion_of
 from distreal_jax.tracing.sub_networks import Path
 
-Form = dict[Place | None, int]  # of each equation, and of what the network returns
+Key = Place | tuple[Place, int] | None
+"""An equation with all that it follows from; with one of its operands alone; or what the network returns."""
+Form = dict[Key, int]
 
 _PASSED_ON = frozenset("convert_element_type copy copy_p".split())
 _TELLING = frozenset(
@@ -82,7 +84,9 @@ class _Walk:
         ]
         told = [(key, str(value)) for key, value in sorted(equation.params.items()) if key in _TELLING]
         ranks = [len(variable.aval.shape) for variable in equation.outvars]  # type: ignore[attr-defined]
-        form = self.form[place] = hash((name, *operands, *told, *ranks, *map(tuple, inside)))
+        itself = hash((name, *told, *ranks, *map(tuple, inside)))
+        self.form.update({(place, index): hash((itself, operand)) for index, operand in enumerate(operands)})
+        form = self.form[place] = hash((itself, *operands))
         return [operands[0]] if name in _PASSED_ON else [hash((form, index)) for index in range(len(ranks))]
 
 

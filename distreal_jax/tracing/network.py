@@ -17,7 +17,7 @@ from distreal_jax.tracing import shown
 from distreal_jax.tracing.cost import Cost
 from distreal_jax.tracing.exchange import Exchange
 from distreal_jax.tracing.filter_group import KeptWhole, dropped_groups
-from distreal_jax.tracing.form import Form
+from distreal_jax.tracing.form import Form, Key
 from distreal_jax.tracing.inner import Place
 from distreal_jax.tracing.interception import path_name
 from distreal_jax.tracing.layout import AxisLayout
@@ -268,20 +268,19 @@ class TracedNetwork(SubNetworks):
 
     def _has(self, form: Form, train: bool, masked: bool, factors: Sequence[Any]) -> bool:
         """Whether a call of this form has the steps that are exchanged, where they are here."""
-        places: list[Place | None] = [*self.exchanged_by_form(train, masked, factors)]
-        if masked and self.actions[train]:
-            places.append(None)  # what the network returns
-        return all(form.get(place) == self.forms[train][place] for place in places)
+        return all(form.get(key) == self.forms[train][key] for key in self.exchanged_by_form(train, masked, factors))
 
-    def exchanged_by_form(self, train: bool, masked: bool, factors: Sequence[Any]) -> list[Place]:
-        """The steps that `exchanges` exchanges for what they compute, as far as they are no random numbers.
+    def exchanged_by_form(self, train: bool, masked: bool, factors: Sequence[Any]) -> list[Key]:
+        """What has to be as in the trace for `exchanges` to be right; random numbers are known by their order alone.
 
         Args:
           train: In training or in evaluation.
           masked: Whether dropped filters are there, at zero.
           factors: As for `exchanges`.
         """
-        return [*(self.actions[train] if masked else ()), *(self._taken_in(factors) if train else ())]
+        actions = (None, *self.actions[train]) if masked and self.actions[train] else ()
+        kernels = self._taken_in(factors).items() if train else ()
+        return [*actions, *((place, scaled.operand) for place, scaled in kernels)]
 
     def _taken_in(self, factors: Sequence[Any]) -> dict[Place, Scaled]:
         """The operands that such factors change."""
