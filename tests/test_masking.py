@@ -1,5 +1,6 @@
 """Claims about what masked and compact execution do beside zeroing and gathering filters, as JAX computes it."""
 
+import dataclasses
 import functools
 
 import jax
@@ -223,6 +224,13 @@ def test_masked_execution_follows_the_steps_that_there_are_at_its_sizes(step_of_
     masked = quickly(step.masked_within)(learner, learner.params, data, KEY, [*map(np.arange, within)], masks)
     for one, another in zip(jax.tree.leaves(masked), jax.tree.leaves(compact), strict=True):
         np.testing.assert_allclose(one, another, rtol=1e-4, atol=1e-6)
+
+
+def test_kernels_that_another_order_would_rescale_are_refused(step_of_other_forms):
+    (step, learner), data = step_of_other_forms, Batch(IMAGES[:4], jnp.arange(4))
+    rescaling = dataclasses.replace(step, rescale=True)
+    with pytest.raises(InputError, match=r"rescaling of inputs .* in other steps there .* train with rescale=False"):
+        jax.eval_shape(rescaling.compact, learner, learner.params, data, KEY, [np.arange(2), np.arange(3)])
 
 
 @pytest.mark.parametrize(

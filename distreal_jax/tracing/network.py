@@ -262,6 +262,10 @@ class TracedNetwork(SubNetworks):
         )
         of_here = [factors[group] for group in here] if factors else []
         single = [factors[group] for group in everywhere if group not in numbers] if factors else []
+        of_self = [[numbers.get(group, -1) for group in scaled.groups] for scaled in self._taken_in(factors).values()]
+        of_there = [[*scaled.groups] for scaled in there._taken_in(of_here).values()]
+        # In another order, kernels may take in other channels, and rescale these instead.
+        same = same and sorted(map(sorted, of_self)) == sorted(map(sorted, of_there))
         if not same or any(map(_changes, single)) or not there._has(form, train, masked, of_here):
             raise InputError(f"{said}; {remedy}")
         return there, here
