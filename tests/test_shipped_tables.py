@@ -85,7 +85,7 @@ def test_it_can_be_traced_to_command_seed_data_commit_versions_and_machine(
     provenance = table.provenance
     assert "experiments/search.py" in provenance["command"] and "--model" in provenance["command"]
     assert isinstance(provenance["search"]["settings"]["seed"], int)
-    assert provenance["dataset"] in ("digits", "fashion_mnist", "cifar10")
+    assert provenance["dataset"] in ("digits", "fashion_mnist", "cifar10", "cifar10 at 16x16")
     assert len(provenance["commit"]["hash"]) == 40 and not provenance["commit"]["dirty"]
     assert {"jax", "flax", "optax", "python"} <= set(provenance["versions"])
     assert provenance["cpu"] or provenance["accelerators"]

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from distreal_jax.errors import InputError
+
 Member = tuple[int, int] | None  # (group, filter) of an element, None for one that is never dropped
 
 
@@ -28,7 +30,7 @@ class MisorderedError(Exception):
         self.group = group
 
 
-class StretchError(ValueError):
+class StretchError(InputError):
     """Images have another size than the traced ones, and it can't be told where the filters lie along an axis."""
 
 

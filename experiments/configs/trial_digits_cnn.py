@@ -5,8 +5,8 @@
 Digits, digits_cnn, Dirichlet 0.3, 100 devices, 10 a round; tuned by trial_tune_digits_cnn, one table for all seeds, 10
 seeds.
 
-Expected: DISTREAL and partial work at 0.960, a small network at 0.941, HeteroFL 0.929, FjORD 0.897, FedRolex 0.828; over time
-DISTREAL 0.842, partial work 0.802; 42 min for 10 seeds, on 2 CPU cores that did other work as well.
+Expected: DISTREAL and partial work at 0.960, a small network at 0.941, HeteroFL 0.929, FjORD 0.897, FedRolex 0.828; over
+time DISTREAL 0.842, partial work 0.802; 42 min for 10 seeds, on 2 CPU cores that did other work as well.
 """
 
 from pathlib import Path
