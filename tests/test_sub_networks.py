@@ -270,7 +270,7 @@ def test_products_take_in_more_from_rescaled_groups_without_normalisation():
     expected, *found = outputs(PARAMS, OTHERS, np.array(widths))
     for one in found:
         np.testing.assert_allclose(one, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
-    assert not NETWORK.exchanges(True, None, rescaled=FULL)
+    assert not NETWORK.exchanges(True, None, factors=NETWORK.factors(FULL))
 
 
 def test_a_narrowed_network_is_that_of_the_taken_variables():
