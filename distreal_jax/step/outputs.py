@@ -14,6 +14,7 @@ from distreal_jax.step.examples import Batch, Examples
 from distreal_jax.step.forward import forward
 from distreal_jax.step.task import Task
 from distreal_jax.tracing import TracedNetwork
+from distreal_jax.tracing.inner import in_one_line
 from distreal_jax.tracing.interception import Call
 
 
@@ -49,7 +50,7 @@ def check_outputs(network: TracedNetwork, params: Any, others: Any, task: Task, 
             shapes = ", ".join(f"{leaf.dtype} {list(leaf.shape)}" for leaf in jax.tree.leaves(batch.inputs))
             raise InputError(
                 f"the network runs on one example and not on a mini-batch {shapes} in {mode} "
-                f"({' '.join(str(error).split())[:200] or type(error).__name__}); take the number of examples from the "
+                f"({in_one_line(error)}); take the number of examples from the "
                 "array, and see that both modes run"
             ) from error
         task.check(outputs, batch.targets)

@@ -10,6 +10,7 @@ import optax
 
 from distreal_jax.errors import InputError
 from distreal_jax.step.examples import Batch
+from distreal_jax.tracing.inner import in_one_line
 
 Loss = Callable[[Any, Any], jax.Array]  # (outputs, targets), leaves [batch, ...] -> [batch]
 Score = Callable[[Any, Any], jax.Array | tuple[jax.Array, jax.Array]]
@@ -94,7 +95,7 @@ class Task:
                 shapes_of = [str(leaf.shape) for leaf in (*leaves, *jax.tree.leaves(targets))]
                 raise InputError(
                     f"the task's {name} does not run on outputs and targets of shapes {', '.join(shapes_of)} "
-                    f"({' '.join(str(error).split())[:200] or type(error).__name__}); give one that takes both"
+                    f"({in_one_line(error)}); give one that takes both"
                 ) from error
             if any(shape[:1] != (batch,) or (name == "loss" and len(shape) > 1) for shape in shapes):
                 raise InputError(

@@ -16,7 +16,7 @@ from jax.extend import core
 from threadpoolctl import threadpool_limits
 
 from distreal_jax.errors import InputError
-from distreal_jax.tracing.inner import inner_jaxpr, line_of
+from distreal_jax.tracing.inner import in_one_line, inner_jaxpr, line_of
 from distreal_jax.tracing.operations import ELEMENTWISE, WITH_PARAMS, Array, exact
 
 
@@ -136,7 +136,7 @@ def _by_jax(equation: core.JaxprEqn, operands: Sequence[Array]) -> list[Array]:
     except Exception as error:  # whatever a primitive may raise
         raise InputError(
             f"can't compute primitive {equation.primitive.name!r}{line_of([equation.source_info])} by itself "
-            f"({' '.join(str(error).split())[:200]}), so nothing shows whether smaller networks are right; write it in "
+            f"({in_one_line(error)}), so nothing shows whether smaller networks are right; write it in "
             "other operations, or trace with proof=False"
         ) from error
 

@@ -14,7 +14,7 @@ import numpy as np
 from jax.extend import core
 
 from distreal_jax.errors import InputError
-from distreal_jax.tracing.inner import bodies, in_one_line, inner_jaxpr
+from distreal_jax.tracing.inner import bodies, described, in_one_line, inner_jaxpr
 
 _JAX = str(Path(jax.__file__).parent)
 
@@ -90,7 +90,7 @@ def _derivative(equation: core.JaxprEqn, called: core.ClosedJaxpr) -> Derivative
         )
 
     try:
-        of_forward, (results, pull) = jax.make_jaxpr(forward, return_shape=True)(*map(_described, variables))
+        of_forward, (results, pull) = jax.make_jaxpr(forward, return_shape=True)(*map(described, variables))
         cotangents = [result for result, is_given in zip(results, out, strict=True) if is_given]
         return Derivative(of_forward, jax.make_jaxpr(backward)(pull, cotangents))
     except Exception as error:  # whatever a network of the user's may raise
@@ -137,7 +137,3 @@ def alone(equation: core.JaxprEqn, like: core.Jaxpr) -> Callable[..., list[Any]]
         debug_info=like.debug_info.with_unknown_names(),
     )
     return core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, ()))
-
-
-def _described(atom: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype)

@@ -8,7 +8,7 @@ import jax
 from jax.extend import core
 
 from distreal_jax.tracing.derivatives import alone, derivative_of, has_cotangent, variables_of
-from distreal_jax.tracing.inner import Occasion, Place, Places, bodies, inner_jaxpr, occasion_of
+from distreal_jax.tracing.inner import Occasion, Place, Places, bodies, described, inner_jaxpr, occasion_of
 
 Exchange = Callable[[core.JaxprEqn, list[Any]], list[Any]]  # what is done for an equation, given its operands
 Exchanges = Mapping[Place, Exchange]
@@ -58,14 +58,8 @@ def _steps(jaxpr: core.Jaxpr, exchanges: Exchanges, outer: Occasion, numbers: Pl
         held = bodies(equation) if called is None else (called,)
         inside = tuple((inner, _steps(inner.jaxpr, exchanges, where, numbers, part)) for inner in held)
         own = None if part else derivative_of(equation)
-        derivative = (
-            ()
-            if own is None
-            else tuple(
-                (inner, _steps(inner.jaxpr, exchanges, where, numbers, name))
-                for inner, name in zip(own, ("forward", "backward"), strict=True)
-            )
-        )
+        parts = {} if own is None else own._asdict()
+        derivative = tuple((inner, _steps(inner.jaxpr, exchanges, where, numbers, name)) for name, inner in parts.items())
         exchanged = place in exchanges or any(step.exchanged for _, inner in (*inside, *derivative) for step in inner)
         steps.append(_Step(equation, place, inside, derivative, exchanged))
     return steps
@@ -131,8 +125,7 @@ def _run_with_derivative(step: _Step, operands: list[Any], exchanges: Exchanges)
     # What they close over, such as masks, is handed to the function: it may be gone when a derivative is taken.
     function = jax.make_jaxpr(called)(*values)
     forward = jax.make_jaxpr(functools.partial(part, 0))(*values)
-    given = [atom.aval for atom in derivative[1][0].jaxpr.invars]
-    backward = jax.make_jaxpr(functools.partial(part, 1))(*(jax.ShapeDtypeStruct(each.shape, each.dtype) for each in given))
+    backward = jax.make_jaxpr(functools.partial(part, 1))(*map(described, derivative[1][0].jaxpr.invars))
 
     @jax.custom_vjp
     def own(closed_over: Sequence[Sequence[Any]], *values: Any) -> list[Any]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 from jax.extend import core
 
 Occasion = tuple[str, int]  # (path of a module, which of its calls in one call of the network)
@@ -22,6 +23,11 @@ def inner_jaxpr(equation: core.JaxprEqn) -> core.ClosedJaxpr | None:
         return None
     inner: core.Jaxpr | core.ClosedJaxpr = equation.params["jaxpr" if "jaxpr" in equation.params else "call_jaxpr"]
     return inner if isinstance(inner, core.ClosedJaxpr) else core.ClosedJaxpr(inner, ())
+
+
+def described(atom: Any) -> jax.ShapeDtypeStruct:
+    """The shape and type of a variable or a literal."""
+    return jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype)
 
 
 def literals_of(equation: core.JaxprEqn, literals: Mapping[Any, Any]) -> tuple[Any, ...]:

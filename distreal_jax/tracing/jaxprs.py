@@ -1,5 +1,6 @@
 """A network's jaxprs: in training and in evaluation, on a few small examples, and once on examples of full size."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -39,10 +40,7 @@ def whole_network(graphdef: Any, state: Any, example: Any) -> Wholes:
     Raises:
       InputError: It does not run, or an output has no batch axis.
     """
-
-    def on(examples: Any) -> dict[bool, NetworkJaxpr]:
-        return {train: jaxpr_of(graphdef, state, examples, train=train) for train in (True, False)}
-
+    on = functools.partial(_in_both_modes, graphdef, state)
     few = _with_shapes(example, lambda shape: (_BATCH, *shape[1:]))
     try:
         counted = on(few)
@@ -84,8 +82,12 @@ def same_form(one: NetworkJaxpr, other: NetworkJaxpr) -> bool:
 
 def exact_network(graphdef: Any, state: Any, example: Any) -> Wholes:
     """The network's jaxprs on examples of just these shapes; as for `whole_network`."""
-    jaxprs = {train: jaxpr_of(graphdef, state, example, train=train) for train in (True, False)}
+    jaxprs = _in_both_modes(graphdef, state, example)
     return Wholes(jaxprs, example, jaxprs, example)
+
+
+def _in_both_modes(graphdef: Any, state: Any, example: Any) -> dict[bool, NetworkJaxpr]:
+    return {train: jaxpr_of(graphdef, state, example, train=train) for train in (True, False)}
 
 
 def _with_shapes(example: Any, changed: Callable[[tuple[int, ...]], tuple[int, ...]]) -> Any:

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -48,15 +48,19 @@ LOGARITHM = 0.0  # as a power
 
 
 @dataclasses.dataclass(frozen=True)
-class Excluded:
-    """An operand whose dropped channels are not looked at."""
+class _WithChannels:
+    """An operand, and its axes along which channels lie."""
 
     operand: int
     axes: Axes
 
-    def narrowed(self, widths: Sequence[int]) -> "Excluded":
+    def narrowed(self, widths: Sequence[int]) -> Self:
         """In a network of so many filters."""
         return dataclasses.replace(self, axes=tuple((axis, layout.narrowed(widths)) for axis, layout in self.axes))
+
+
+class Excluded(_WithChannels):
+    """An operand whose dropped channels are not looked at."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,20 +99,14 @@ class Counted:
 
 
 @dataclasses.dataclass(frozen=True)
-class Scaled:
+class Scaled(_WithChannels):
     """An operand that is multiplied by a factor for each group: the filters that are kept count for all.
 
     It is out of reach inside a function with a derivative of its own, which would be lost.
     """
 
-    operand: int
-    axes: Axes
     in_reach: bool = True
     factors: tuple[Any, ...] = ()  # of the groups
-
-    def narrowed(self, widths: Sequence[int]) -> "Scaled":
-        """In a network of so many filters."""
-        return dataclasses.replace(self, axes=tuple((axis, layout.narrowed(widths)) for axis, layout in self.axes))
 
     def by(self, factors: Sequence[Any]) -> "Scaled":
         """With these factors."""

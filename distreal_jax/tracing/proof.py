@@ -24,6 +24,7 @@ from distreal_jax.tracing.derivatives import NoGradientError, derivatives_in
 from distreal_jax.tracing.exchange import run_exchanged
 from distreal_jax.tracing.form import form_of
 from distreal_jax.tracing.hard_coded import Chosen, Placement
+from distreal_jax.tracing.inner import described
 from distreal_jax.tracing.interception import path_name
 from distreal_jax.tracing.network import TracedNetwork
 from distreal_jax.tracing.operations import Array, exact
@@ -153,7 +154,7 @@ class _Numbers:
             return noted if noting else results
 
         masks = [jax.ShapeDtypeStruct((count,), bool) for count in full]
-        return jax.make_jaxpr(masked)(_shapes_of(closed), masks)
+        return jax.make_jaxpr(masked)([*map(described, closed.jaxpr.invars)], masks)
 
     def _compact_jaxpr(self, probe: Probe, *, noting: bool = False) -> core.ClosedJaxpr:
         """Of variables and input, as `_masked_jaxpr`."""
@@ -166,7 +167,7 @@ class _Numbers:
             results = run_exchanged(probe.small.closed, arguments, exchanges, noted.append if noting else None)
             return noted if noting else results
 
-        return jax.make_jaxpr(compact)(_shapes_of(probe.small.closed))
+        return jax.make_jaxpr(compact)([*map(described, probe.small.closed.jaxpr.invars)])
 
     def _masks_for(self, closed: core.ClosedJaxpr, probe: Probe) -> list[Array]:
         """Those that a masked jaxpr takes, if it takes any."""
@@ -239,7 +240,7 @@ class _Numbers:
             return sum((jnp.sum(output.astype(jnp.float32) * weight) for output, weight in pairs), jnp.float32(0))
 
         weights = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in like.output_shapes]
-        return jax.make_jaxpr(jax.grad(loss, argnums=which))(*_shapes_of(closed), *weights)
+        return jax.make_jaxpr(jax.grad(loss, argnums=which))(*map(described, closed.jaxpr.invars), *weights)
 
     def _loss(self, probe: Probe, step: float) -> float:
         moved = [
@@ -279,11 +280,6 @@ class _Numbers:
             if taken.shape == other.shape and not _alike(taken, other):
                 return str(step)
         return "the network"
-
-
-def _shapes_of(closed: core.ClosedJaxpr) -> list[jax.ShapeDtypeStruct]:
-    """Of the arguments of a jaxpr."""
-    return [jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype) for atom in closed.jaxpr.invars]
 
 
 def _alike(masked: Array, compact: Array) -> bool:

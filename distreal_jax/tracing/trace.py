@@ -84,16 +84,20 @@ def trace_network(
     graphdef, state = nnx.split(model)
     example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), example_input)
     layers = (*_names(keep_whole), *_names(getattr(model, "keep_whole", ())))
-    if not _is_installed(model):
+
+    def anew() -> TracedNetwork:
         return _proved_trace(model, graphdef, state, whole_network(graphdef, state, example), layers, proof=proof)
+
+    if not _is_installed(model):
+        return anew()
     shapes = tuple((path, leaf.shape, str(leaf.dtype)) for path, leaf in jax.tree.leaves_with_path((state, example)))
     key = (type(model), graphdef, shapes, jax.tree.structure(example), layers, proof, known_rules())
     try:
         found = _traced_before.get(key)
     except TypeError:  # the network holds something of its own that can't be compared
-        return _proved_trace(model, graphdef, state, whole_network(graphdef, state, example), layers, proof=proof)
+        return anew()
     if found is None:
-        found = _proved_trace(model, graphdef, state, whole_network(graphdef, state, example), layers, proof=proof)
+        found = anew()
         _traced_before[key] = found
         if len(_traced_before) > _MOST_REMEMBERED:
             del _traced_before[next(iter(_traced_before))]

@@ -346,8 +346,8 @@ def _steps_in(
         if inner is not None:
             yield from _steps_in(inner.jaxpr, where, places, literals_inside(equation, inner, literals), part)
             if not part and (derivative := derivative_of(equation)) is not None:
-                yield from _steps_in(derivative.forward.jaxpr, where, places, part="forward")
-                yield from _steps_in(derivative.backward.jaxpr, where, places, part="backward")
+                for name, closed in derivative._asdict().items():
+                    yield from _steps_in(closed.jaxpr, where, places, part=name)
             continue
         place = places.next(where, equation.primitive.name, part)
         for body in bodies(equation):
