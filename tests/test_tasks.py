@@ -18,6 +18,8 @@ from distreal_jax.data import Dataset
 from distreal_jax.errors import InputError
 from distreal_jax.experiment import OutputSettings, compare
 from distreal_jax.experiment.proxy import proxy_in
+from distreal_jax.experiment.tuning import Tuner
+from distreal_jax.experiment.tuning_report import write_tuning
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.method_table import table_for
 from distreal_jax.fleet.training import TrainingSettings
@@ -84,12 +86,12 @@ KINDS = {
 
 
 @functools.cache
-def world_of(kind: str) -> World:
+def world_of(kind: str, **more: Any) -> World:
     task, model, shape = KINDS[kind]
     inputs: Any = {"x": generator.normal(size=(COUNT, 4)), "weights": generator.random((COUNT, 1))}
     inputs = inputs if shape is None else generator.normal(size=(COUNT, *shape))
     targets = np.arange(COUNT) % 3 if isinstance(task, int) else generator.normal(size=(COUNT, 3))
-    settings = WorldSettings(partition="iid", devices=4)
+    settings = WorldSettings(partition="iid", devices=4, **more)
     return World.make(settings, 0, dataset=dataset(task, inputs, targets), model=model())
 
 
@@ -188,6 +190,18 @@ def test_methods_are_compared_by_the_tasks_score_under_its_name(tmp_path: Path) 
     assert MethodResult.from_json(json.loads(json.dumps(result.to_json()))) == result
     with pytest.raises(InputError, match="accuracies has other values than finite numbers"):
         dataclasses.replace(result, accuracies=(0.0, float("nan")))
+
+
+def test_a_tuning_calls_the_score_by_its_name(tmp_path: Path) -> None:
+    world = world_of("vectors", validation=0.2)
+    training, record = dataclasses.replace(TRAINING, rounds=2), RecordSettings(eval_every=1)
+    with RunFolder.at(tmp_path / "tuned", {}) as folder:
+        tuner = Tuner(
+            (world,), training, record, folder, lambda *_: DropoutTable.full(world.network), "compact", goal="area"
+        )
+        tunings = tuner.tune_all([method_named("full_resources")], 2, 0, lambda _: None)
+        text = write_tuning(folder, tuner, tunings, WorldSettings(validation=0.2)).text
+    assert "Tuned for mean R squared over time" in text and "accuracy" not in text
 
 
 def returns(function: Callable[[jax.Array], Any]) -> nnx.Module:

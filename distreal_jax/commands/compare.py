@@ -48,7 +48,7 @@ from distreal_jax.methods import Method, method_named, methods_named
 from distreal_jax.record import DeviceModel, RunFolder, Section, write_report
 from distreal_jax.record.json_values import json_value
 from distreal_jax.record.recorded_run import RecordSettings
-from distreal_jax.record.summary import MEASURES
+from distreal_jax.record.summary import measure_in_words
 from distreal_jax.search import SearchSettings
 from distreal_jax.search.progress import ProgressSettings
 from distreal_jax.table import DropoutTable
@@ -151,19 +151,19 @@ def main(options: Options) -> None:
             measured=counted.measured,
             reference=reference,
         )
-        sections = [comparison.section, *([] if tuned is None else [tuned_section(tuned, options)])]
+        sections = [comparison.section, *([] if tuned is None else [tuned_section(tuned, options, world.task.score_name)])]
         with folder.alone() if options.share else contextlib.nullcontext():
             write_report(folder.path / "report.md", "Comparison", *sections)
         print(comparison.section.text)
         print(f"report: {folder.path / 'report.md'}")
 
 
-def tuned_section(tuned: TunedSettings, options: Options) -> Section:
+def tuned_section(tuned: TunedSettings, options: Options, score_name: str) -> Section:
     """What each method was tuned to, where, and in what this comparison differs from that."""
     world, training = (json_value(dataclasses.asdict(part)) for part in (options.world, options.training))
     differs = "; ".join(tuned.differences(world, training))
     said = f"Tuned under other settings than these: {differs}." if differs else "Tuned under these settings."
-    said = f"Tuned for {MEASURES[tuned.provenance.get('goal', 'final')]}. {said}"
+    said = f"Tuned for {measure_in_words(tuned.provenance.get('goal', 'final'), score_name)}. {said}"
     origin = f"{said} By `{tuned.provenance.get('command')}`, {tuned.provenance.get('date', '')[:10]}."
     return Section("Tuned settings", f"{origin}\n\n{tuned_table(tuned)}")
 

@@ -8,7 +8,7 @@ from statistics import fmean
 from distreal_jax.record import MethodResult, RunFolder, Section, map_picture
 from distreal_jax.record.report import delivered, markdown_table, signed
 from distreal_jax.record.statistics import Interval, told_apart
-from distreal_jax.record.summary import MEASURES, scores
+from distreal_jax.record.summary import MEASURES, measure_in_words, scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +118,7 @@ def difference_table(cells: Sequence[Cell], measure: str) -> str:
     if len(cells) > 1:
         pooled = over_cells([{name: cell.values(name, measure) for name in cell.methods} for cell in cells])
         rows.append(["all", "all", *_shown(told_apart([(pooled[first], pooled[other]) for other in others]))])
-    said = MEASURES[measure].replace("accuracy", cells[0].score_name)
+    said = measure_in_words(measure, cells[0].score_name)
     return (
         f"{first} minus the others, {said}:\n\n{markdown_table(rows)}\n"
         f"Behind one of them (*) in {behind} of {len(cells)} cells, ahead of all of them (*) in {ahead}.\n"

@@ -96,15 +96,16 @@ def main(options: Options) -> None:
         with tracked(options.output, folder, "tune") as tracker:
             tunings = tuner.tune_all(methods, options.trials, seeds[0], say)
             section = write_tuning(folder, tuner, tunings, options.world)
+            scored = worlds[0].task.score_name
             columns = [
                 "method",
                 "trial",
                 *sorted({knob.name for tuning in tunings for knob in tuning.knobs}),
-                "validation accuracy",
+                f"validation {scored}",
             ]
             rows = [row for tuning in tunings for row in rows_of(tuning, columns[2:-1])]
             tracker.log_table("tuning/trials", columns, rows)
-            tracker.summarise({f"{tuning.method.name}/validation_accuracy": tuning.best.score() for tuning in tunings})
+            tracker.summarise({f"{tuning.method.name}/validation_{scored}": tuning.best.score() for tuning in tunings})
             tracker.log_picture(folder.path / "sensitivity.png")
             tracker.log_artifact(folder.path / TUNED_FILE, "tuned-settings", "tuned-settings")
         print(section.text)

@@ -11,13 +11,13 @@ from distreal_jax.record.provenance import provenance
 from distreal_jax.record.rank_correlation import rank_correlation
 from distreal_jax.record.report import Section, delivered, markdown_table, write_report
 from distreal_jax.record.run_folder import RunFolder
-from distreal_jax.record.summary import MEASURES
+from distreal_jax.record.summary import measure_in_words
 from distreal_jax.tuning import TunedSettings
 
 TUNED_FILE = "tuned.json"
 COLUMNS_SAID = (
-    "`untuned`, `tuned`: validation scores of the usual settings and of the best trial. `test`: accuracy of the best trial "
-    "on the test set, by which nothing was chosen. `rank correlation with test`: of validation and test accuracy, over the "
+    "`untuned`, `tuned`: validation scores of the usual settings and of the best trial. `test`: score of the best trial "
+    "on the test set, by which nothing was chosen. `rank correlation with test`: of validation and test scores, over the "
     "trials that ran to the end. `at the edge`: best values at the end of what was tried."
 )
 
@@ -38,7 +38,7 @@ def write_tuning(folder: RunFolder, tuner: Tuner, tunings: Sequence[Tuning], wor
     origin = {**provenance(), "goal": tuner.goal}
     settings = TunedSettings([tuning.tuned() for tuning in tunings], of_world, training, origin)
     settings.save(folder.path / TUNED_FILE)
-    quarter = tuner.rungs[0]
+    quarter, scored = tuner.rungs[0], tuner.worlds[0].task.score_name
 
     def place(tuning: Tuning, index: int) -> tuple[float, int, float]:
         trial = tuning.trials[index]
@@ -50,9 +50,11 @@ def write_tuning(folder: RunFolder, tuner: Tuner, tunings: Sequence[Tuning], wor
         {tuning.method.name: place(tuning, tuning.trials.index(tuning.best)) for tuning in tunings},
         quarter,
         {tuning.method.name: tuning.best.delivered for tuning in tunings},
+        scored,
     )
-    pictures = {"sensitivity.png": "Validation accuracy over learning rate and batch size, for each method"}
-    text = f"Tuned for {MEASURES[tuner.goal]}.\n\n{tuning_table(tunings)}\n{COLUMNS_SAID}\n\n{tuned_table(settings)}"
+    pictures = {"sensitivity.png": f"Validation {scored} over learning rate and batch size, for each method"}
+    tables = f"{tuning_table(tunings)}\n{COLUMNS_SAID}\n\n{tuned_table(settings)}"
+    text = f"Tuned for {measure_in_words(tuner.goal, scored)}.\n\n{tables}"
     section = Section("Tuning", text, pictures)
     write_report(folder.path / "report.md", "Tuning", section)
     return section
@@ -85,14 +87,14 @@ def tuning_table(tunings: Sequence[Tuning]) -> str:
 
 
 def rank_correlation_with_test(trials: Sequence[Trial]) -> float:
-    """Spearman's, of validation score and test accuracy; NaN where one of them is the same for all trials."""
+    """Spearman's, of validation and test score; NaN where one of them is the same for all trials."""
     return float(rank_correlation([trial.score() for trial in trials], [trial.tested for trial in trials]))
 
 
 def tuned_table(settings: TunedSettings) -> str:
     """The settings that each method was tuned to."""
     names = list(dict.fromkeys(name for method in settings.methods for name in method.point))
-    rows = [["method", *names, "validation accuracy"]]
+    rows = [["method", *names, "validation score"]]
     for method in settings.methods:
         cells = [str(method.point.get(name, "–")) for name in names]
         rows.append([f"`{method.name}`", *cells, f"{method.score:.3f}"])

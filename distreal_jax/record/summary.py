@@ -31,7 +31,13 @@ AXES: dict[str, Callable[[MethodResult, DeviceModel], tuple[float, ...]]] = {
 """What a run's evaluations are counted along, [evaluations]: simulated seconds up to each deadline, rounds, MACs of all
 devices, bytes up and down, energy, and seconds if a round ends when its last client has computed and sent."""
 MEASURES = {"final": "final accuracy", "area": "mean accuracy over time"}
-"""What methods are compared by and tuned for: name -> in words."""
+"""What methods are compared by and tuned for: name -> in words, of a task that is scored by accuracy."""
+
+
+def measure_in_words(measure: str, score_name: str) -> str:
+    """One of `MEASURES` of a task whose score has this name, such as `final R squared`."""
+    return MEASURES[measure].replace("accuracy", score_name)
+
 
 _COMMON_AXES = ("seconds", "rounds")  # along which all methods are watched as long
 
