@@ -49,22 +49,22 @@ class Profiled(NamedTuple):
 
 @pytest.fixture(scope="module")
 def profiled(world: World, tmp_path_factory: pytest.TempPathFactory) -> Profiled:
-    folder, patch = tmp_path_factory.mktemp("profile"), pytest.MonkeyPatch()
+    folder = tmp_path_factory.mktemp("profile")
     path = folder / "given.json"
     DropoutTable.from_widths(world.network, [NARROW, MIDDLE], progress=[0.1, 0.2], provenance={"seed": 3}).save(path)
     given, lines = path.read_bytes(), []
-    patch.setattr("builtins.print", lambda text: lines.append(text))
-    commands_profile.main(
-        commands_profile.Options(
-            table=str(path),
-            device_name="bench",
-            profile=ProfileSettings(repetitions=3, sample_seconds=0.001, more=0),
-            world=WORLD,
-            training=TRAINING,
-            output=OutputSettings(out=folder / "out"),
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("builtins.print", lambda text: lines.append(text))
+        commands_profile.main(
+            commands_profile.Options(
+                table=str(path),
+                device_name="bench",
+                profile=ProfileSettings(repetitions=3, sample_seconds=0.001, more=0),
+                world=WORLD,
+                training=TRAINING,
+                output=OutputSettings(out=folder / "out"),
+            )
         )
-    )
-    patch.undo()
     return Profiled(given, path, folder / "out", "\n".join(lines))
 
 
@@ -106,6 +106,21 @@ def test_the_report_has_a_line_for_each_entry_and_the_picture(profiled: Profiled
     samples = np.array(json.loads((profiled.folder / "results.json").read_text())["samples"])
     assert samples.shape == (2, 3) and (samples > 0).all()
     assert '--cost "seconds:bench"' in profiled.printed
+
+
+def test_a_report_whose_entries_are_all_slower_than_the_full_network_says_so(world: World) -> None:
+    """Its measurements are kept: a busy machine is enough for that."""
+    table = DropoutTable.from_widths(world.network, [NARROW, MIDDLE])
+    measured = table.with_seconds("busy", [2.0, 3.0], full_seconds=1.0)
+    profile = profile_steps(
+        Federation(world, METHODS["distreal"], table, TRAINING), ProfileSettings(repetitions=1, sample_seconds=1e-4, more=0)
+    )
+    assert measured.worth_choosing("seconds:busy") == () and len(measured.worth_choosing()) == 2
+    assert (
+        "every entry is slower than the full network" in commands_profile.section_of(table, measured, profile, "busy").text
+    )
+    with pytest.raises(InputError, match="every entry of the table is slower"):
+        measured.undominated("seconds:busy")
 
 
 def test_parts_of_a_mini_batch_are_measured_as_such(world: World) -> None:

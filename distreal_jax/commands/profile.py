@@ -109,7 +109,7 @@ def section_of(table: DropoutTable, measured: DropoutTable, profile: StepProfile
         of_flops, spread = percent(flops / profile.full_flops), f"{1e3 * low:.3g} to {1e3 * high:.3g}"
         milliseconds, share = f"{1e3 * seconds:.3g}", percent(seconds / full_seconds)
         rows.append([str(index), percent(macs), quantity(flops), of_flops, milliseconds, spread, share])
-    worth = [entry.configuration for entry in measured.undominated(unit).entries]
+    worth = [entry.configuration for entry in measured.worth_choosing(unit)]
     never = [str(index) for index, entry in enumerate(table.entries) if entry.configuration not in worth]
     notes = f"Measured on {device}; the full network takes {1e3 * full_seconds:.3g} ms a step."
     if profile.noisy:
@@ -118,7 +118,11 @@ def section_of(table: DropoutTable, measured: DropoutTable, profile: StepProfile
             f"more than {UNCERTAIN:.0%} after {profile.full_samples.size} timings. Measure again while the machine does "
             "nothing else, or with a larger --sample-seconds."
         )
-    if never:
+    if not worth:
+        notes += (
+            " By seconds, every entry is slower than the full network: to choose by them, add the full network to the table."
+        )
+    elif never:
         notes += f" By seconds, entries {', '.join(never)} are never chosen: a better one, or the full network, is as fast."
     return Section(
         "Cost of each entry", f"{notes}\n\n{markdown_table(rows)}", {"seconds.png": "Seconds of a step over MACs"}

@@ -266,6 +266,17 @@ class DropoutTable:
         """
         return relative_costs(self.entries, unit, self.group_filters, self.full_macs, self.full_seconds)
 
+    def worth_choosing(self, unit: str = "macs") -> tuple[TableEntry, ...]:
+        """The entries of `undominated`; none, where every entry is slower than the full network.
+
+        Args:
+          unit: As for `costs`.
+
+        Raises:
+          InputError: As `costs`.
+        """
+        return worth_choosing(self.entries, self.costs(unit), most=math.nextafter(1.0, 2.0))
+
     def undominated(self, unit: str = "macs") -> Self:
         """The entries worth choosing at their cost in this unit, which then increases from entry to entry.
 
@@ -278,7 +289,7 @@ class DropoutTable:
         Raises:
           InputError: As `costs`, or every entry is slower than the full network.
         """
-        kept = worth_choosing(self.entries, self.costs(unit), most=math.nextafter(1.0, 2.0))
+        kept = self.worth_choosing(unit)
         if not kept:
             raise InputError(
                 f"by {unit} every entry of the table is slower than the full network; add the full network to it"
