@@ -5,7 +5,8 @@
 As map_of_resnet20, but at a mean availability of 0.3, with trials at that load; masked execution, as small federations of
 deep networks spend their time compiling otherwise; 4 seeds.
 
-Expected: not run yet. By the time of map_of_resnet20_seconds, about 40 min, on 2 CPU cores.
+Expected: in final accuracy 0.975, not told apart from partial work (0.983), SALF (0.979) and adaptive batch (0.978); over
+time ahead of adaptive batch by 0.017; 92 min beside another job, on 2 CPU cores.
 """
 
 import dataclasses
