@@ -19,6 +19,11 @@ class InputError(Exception):
     in_all = False
 
 
+def in_one_line(error: BaseException) -> str:
+    """What an error says, shortened to a line; its kind where it says nothing."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def choose_from(given: str, names: Iterable[str]) -> str:
     """What to do about an unknown name, for an error: the nearest of those that there are, if any is near, and all."""
     names = list(names)

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from distreal_jax.errors import InputError
+from distreal_jax.errors import InputError, in_one_line
 
 Array = npt.NDArray[Any]
 
@@ -51,7 +51,7 @@ def as_array(name: str, what: str, given: Any) -> Array:
         array = np.asarray(given)
     except Exception as error:  # whatever a library's own kind of array may raise
         raise InputError(
-            f"data set {name!r}: {what} are no array ({' '.join(str(error).split())[:120]}); give examples of one shape, "
+            f"data set {name!r}: {what} are no array ({in_one_line(error)}); give examples of one shape, "
             "padded where they differ in length"
         ) from error
     if array.dtype == object and array.size and all(isinstance(item, str) for item in array.flat):

@@ -28,7 +28,7 @@ import orbax.checkpoint as ocp
 
 from distreal_jax import processes
 from distreal_jax.document import DamagedDocumentError, read_document, write_document
-from distreal_jax.errors import InputError
+from distreal_jax.errors import InputError, in_one_line
 from distreal_jax.files import refusal
 from distreal_jax.record.interruption import uninterrupted
 
@@ -308,4 +308,4 @@ def _of_the_system(error: BaseException) -> OSError:
         return OSError(int(number[1]), os.strerror(int(number[1])))
     if isinstance(error, OSError) and error.strerror:
         return error
-    return OSError(text[:120] or type(error).__name__)
+    return OSError(in_one_line(error))

@@ -9,12 +9,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.extend import core
 
-from distreal_jax.errors import InputError
+from distreal_jax.errors import InputError, in_one_line
 from distreal_jax.step.examples import Batch, Examples
 from distreal_jax.step.forward import forward
 from distreal_jax.step.task import Task
 from distreal_jax.tracing import TracedNetwork
-from distreal_jax.tracing.inner import in_one_line
 from distreal_jax.tracing.interception import Call
 
 

@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from distreal_jax.errors import InputError
+from distreal_jax.errors import InputError, in_one_line
 from distreal_jax.step.examples import Batch
-from distreal_jax.tracing.inner import in_one_line
 
 Loss = Callable[[Any, Any], jax.Array]  # (outputs, targets), leaves [batch, ...] -> [batch]
 Score = Callable[[Any, Any], jax.Array | tuple[jax.Array, jax.Array]]

@@ -15,8 +15,8 @@ import numpy as np
 from jax.extend import core
 from threadpoolctl import threadpool_limits
 
-from distreal_jax.errors import InputError
-from distreal_jax.tracing.inner import in_one_line, inner_jaxpr, line_of
+from distreal_jax.errors import InputError, in_one_line
+from distreal_jax.tracing.inner import inner_jaxpr, line_of
 from distreal_jax.tracing.operations import ELEMENTWISE, WITH_PARAMS, Array, exact
 
 

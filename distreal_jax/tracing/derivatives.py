@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from distreal_jax.errors import InputError
-from distreal_jax.tracing.inner import bodies, described, in_one_line, inner_jaxpr
+from distreal_jax.errors import InputError, in_one_line
+from distreal_jax.tracing.inner import bodies, described, inner_jaxpr
 
 _JAX = str(Path(jax.__file__).parent)
 

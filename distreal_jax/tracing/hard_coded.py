@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from flax import nnx
 
-from distreal_jax.errors import InputError
+from distreal_jax.errors import InputError, in_one_line
 from distreal_jax.tracing.derivatives import derivatives_in
-from distreal_jax.tracing.inner import in_one_line, line_of_error
+from distreal_jax.tracing.inner import line_of_error
 from distreal_jax.tracing.interception import Call
 from distreal_jax.tracing.labels import ANY, AxisLabels
 from distreal_jax.tracing.network import TracedNetwork

@@ -120,11 +120,6 @@ def line_of_error(error: BaseException) -> str:
     return _first_own((frame.filename, frame.lineno or 0) for frame in reversed(frames))
 
 
-def in_one_line(error: Exception) -> str:
-    """What an error says, shortened to a line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
 def _first_own(lines: Iterable[tuple[str, int]]) -> str:
     for name, number in lines:
         path = Path(name)

@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from distreal_jax.errors import InputError
+from distreal_jax.errors import InputError, in_one_line
 from distreal_jax.tracing.form import form_of
-from distreal_jax.tracing.inner import in_one_line
 from distreal_jax.tracing.walk import NetworkJaxpr, jaxpr_of, steps_in
 
 _BATCH = 3  # the fewest of which a normalisation keeps more than a sign

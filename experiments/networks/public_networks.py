@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from distreal_jax.errors import InputError
+from distreal_jax.errors import InputError, in_one_line
 from distreal_jax.tracing import TracedNetwork, call_network, trace_network
 from experiments.networks.sources import (
     LENGTH,
@@ -234,7 +234,7 @@ def row(name: str, build: Build, example: Any) -> str:
     try:
         model = nnx.eval_shape(build)
     except Exception as error:  # a package is missing, or is of a time when Flax was another
-        return f"| {name} | can't be built: {type(error).__name__}: {' '.join(str(error).split())[:100]} |"
+        return f"| {name} | can't be built: {type(error).__name__}: {in_one_line(error)} |"
     try:
         network = trace_network(model, example)
     except InputError as refusal:
