@@ -51,6 +51,13 @@ def test_every_point_is_a_method_at_equal_macs_of_a_round(name: str) -> None:
         assert set(point) == {knob.name for knob in knobs}
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_tuned_over_a_masked_loss_where_the_task_has_classes(name: str) -> None:
+    of_classes = {"masked_loss"} | ({"label_rows"} if METHODS[name].average == "covered" else set())
+    names = {knob.name for knob in knobs_of(METHODS[name], TRAINING)}
+    assert names - {knob.name for knob in knobs_of(METHODS[name], TRAINING, classes=False)} == of_classes
+
+
 def test_the_first_points_use_each_learning_rate_and_batch_size_about_equally() -> None:
     training = TrainingSettings()
     points = first_points(knobs_of(METHODS["heterofl"], training), 13, np.random.default_rng(0))[1:]

@@ -155,7 +155,7 @@ class Tuner:
         """What a method is tuned over with its table."""
         table = self.searched(self.worlds[0], method) if method.rates == "table" else None
         measured = table is not None and all(entry.progress is not None for entry in table.entries)
-        return knobs_of(method, self.training, measured=measured)
+        return knobs_of(method, self.training, measured=measured, classes=self.worlds[0].task.num_classes is not None)
 
     def federation(self, method: Method, point: Point, world: World) -> Federation:
         """A trial in a world, which goes on for all rounds if it is good.

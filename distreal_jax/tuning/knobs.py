@@ -42,7 +42,9 @@ class Knob:
         return (*self.ladder[place + 1 : place + 2], *self.ladder[max(place - 1, 0) : place])
 
 
-def knobs_of(method: Method, training: TrainingSettings, *, measured: bool = False) -> tuple[Knob, ...]:
+def knobs_of(
+    method: Method, training: TrainingSettings, *, measured: bool = False, classes: bool = True
+) -> tuple[Knob, ...]:
     """What this method is tuned over, the same for all methods but for choices that only some of them have.
 
     Batch sizes divide the examples of a round, which stay as many: fewer examples in more mini-batches, at equal MACs.
@@ -51,6 +53,7 @@ def knobs_of(method: Method, training: TrainingSettings, *, measured: bool = Fal
       method: The method.
       training: The usual settings.
       measured: Whether its table has the progress of each entry, by which a device may choose.
+      classes: Whether the task has classes. Any method may then mask the loss, not only those that were published so.
     """
     sizes = batch_ladder(training)
     usual = sizes.index(training.batch_size)
@@ -69,7 +72,8 @@ def knobs_of(method: Method, training: TrainingSettings, *, measured: bool = Fal
         "pace": method.decided == "step" and method.limited and (method.rates != "full" or method.batch == "cut"),
         "dense": method.rates in ("uniform", "halving"),
         "rescale": method.rates != "full" and method.filters == "random",
-        "masked_loss": method.masked_loss,
+        "masked_loss": classes,
+        "label_rows": classes and method.average == "covered",
         "by_steps": method.limited and method.average != "normalised",
     }
     for name, has in choices.items():
