@@ -138,8 +138,10 @@ def test_a_command_counts_the_seconds_of_its_usual_round_or_those_that_are_given
     assert counted.of(world).seconds_offered == counted.settings.seconds_offered == pytest.approx(42)
     given = dataclasses.replace(SETTINGS, seconds_offered=7.0)
     assert counted_in(given, TRAINING, file, world).settings == given
-    planned = counted_in(SETTINGS, TRAINING, tmp_path / "no file", world, planned=True)
-    assert planned.of(world).cost == "macs" and planned.measured is None and "MACs stand in" in planned.notes[0]
+    for settings in (SETTINGS, given):
+        planned = counted_in(settings, TRAINING, tmp_path / "no file", world, planned=True)
+        assert planned.of(world).cost == "macs" and planned.measured is None and "MACs stand in" in planned.notes[0]
+        assert ("a round offers" in planned.notes[0]) == bool(settings.seconds_offered)
     assert counted_in(SETTINGS, TRAINING, None, world).measured is None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["seconds.json"]
 

@@ -84,8 +84,9 @@ def counted_in(
         raise InputError(f"--seconds {file} is given and work is counted in MACs; give --cost seconds:NAME too")
     device = device_of(settings.cost)
     if planned:
-        note = f"Nothing is measured in a dry run: MACs stand in for seconds on {device}."
-        return CountedIn(dataclasses.replace(settings, cost=MACS), notes=(note,))
+        offered = "; a round offers those of its mini-batches of the full network" if settings.seconds_offered else ""
+        note = f"Nothing is measured in a dry run: MACs stand in for seconds on {device}{offered}."
+        return CountedIn(dataclasses.replace(settings, cost=MACS, seconds_offered=0.0), notes=(note,))
     seconds = StepSeconds(device, file, provenance(), shared=shared)
     if not settings.seconds_offered:
         settings = dataclasses.replace(settings, seconds_offered=seconds.of_round(world, training))
