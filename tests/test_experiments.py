@@ -131,8 +131,9 @@ def compare_options(table: Path) -> list[str]:
 
 def map_options(table: Path) -> list[str]:
     digits = "--dataset digits --model digits_cnn --execution masked".split()
-    asked = "--means 0.3,1 --rates 2 --methods partial_work,heterofl --seeds 0 --trials 2 --validation 0.3 --table".split()
-    return [*digits, *asked, str(table)]
+    asked = "--means 0.3,1 --rates 2 --methods partial_work,heterofl --seeds 0".split()
+    tuning = "--trials 2 --final-seeds 1001 --validation 0.3".split()
+    return [*digits, *asked, *tuning, "--table", str(table)]
 
 
 def test_map_leaves_a_cell_for_each_load_and_a_picture(runs: Runs) -> None:
@@ -151,6 +152,7 @@ def test_map_leaves_a_cell_for_each_load_and_a_picture(runs: Runs) -> None:
     tuned = TunedSettings.load(folder / "mean0.3-rate2/tuning/tuned.json")
     assert [method.name for method in tuned.methods] == ["partial_work", "heterofl"]
     assert all(2 <= method.trials <= 3 for method in tuned.methods)  # and what was best for the other
+    assert tuned.provenance["final_seeds"] == [1001]
     assert tuned.world["availability"] == "redrawn:0.06,0.54,2" and tuned.world["validation"] == 0.3
     (result,) = (folder / "mean0.3-rate2").glob("partial_work-seed0/result.json")
     assert json.loads(result.read_text())["accuracy_on"] == {}  # the comparison is scored on the test set
@@ -169,7 +171,13 @@ def test_a_map_with_trials_takes_no_more_methods_as_they_would_change_what_is_tu
 
 def test_a_map_with_trials_is_not_taken_for_one_without(runs: Runs, table: Path, command: Any) -> None:
     folder, _ = runs.of("availability_map")
-    options = " ".join(map_options(table)).replace("--trials 2", "--trials 0").replace("--validation 0.3", "").split()
+    options = (
+        " ".join(map_options(table))
+        .replace("--trials 2", "--trials 0")
+        .replace("--validation 0.3", "")
+        .replace("--final-seeds 1001", "")
+        .split()
+    )
     status, _, error = command("availability_map", *TINY_FLEET, *options, "--out", str(folder))
     assert status == 2 and "trials" in error.replace("(trials", "trials") and "2 there, 0 now" in error
 
@@ -364,6 +372,13 @@ BAD_INPUT = {
     "a load beside those of a map": ("availability_map", "--table {table} --availability constant:1", "--means and --rates"),
     "a split of a map without trials": ("availability_map", "--table {table} --validation 0.3", "give --trials"),
     "a seed beside the seed": ("quickstart", "--search.seed 3", "is given beside --seed"),
+    "final seeds without trials": ("availability_map", "--table {table} --final-seeds 1001", "give --trials too"),
+    "a final seed of the map": (
+        "availability_map",
+        "--table {table} --trials 2 --seeds 0-2 --final-seeds 1,1001",
+        "final_seeds: seed 1 is in use already",
+    ),
+    "a final seed of the tuning": ("tune", "--table {table} --final-seeds 1000", "seed 1000 is in use already; give others"),
     "cells of one name": ("availability_map", "--table {table} --means 0.3,0.30000000001", "the same to six digits"),
     "a load that is below every device's": (
         "availability_map",

@@ -237,6 +237,35 @@ def test_an_exchange_goes_on_with_a_trial_that_was_dropped_early(
     assert [trial.point for trial in exchanged.trials] == [usual, better]
 
 
+def test_further_seeds_decide_between_the_best_of_one_seed(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lucky(federation: Federation, folder: RunFolder, record: RecordSettings, until: int) -> MethodResult:
+        """In seed 1000 a rate of 0.3 is ahead of 0.1 by luck, in others behind; 1.0 and 3.0 are the worst everywhere."""
+        worth = {0.03: 0.4, 0.1: 0.5, 0.3: 0.6 if federation.world.seed == 1000 else 0.2, 1.0: 0.1, 3.0: 0.0}
+        result = stand_in(federation, folder, record, until)
+        return dataclasses.replace(result, accuracies=(worth[federation.training.learning_rate],) * until)
+
+    monkeypatch.setattr("distreal_jax.experiment.tuning.recorded_run", lucky)
+    method, said = METHODS["partial_work"], list[str]()
+    with RunFolder.at(tmp_path / "tune", {}, may_change=("trials",)) as folder:
+        one = dataclasses.replace(tuner_of(world, folder), worlds=(dataclasses.replace(world, seed=1000),))
+        more = dataclasses.replace(one, finals=tuple(dataclasses.replace(world, seed=seed) for seed in (1001, 1002)))
+        usual = {knob.name: knob.usual for knob in knobs_of(method, TRAINING)} | {"learning_rate": 3.0}
+        trials = [one.trained(method, usual | {"learning_rate": rate}, 8) for rate in (3.0, 0.03, 0.1, 0.3, 1.0)]
+        early = one.trained(method, usual | {"learning_rate": 0.1, "momentum": 0.9}, 4)
+        tuning = Tuning(method, knobs_of(method, TRAINING), (*trials, early), trials[3])
+        assert one.decided(tuning) == tuning
+        found = more.decided(tuning, said.append)
+    assert found.best.point["learning_rate"] == 0.1 and found.best.score() == pytest.approx(0.5)
+    assert [len(trial.results) for trial in found.trials] == [3, 3, 3, 3, 1, 1]  # the first is the untuned one
+    assert [trial.point for trial in found.trials] == [trial.point for trial in tuning.trials]
+    assert found.tuned().score == pytest.approx(0.5) and found.tuned().untuned == 0
+    assert sum("trained with seeds 1001, 1002, in the final" in line for line in said) == 3
+    assert any("trained with seeds 1001, 1002, to be compared with" in line for line in said)
+    assert said[-1] == "partial_work: best 0.500 over 3 seeds, learning_rate 0.1"
+
+
 @pytest.mark.parametrize("name", ["partial_work", "fedgmr"])  # the latter is scheduled by the rounds of the whole
 def test_a_trial_is_gone_on_with_and_its_curve_stays(world: World, tmp_path: Path, name: str) -> None:
     """A quarter of the rounds first, then half of them, is bitwise the same as the first half of all at once."""

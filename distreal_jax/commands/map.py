@@ -9,7 +9,8 @@ others, in final accuracy and in its mean over time; the picture's margin is to 
 
     distreal map --trials 8 ...
 
-first tunes each method with that many trials in each cell, at its load, as `distreal tune` does.
+first tunes each method with that many trials in each cell, at its load, as `distreal tune` does. With `--final-seeds`, these
+seeds decide between the best trials.
 """
 
 import dataclasses
@@ -35,12 +36,13 @@ from distreal_jax.experiment import (
     dry_run,
     needed_table,
     open_folder,
+    parsed_further_seeds,
     parsed_list,
     parsed_seeds,
     speed_of,
 )
 from distreal_jax.experiment.measured import GivenSeconds, counted_in
-from distreal_jax.experiment.tuning import TunedFor, Tuner
+from distreal_jax.experiment.tuning import FinalSeeds, TunedFor, Tuner
 from distreal_jax.experiment.tuning_report import TUNED_FILE, write_tuning
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.method_table import Measured, table_for
@@ -69,6 +71,7 @@ class Options:
     seeds: ManySeeds = "0-2"
     trials: Annotated[int, Within(0, 10_000)] = 0
     """Trials with which each method is tuned in each cell first, on a part of the training examples; 0: untuned."""
+    final_seeds: FinalSeeds = ""
     goal: TunedFor = "final"
     table: GivenTable = None
     seconds: GivenSeconds = None
@@ -114,6 +117,9 @@ def main(options: Options) -> None:
         raise InputError(f"a map of {options.methods!r} has nothing to compare; give at least two methods")
     if TUNING_SEED in seeds and options.trials:
         raise InputError(f"seed {TUNING_SEED} is that of the tuning; leave it out of --seeds")
+    if options.final_seeds and not options.trials:
+        raise InputError("final_seeds are of a tuning; give --trials too, or leave them out")
+    parsed_further_seeds(options.final_seeds, (TUNING_SEED, *seeds), "final_seeds")
     if options.world.availability != WorldSettings().availability:
         raise InputError(
             f"availability {options.world.availability!r} would not be used: --means and --rates give the loads of a map"
@@ -188,9 +194,11 @@ def run_cell(
         tuned = None
         if options.trials:
             split = dataclasses.replace(settings, validation=options.world.validation or VALIDATION)
-            world = World.make(split, TUNING_SEED)
+            final_seeds = parsed_further_seeds(options.final_seeds, (), "final_seeds")
+            world, *finals = (World.make(split, seed) for seed in (TUNING_SEED, *final_seeds))
             with RunFolder.at(own.path / "tuning", {**decides, "world": split}) as trials:
                 how: Any = {"execution": options.execution, "measured": measured, "goal": options.goal}
+                how |= {"finals": tuple(finals)}
                 tuner = Tuner((world,), options.training, options.record, trials, searched, **how)
                 tunings = tuner.tune_all(methods, options.trials, TUNING_SEED, say)
                 write_tuning(trials, tuner, tunings, split)

@@ -4,8 +4,9 @@
     python experiments/compare.py --methods distreal,heterofl,partial_work --tuned runs/tuned/tuned.json --seeds 0-4
 
 Trials are scored on a part of the training examples (`--validation`), with seeds of their own (`--seeds`), at equal MACs of
-a round: a smaller batch means more mini-batches. In the end, each method tries what was best for the others. The test set
-is reported and never chosen by. What is finished is not run again; a tuning that was stopped goes on.
+a round: a smaller batch means more mini-batches. Then each method tries what was best for the others. In the end, seeds that
+are given for it (`--final-seeds`) decide between the best of each. The test set is reported and never chosen by. What is
+finished is not run again; a tuning that was stopped goes on.
 """
 
 import dataclasses
@@ -25,13 +26,14 @@ from distreal_jax.experiment import (
     given_or_shipped,
     needed_table,
     open_folder,
+    parsed_further_seeds,
     parsed_list,
     parsed_seeds,
     speed_of,
     tracked,
 )
 from distreal_jax.experiment.measured import GivenSeconds, counted_in
-from distreal_jax.experiment.tuning import TunedFor, Tuner, Tuning
+from distreal_jax.experiment.tuning import FinalSeeds, TunedFor, Tuner, Tuning
 from distreal_jax.experiment.tuning_dry_run import tuning_dry_run
 from distreal_jax.experiment.tuning_report import TUNED_FILE, write_tuning
 from distreal_jax.fleet.method_table import UNIFORM_RATES
@@ -54,6 +56,7 @@ class Options:
     goal: TunedFor = "final"
     seeds: str = "1000"
     """Seeds that every trial is trained with, such as 1000,1001: others than those of the comparison."""
+    final_seeds: FinalSeeds = ""
     table: GivenTable = None
     seconds: GivenSeconds = None
     execution: HowExecuted = "compact"
@@ -70,10 +73,12 @@ def main(options: Options) -> None:
     methods, seeds = methods_named(parsed_list(options.methods, "methods")), parsed_seeds(options.seeds)
     if not options.world.validation:
         raise InputError("tuning on the test set would choose by what is reported; give --validation a share such as 0.2")
+    final_seeds = parsed_further_seeds(options.final_seeds, seeds, "final_seeds")
     worlds = tuple(World.make(options.world, seed) for seed in seeds)
     counted = counted_in(options.world, options.training, options.seconds, worlds[0], planned=options.dry_run)
     options = dataclasses.replace(options, world=counted.settings)
     worlds = tuple(map(counted.of, worlds))
+    finals = tuple(counted.of(World.make(options.world, seed)) for seed in final_seeds)
     if options.dry_run:
         table = given_or_shipped(options.table, worlds[0], planned=True)
     else:
@@ -83,15 +88,16 @@ def main(options: Options) -> None:
     def searched(world: World, _: Method) -> DropoutTable:
         return table or DropoutTable.uniform(world.network, UNIFORM_RATES)
 
-    how: Any = {"execution": options.execution, "measured": counted.measured, "goal": options.goal}
+    how: Any = {"execution": options.execution, "measured": counted.measured, "goal": options.goal, "finals": finals}
     tuner = Tuner(worlds, options.training, options.record, None, searched, **how)
     if options.dry_run:
         speed = speed_of(measure=options.measure)
         print(*counted.notes, tuning_dry_run(methods, options.trials, tuner, seed=seeds[0], speed_of=speed), sep="\n")
         return
     widths: dict[str, Any] = {} if table is None else {"table": table.as_settings()}
-    # More methods may come to those that are there, and more trials: what was tried stays and is gone on from.
-    with open_folder(options.output, "tune", options, may_change=("methods", "trials"), **widths) as folder:
+    # More methods may come to those that are there, and more trials and seeds: what was tried stays and is gone on from.
+    growing = ("methods", "trials", "final_seeds")
+    with open_folder(options.output, "tune", options, may_change=growing, **widths) as folder:
         tuner = dataclasses.replace(tuner, folder=folder)
         with tracked(options.output, folder, "tune") as tracker:
             tunings = tuner.tune_all(methods, options.trials, seeds[0], say)

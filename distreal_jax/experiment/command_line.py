@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
@@ -285,4 +285,22 @@ def parsed_seeds(text: str) -> list[int]:
         seeds.extend(range(int(ends[0]), int(ends[1]) + 1))
     if len(set(seeds)) < len(seeds) or not seeds:
         raise InputError(f"seeds {reprlib.repr(text)} are empty or hold one twice; give seeds such as 0,1,2 or 0-4")
+    return seeds
+
+
+def parsed_further_seeds(text: str, others: Sequence[int], what: str) -> list[int]:
+    """Seeds beside those that there are; none for an empty text.
+
+    Args:
+      text: As for `parsed_seeds`.
+      others: Seeds that are in use.
+      what: The name of the option, for errors.
+
+    Raises:
+      InputError: As `parsed_seeds`, or one of them is in use.
+    """
+    seeds = parsed_seeds(text) if text.strip() else []
+    for seed in seeds:
+        if seed in others:
+            raise InputError(f"{what}: seed {seed} is in use already; give others")
     return seeds

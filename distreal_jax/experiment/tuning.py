@@ -2,8 +2,9 @@
 
 The first points of a method are trained for a quarter of the rounds, the better half of them for half, the better half of
 these to the end (successive halving: Jamieson and Talwalkar, AISTATS 2016). Then the neighbours of the best are tried one by
-one, each to half of the rounds, and to the end if it is ahead there. In the end, each method tries in the same way what was
-best for the others. All of it is recorded runs: it can be stopped, and goes on where it was.
+one, each to half of the rounds, and to the end if it is ahead there. Then each method tries in the same way what was best
+for the others. In the end, the best of a method are trained with further seeds, if there are any, and the mean over all
+seeds decides. All of it is recorded runs: it can be stopped, and goes on where it was.
 """
 
 import dataclasses
@@ -49,13 +50,23 @@ TunedFor = Annotated[
 ]
 """What methods are tuned for."""
 
+FinalSeeds = Annotated[
+    str,
+    tyro.conf.arg(
+        help="Further seeds, such as 1001-1003, with which the best three trials of each method, and its usual settings, "
+        "are trained in the end. The mean over all seeds then decides. Empty: none."
+    ),
+]
+"""Seeds of the finalists."""
+
 FIRST_SHARE = 2 / 3  # of the trials that spread out; the others look around the best; chosen by us
+FINALISTS = 3  # trials of a method that further seeds decide between, chosen by us
 Searched = Callable[[World, Method], DropoutTable]
 
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """One point of a method, trained with every seed of the tuning.
+    """One point of a method, trained with every seed of the tuning, and with the further ones if it came that far.
 
     Attributes:
       point: A value for each knob.
@@ -102,7 +113,7 @@ class Tuning:
       method: The method, untuned.
       knobs: What it was tuned over.
       trials: All trials, in the order in which they were made; the first is of the usual settings.
-      best: The best of those that were trained to the end.
+      best: The best of those that were trained to the end; where there are further seeds, of those that have them.
     """
 
     method: Method
@@ -123,7 +134,7 @@ class Tuner:
     """Runs trials in the worlds of the tuning's seeds.
 
     Attributes:
-      worlds: One for each seed, with a validation split in place of the test set.
+      worlds: One for each seed of all trials, with a validation split in place of the test set.
       training: The usual settings; its rounds are those of the end.
       record: How runs are watched.
       folder: Gets a folder for each trial and seed; None: nothing can be trained.
@@ -131,6 +142,7 @@ class Tuner:
       execution: `compact` or `masked`.
       measured: As for `table_for`.
       goal: What trials are scored by.
+      finals: As `worlds`, one for each further seed, of the finalists.
       compiled: What trials have compiled; those of a method have most of it in common.
     """
 
@@ -142,6 +154,7 @@ class Tuner:
     execution: Execution = "compact"
     measured: Measured | None = None
     goal: Goal = "final"
+    finals: tuple[World, ...] = ()
     compiled: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False)
 
     @property
@@ -173,17 +186,18 @@ class Tuner:
         table = table_for(tuned, world, searched, training, self.measured)
         return Federation(world, tuned, table, training, self.execution).using(self.compiled)
 
-    def trained(self, method: Method, point: Point, rounds: int) -> Trial:
+    def trained(self, method: Method, point: Point, rounds: int, worlds: Sequence[World] | None = None) -> Trial:
         """A trial with every seed, trained for that many rounds; a trial of fewer rounds continues.
 
         Args:
           method: The method, before tuning.
           point: The settings to try, by name.
           rounds: How many.
+          worlds: Of the seeds; None: of those of all trials.
         """
         results = []
         assert self.folder is not None
-        for world in self.worlds:
+        for world in self.worlds if worlds is None else worlds:
             federation = self.federation(method, point, world)
             settings = {
                 "tuning": {key: value for key, value in self.folder.settings.items() if key not in self.folder.may_change},
@@ -202,9 +216,9 @@ class Tuner:
     def tune_all(
         self, methods: Sequence[Method], trials: int, seed: int, said: Callable[[str], None] = lambda _: None
     ) -> list[Tuning]:
-        """Tunes every method, then tries with each what was best for the others.
+        """Tunes every method, tries with each what was best for the others, and decides between the best by further seeds.
 
-        So no method is behind only because good settings were found for another one.
+        So no method is behind only because good settings were found for another one, or because of one seed's luck.
 
         Args:
           methods: Which ones.
@@ -213,7 +227,35 @@ class Tuner:
           said: Told about each trial: its settings, how far it is trained and why.
         """
         tunings = [self.tune(method, trials, seed, said) for method in methods]
-        return [self.exchanged(tuning, tunings, said) for tuning in tunings]
+        return [self.decided(self.exchanged(tuning, tunings, said), said) for tuning in tunings]
+
+    def decided(self, tuning: Tuning, said: Callable[[str], None] = lambda _: None) -> Tuning:
+        """With the finalists trained with further seeds as well, and the best of them by the mean over all seeds.
+
+        The usual settings get these seeds too, to be compared with. Without further seeds nothing changes.
+
+        Args:
+          tuning: Of the method.
+          said: Told about each finalist.
+        """
+        if not self.finals:
+            return tuning
+        method, trials = tuning.method, {_key(trial.point): trial for trial in tuning.trials}
+        ended = [trial for trial in tuning.trials if trial.rounds >= self.rungs[-1]]
+        usual, *_ = tuning.trials
+        finalists = {_key(trial.point): trial for trial in sorted(ended, key=lambda trial: -trial.score())[:FINALISTS]}
+        for key, trial in (finalists | {_key(usual.point): usual}).items():
+            why = "in the final" if key in finalists else "to be compared with"
+            seeds = ", ".join(str(world.seed) for world in self.finals)
+            said(f"{method.name}: {what_differs(trial.point, usual.point)}: trained with seeds {seeds}, {why}")
+            further = self.trained(method, trial.point, self.rungs[-1], self.finals)
+            trials[key] = dataclasses.replace(trial, results=trial.results + further.results)
+        best = max((trials[key] for key in finalists), key=Trial.score)
+        said(
+            f"{method.name}: best {best.score():.3f} over {len(best.results)} seeds, {what_differs(best.point, usual.point)}"
+        )
+        self._forget()
+        return dataclasses.replace(tuning, trials=tuple(trials.values()), best=best)
 
     def exchanged(self, tuning: Tuning, others: Sequence[Tuning], said: Callable[[str], None]) -> Tuning:
         """With trials of what was best for other methods, in the knobs that both have; the rest is as in its own best.

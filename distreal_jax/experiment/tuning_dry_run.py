@@ -8,7 +8,7 @@ import numpy as np
 
 from distreal_jax.experiment.dry_run import WROTE_NOTHING, Forecast, forecast, time_of
 from distreal_jax.experiment.speed import Speed, SpeedOf, Time, estimated_speed
-from distreal_jax.experiment.tuning import FIRST_SHARE, Tuner, rounds_of
+from distreal_jax.experiment.tuning import FINALISTS, FIRST_SHARE, Tuner, rounds_of
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.methods import Method
 from distreal_jax.record.report import markdown_table
@@ -44,6 +44,7 @@ def tuning_dry_run(
 
     others = len(methods) - 1
     rounds = rounds_of(trials, tuner.rungs, others) * len(tuner.worlds)
+    rounds += (FINALISTS + 1) * tuner.rungs[-1] * len(tuner.finals)  # the usual settings beside the finalists
     for method in methods:
         knobs = tuner.knobs(method)
         first = max(1, math.ceil(trials * FIRST_SHARE))

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from distreal_jax.experiment.tuning import Trial, Tuner, Tuning
+from distreal_jax.experiment.tuning import FINALISTS, Trial, Tuner, Tuning
 from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.json_values import json_value
 from distreal_jax.record.pictures import sensitivity_picture
@@ -35,7 +35,7 @@ def write_tuning(folder: RunFolder, tuner: Tuner, tunings: Sequence[Tuning], wor
       InputError: A file can't be written.
     """
     of_world, training = (json_value(dataclasses.asdict(part)) for part in (world, tuner.training))
-    origin = {**provenance(), "goal": tuner.goal}
+    origin = {**provenance(), "goal": tuner.goal, "final_seeds": [world.seed for world in tuner.finals]}
     settings = TunedSettings([tuning.tuned() for tuning in tunings], of_world, training, origin)
     settings.save(folder.path / TUNED_FILE)
     quarter, scored = tuner.rungs[0], tuner.worlds[0].task.score_name
@@ -54,7 +54,11 @@ def write_tuning(folder: RunFolder, tuner: Tuner, tunings: Sequence[Tuning], wor
     )
     pictures = {"sensitivity.png": f"Validation {scored} over learning rate and batch size, for each method"}
     tables = f"{tuning_table(tunings)}\n{COLUMNS_SAID}\n\n{tuned_table(settings)}"
-    text = f"Tuned for {measure_in_words(tuner.goal, scored)}.\n\n{tables}"
+    further = ", ".join(str(world.seed) for world in tuner.finals)
+    decided = (
+        f" The best {FINALISTS} trials of each method were decided between by seeds {further} as well." if further else ""
+    )
+    text = f"Tuned for {measure_in_words(tuner.goal, scored)}.{decided}\n\n{tables}"
     section = Section("Tuning", text, pictures)
     write_report(folder.path / "report.md", "Tuning", section)
     return section
