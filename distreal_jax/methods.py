@@ -10,7 +10,7 @@ Any other point of the space is written as a method with changed choices: `distr
 import dataclasses
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from distreal_jax.errors import InputError, choose_from
@@ -380,6 +380,14 @@ def _with_choices(method: Method, name: str, chosen: str) -> Method:
             raise InputError(f"method {name!r}: {choice} is given twice; give it once")
         choices[choice] = {_text(allowed): allowed for allowed in CHOICES[choice]}.get(value, value)
     return dataclasses.replace(method, name=name, **choices)  # type: ignore[arg-type]  # checked on creation
+
+
+def name_with(name: str, choices: Mapping[str, str]) -> str:
+    """The name of a method with other choices in brackets, in place of those and beside others that stand there."""
+    parts = _WITH_CHOICES.fullmatch(name)
+    given = [part.partition("=") for part in parts["choices"].split(",")] if parts else []
+    chosen = {choice: value for choice, _, value in given} | dict(choices)
+    return f"{parts['base'] if parts else name}[{','.join(f'{choice}={value}' for choice, value in chosen.items())}]"
 
 
 def methods_named(names: Sequence[str]) -> tuple[Method, ...]:

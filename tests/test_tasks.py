@@ -152,7 +152,11 @@ def test_a_search_measures_the_gain_of_the_tasks_score() -> None:
 
 @pytest.mark.parametrize(
     ("method", "said"),
-    [("heterofl", r'"heterofl\[masked_loss=false,label_rows=false\]"'), ("distreal[masked_loss=true]", "turn that off")],
+    [
+        ("heterofl", r'"heterofl\[masked_loss=false,label_rows=false\]"'),
+        ("distreal[masked_loss=true]", r'off: "distreal\[masked_loss=false\]"$'),
+        ("heterofl[masked_loss=false,cap=mean]", r'"heterofl\[masked_loss=false,cap=mean,label_rows=false\]"'),
+    ],
 )
 def test_what_goes_by_classes_is_refused_where_a_task_has_none(method: str, said: str) -> None:
     with pytest.raises(InputError, match=said):

@@ -257,12 +257,15 @@ def test_further_seeds_decide_between_the_best_of_one_seed(
         tuning = Tuning(method, knobs_of(method, TRAINING), (*trials, early), trials[3])
         assert one.decided(tuning) == tuning
         found = more.decided(tuning, said.append)
-    assert found.best.point["learning_rate"] == 0.1 and found.best.score() == pytest.approx(0.5)
-    assert [len(trial.results) for trial in found.trials] == [3, 3, 3, 3, 1, 1]  # the first is the untuned one
+        unlucky = Tuning(method, tuning.knobs, (trials[2], trials[3]), trials[3])  # the usual settings are better in the end
+        monkeypatch.setattr("distreal_jax.experiment.tuning.FINALISTS", 1)
+        assert more.decided(unlucky).best.point == trials[2].point
+    assert found.best.point["learning_rate"] == 0.1 and found.best.of_all_seeds.score() == pytest.approx(0.5)
+    assert [len(trial.further) for trial in found.trials] == [2, 2, 2, 2, 0, 0]  # the first is the untuned one
+    assert [trial.score() for trial in found.trials] == [trial.score() for trial in tuning.trials], "by seeds of all trials"
     assert [trial.point for trial in found.trials] == [trial.point for trial in tuning.trials]
     assert found.tuned().score == pytest.approx(0.5) and found.tuned().untuned == 0
-    assert sum("trained with seeds 1001, 1002, in the final" in line for line in said) == 3
-    assert any("trained with seeds 1001, 1002, to be compared with" in line for line in said)
+    assert sum("in the final, trained with seeds 1001, 1002" in line for line in said) == 4
     assert said[-1] == "partial_work: best 0.500 over 3 seeds, learning_rate 0.1"
 
 
@@ -344,7 +347,7 @@ TUNED = TunedSettings(
     ],
     {"model": "digits_cnn", "availability": "constant:0.5", "validation": 0.2},
     {"rounds": 60},
-    {"command": "tune"},
+    {"command": "tune", "seeds": [1000], "final_seeds": [0, 1001]},
 )
 
 
@@ -402,6 +405,7 @@ def test_a_comparison_with_tuned_settings_says_so(command: Any, tmp_path: Path) 
     assert (status, error) == (0, "")
     report = (tmp_path / "out/report.md").read_text()
     assert "## Tuned settings" in report and "Tuned under other settings than these: availability" in report
+    assert "Not independent of the tuning, which used the same data and load: seeds 0." in report
     config = json.loads((tmp_path / "out/fedprox-seed0/config.json").read_text())["settings"]
     assert config["training"]["fedprox_mu"] == 0.01 and "`fedprox`" in printed
 
@@ -435,7 +439,8 @@ def finished_trial(folder: Path, name: str, validation: float, test: float | Non
     each = dict.fromkeys(("round_computing", "round_bytes"), (1.0,) * rounds)
     scores = {"accuracies": (validation,), "full_accuracies": (validation,)}
     on = {} if test is None else {"test": test}
-    result = MethodResult("salf", 1000, accuracy_on=on, **curves, **scores, **whole, **counts, **each)  # type: ignore[arg-type]
+    seed = int(name.partition("-seed")[2])
+    result = MethodResult("salf", seed, accuracy_on=on, **curves, **scores, **whole, **counts, **each)  # type: ignore[arg-type]
     (folder / name).mkdir(parents=True)
     write_document(folder / name / RESULT, RESULT_KIND, 1, {"identity": "0" * 10, **result.to_json()})
 
@@ -444,6 +449,7 @@ def test_the_study_of_the_validation_split_counts_pairs_of_one_method_that_were_
     salf, other = tmp_path / "tuning" / "salf", tmp_path / "tuning" / "partial_work"
     for name, validation, test in [("a", 0.90, 0.80), ("b", 0.905, 0.79), ("c", 0.70, 0.60)]:
         finished_trial(salf, f"{name}-seed1000", validation, test)
+    finished_trial(salf, "a-seed1001", 0.2, 0.1)  # of a final, which only the best have
     finished_trial(salf, "dropped-seed1000", 0.99, 0.0, rounds=2)
     finished_trial(salf, "untested-seed1000", 0.99, None)
     finished_trial(other, "d-seed1000", 0.5, 0.4)

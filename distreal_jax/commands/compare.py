@@ -164,6 +164,9 @@ def tuned_section(tuned: TunedSettings, options: Options, score_name: str) -> Se
     differs = "; ".join(tuned.differences(world, training))
     said = f"Tuned under other settings than these: {differs}." if differs else "Tuned under these settings."
     said = f"Tuned for {measure_in_words(tuned.provenance.get('goal', 'final'), score_name)}. {said}"
+    of_tuning = {*tuned.provenance.get("seeds", ()), *tuned.provenance.get("final_seeds", ())}
+    if shared := [str(seed) for seed in parsed_seeds(options.seeds) if seed in of_tuning]:
+        said += f" Not independent of the tuning, which used the same data and load: seeds {', '.join(shared)}."
     origin = f"{said} By `{tuned.provenance.get('command')}`, {tuned.provenance.get('date', '')[:10]}."
     return Section("Tuned settings", f"{origin}\n\n{tuned_table(tuned)}")
 

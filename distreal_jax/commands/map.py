@@ -117,7 +117,7 @@ def main(options: Options) -> None:
         raise InputError(f"a map of {options.methods!r} has nothing to compare; give at least two methods")
     if TUNING_SEED in seeds and options.trials:
         raise InputError(f"seed {TUNING_SEED} is that of the tuning; leave it out of --seeds")
-    if options.final_seeds and not options.trials:
+    if options.final_seeds.strip() and not options.trials:
         raise InputError("final_seeds are of a tuning; give --trials too, or leave them out")
     parsed_further_seeds(options.final_seeds, (TUNING_SEED, *seeds), "final_seeds")
     if options.world.availability != WorldSettings().availability:
@@ -137,13 +137,14 @@ def main(options: Options) -> None:
         make_availability(load_of(mean, rate), seed=0, num_devices=1)  # bad input ends here, before anything is written
     if options.dry_run:
         loads = planned(options, methods, table, world, list(itertools.product(means, rates)))
-        tuned = [f"Not counted: {options.trials} trials of each method in each cell."] if options.trials else []
+        final = f", and their final with seeds {options.final_seeds}" if options.final_seeds.strip() else ""
+        tuned = [f"Not counted: {options.trials} trials of each method in each cell{final}."] if options.trials else []
         notes = [*counted.notes, *tuned]
         print(dry_run(loads, options.record, notes, speed_of=speed_of(measure=options.measure), seeds=len(seeds)))
         return
     decided: dict[str, Any] = {} if table is None else {"table": table.as_settings()}
-    # What is tuned depends on the other methods and on the number of trials.
-    growing = ("means", "rates", "seeds", *(() if options.trials else ("methods",)))
+    # What is tuned depends on the other methods, the number of trials and the seeds of the final.
+    growing = ("means", "rates", "seeds", *(() if options.trials else ("methods", "final_seeds")))
     with open_folder(options.output, "map", options, may_change=growing, **decided) as folder:
         places = [(mean, rate) for rate in rates for mean in means]
         of_cells = [folder.path / name_of(*place) for place in places]

@@ -111,7 +111,7 @@ def main(options: Options) -> None:
             ]
             rows = [row for tuning in tunings for row in rows_of(tuning, columns[2:-1])]
             tracker.log_table("tuning/trials", columns, rows)
-            tracker.summarise({f"{tuning.method.name}/validation_{scored}": tuning.best.score() for tuning in tunings})
+            tracker.summarise({f"{tuning.method.name}/validation_{scored}": tuning.tuned().score for tuning in tunings})
             tracker.log_picture(folder.path / "sensitivity.png")
             tracker.log_artifact(folder.path / TUNED_FILE, "tuned-settings", "tuned-settings")
         print(section.text)

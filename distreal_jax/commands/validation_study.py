@@ -115,15 +115,16 @@ def _for_the_end(tuning: Path) -> bool:
 
 
 def _trained_to_the_end(method: Path) -> tuple[Trial, ...]:
-    """A method's trials with the most rounds, each of all its seeds."""
-    seeds: dict[str, list[MethodResult]] = {}
+    """A method's trials with the most rounds, each with the seeds that all of them have: finalists have more."""
+    of_points: dict[str, dict[int, MethodResult]] = {}
     for path in sorted(method.glob(f"*-seed*/{RESULT}")):
         result = MethodResult.from_json(read_part(path, RESULT_KIND)[1], str(path))
         if "test" in result.accuracy_on:
-            seeds.setdefault(path.parent.name.rpartition("-seed")[0], []).append(result)
-    end = max((result.rounds[-1] for results in seeds.values() for result in results), default=0)
-    trials = (Trial({}, tuple(results)) for results in seeds.values())
-    return tuple(trial for trial in trials if trial.rounds == end)
+            of_points.setdefault(path.parent.name.rpartition("-seed")[0], {})[result.seed] = result
+    end = max((result.rounds[-1] for seeds in of_points.values() for result in seeds.values()), default=0)
+    ended = [seeds for seeds in of_points.values() if all(result.rounds[-1] == end for result in seeds.values())]
+    common = set.intersection(*map(set, ended)) if ended else set()
+    return tuple(Trial({}, tuple(seeds[seed] for seed in sorted(common))) for seeds in ended if common)
 
 
 def report(every: Sequence[Tuned]) -> str:

@@ -66,17 +66,26 @@ Searched = Callable[[World, Method], DropoutTable]
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """One point of a method, trained with every seed of the tuning, and with the further ones if it came that far.
+    """One point of a method, trained with every seed of the tuning.
+
+    Trials are compared by these seeds, which all of them have. Finalists have further ones, by which one of them is chosen.
 
     Attributes:
       point: A value for each knob.
       results: One for each seed, as far as they were trained.
       goal: What it is scored by.
+      further: One for each further seed; empty if it did not come that far.
     """
 
     point: Point
     results: tuple[MethodResult, ...]
     goal: Goal = "final"
+    further: tuple[MethodResult, ...] = ()
+
+    @property
+    def of_all_seeds(self) -> "Trial":
+        """The same with all its seeds, to compare finalists by."""
+        return dataclasses.replace(self, results=self.results + self.further, further=())
 
     @property
     def rounds(self) -> float:
@@ -125,7 +134,7 @@ class Tuning:
         """For the file of tuned settings."""
         tried = [trial.point for trial in self.trials]
         edges = {name: self.best.point[name] for name in at_edges(self.knobs, self.best.point, tried)}
-        scores = self.best.score(), self.trials[0].score()
+        scores = self.best.of_all_seeds.score(), self.trials[0].of_all_seeds.score()
         return TunedMethod(self.method.name, self.best.point, *scores, len(self.trials), edges)
 
 
@@ -232,7 +241,7 @@ class Tuner:
     def decided(self, tuning: Tuning, said: Callable[[str], None] = lambda _: None) -> Tuning:
         """With the finalists trained with further seeds as well, and the best of them by the mean over all seeds.
 
-        The usual settings get these seeds too, to be compared with. Without further seeds nothing changes.
+        The usual settings are always among them. Without further seeds nothing changes.
 
         Args:
           tuning: Of the method.
@@ -243,17 +252,16 @@ class Tuner:
         method, trials = tuning.method, {_key(trial.point): trial for trial in tuning.trials}
         ended = [trial for trial in tuning.trials if trial.rounds >= self.rungs[-1]]
         usual, *_ = tuning.trials
-        finalists = {_key(trial.point): trial for trial in sorted(ended, key=lambda trial: -trial.score())[:FINALISTS]}
-        for key, trial in (finalists | {_key(usual.point): usual}).items():
-            why = "in the final" if key in finalists else "to be compared with"
+        finalists = sorted(ended, key=lambda trial: -trial.score())[:FINALISTS]
+        for trial in finalists if usual in finalists else [*finalists, usual]:
             seeds = ", ".join(str(world.seed) for world in self.finals)
-            said(f"{method.name}: {what_differs(trial.point, usual.point)}: trained with seeds {seeds}, {why}")
-            further = self.trained(method, trial.point, self.rungs[-1], self.finals)
-            trials[key] = dataclasses.replace(trial, results=trial.results + further.results)
-        best = max((trials[key] for key in finalists), key=Trial.score)
-        said(
-            f"{method.name}: best {best.score():.3f} over {len(best.results)} seeds, {what_differs(best.point, usual.point)}"
-        )
+            said(f"{method.name}: {what_differs(trial.point, usual.point)}: in the final, trained with seeds {seeds}")
+            further = self.trained(method, trial.point, self.rungs[-1], self.finals).results
+            trials[_key(trial.point)] = dataclasses.replace(trial, further=further)
+        best = max((trial for trial in trials.values() if trial.further), key=lambda trial: trial.of_all_seeds.score())
+        whole = best.of_all_seeds
+        over = f"{whole.score():.3f} over {len(whole.results)} seeds"
+        said(f"{method.name}: best {over}, {what_differs(best.point, usual.point)}")
         self._forget()
         return dataclasses.replace(tuning, trials=tuple(trials.values()), best=best)
 

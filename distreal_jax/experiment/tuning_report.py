@@ -18,7 +18,8 @@ TUNED_FILE = "tuned.json"
 COLUMNS_SAID = (
     "`untuned`, `tuned`: validation scores of the usual settings and of the best trial. `test`: score of the best trial "
     "on the test set, by which nothing was chosen. `rank correlation with test`: of validation and test scores, over the "
-    "trials that ran to the end. `at the edge`: best values at the end of what was tried."
+    "trials that ran to the end, by the seeds that all of them have. `at the edge`: best values at the end of what was "
+    "tried."
 )
 
 
@@ -35,7 +36,8 @@ def write_tuning(folder: RunFolder, tuner: Tuner, tunings: Sequence[Tuning], wor
       InputError: A file can't be written.
     """
     of_world, training = (json_value(dataclasses.asdict(part)) for part in (world, tuner.training))
-    origin = {**provenance(), "goal": tuner.goal, "final_seeds": [world.seed for world in tuner.finals]}
+    seeds, final_seeds = ([world.seed for world in worlds] for worlds in (tuner.worlds, tuner.finals))
+    origin = {**provenance(), "goal": tuner.goal, "seeds": seeds, "final_seeds": final_seeds}
     settings = TunedSettings([tuning.tuned() for tuning in tunings], of_world, training, origin)
     settings.save(folder.path / TUNED_FILE)
     quarter, scored = tuner.rungs[0], tuner.worlds[0].task.score_name
@@ -54,11 +56,11 @@ def write_tuning(folder: RunFolder, tuner: Tuner, tunings: Sequence[Tuning], wor
     )
     pictures = {"sensitivity.png": f"Validation {scored} over learning rate and batch size, for each method"}
     tables = f"{tuning_table(tunings)}\n{COLUMNS_SAID}\n\n{tuned_table(settings)}"
-    further = ", ".join(str(world.seed) for world in tuner.finals)
-    decided = (
-        f" The best {FINALISTS} trials of each method were decided between by seeds {further} as well." if further else ""
-    )
-    text = f"Tuned for {measure_in_words(tuner.goal, scored)}.{decided}\n\n{tables}"
+    said = [f"Tuned for {measure_in_words(tuner.goal, scored)}."]
+    if final_seeds:
+        further = ", ".join(map(str, final_seeds))
+        said.append(f"Seeds {further} decided between the usual settings and up to {FINALISTS} trials of each method.")
+    text = f"{' '.join(said)}\n\n{tables}"
     section = Section("Tuning", text, pictures)
     write_report(folder.path / "report.md", "Tuning", section)
     return section
@@ -82,7 +84,7 @@ def tuning_table(tunings: Sequence[Tuning]) -> str:
                 f"{tuned.untuned:.3f}",
                 f"{tuned.score:.3f}",
                 f"{tuned.score - tuned.untuned:+z.3f}",
-                f"{tuning.best.tested:.3f}",
+                f"{tuning.best.of_all_seeds.tested:.3f}",
                 correlation,
                 ", ".join(f"{name} {value}" for name, value in tuned.at_edge.items()) or "–",
             ]

@@ -25,7 +25,7 @@ from distreal_jax.fleet.stages import Stages
 from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.work import ClientWork, Grouping, client_work
 from distreal_jax.fleet.world import World
-from distreal_jax.methods import Method
+from distreal_jax.methods import Method, name_with
 from distreal_jax.plan import RoundPlan, plan_round
 from distreal_jax.step import ConvolutionForm, Examples, LocalStep, class_axes
 from distreal_jax.table import DropoutTable
@@ -81,9 +81,10 @@ class Federation:
             )
         by_classes = [name for name in ("masked_loss", "label_rows") if getattr(self.method, name)]
         if by_classes and self.world.task.num_classes is None:
+            without = name_with(self.method.name, dict.fromkeys(by_classes, "false"))
             raise InputError(
                 f"{self.method.name} trains by the classes that a device has, and the task has no classes; turn that off: "
-                f'"{self.method.name}[{",".join(f"{name}=false" for name in by_classes)}]"'
+                f'"{without}"'
             )
         training, examples = self.training, self.world.train.num_examples
         if training.batch_size > examples:
