@@ -219,6 +219,23 @@ def test_what_was_best_for_one_method_is_tried_with_the_others(
     assert any(line.endswith("goes on to round 8, ahead of the best at round 4") for line in exchanged)
 
 
+def test_an_exchange_tries_others_settings_beside_the_usual_choices_as_well(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distreal_jax.experiment.tuning.recorded_run", stand_in)
+    method, other = METHODS["distreal_uniform"], METHODS["partial_work"]
+    with RunFolder.at(tmp_path / "tune", {}, may_change=("trials",)) as folder:
+        tuner = tuner_of(world, folder)
+        usual = {knob.name: knob.usual for knob in tuner.knobs(method)}
+        best = tuner.trained(method, usual | {"pace": "remaining"}, 8)
+        tuning = Tuning(method, tuner.knobs(method), (tuner.trained(method, usual, 8), best), best)
+        theirs = {knob.name: knob.usual for knob in tuner.knobs(other)} | {"learning_rate": 0.3, "batch_size": 2}
+        found = tuner.trained(other, theirs, 8)
+        exchanged = tuner.exchanged(tuning, [tuning, Tuning(other, tuner.knobs(other), (found,), found)], lambda _: None)
+    tried = [trial.point for trial in exchanged.trials[2:]]
+    assert tried == [best.point | theirs, usual | theirs] and [point["pace"] for point in tried] == ["remaining", "present"]
+
+
 def test_an_exchange_goes_on_with_a_trial_that_was_dropped_early(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

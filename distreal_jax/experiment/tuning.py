@@ -9,6 +9,7 @@ seeds decides. All of it is recorded runs: it can be stopped, and goes on where 
 
 import dataclasses
 import functools
+import itertools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -266,7 +267,9 @@ class Tuner:
         return dataclasses.replace(tuning, trials=tuple(trials.values()), best=best)
 
     def exchanged(self, tuning: Tuning, others: Sequence[Tuning], said: Callable[[str], None]) -> Tuning:
-        """With trials of what was best for other methods, in the knobs that both have; the rest is as in its own best.
+        """With trials of what was best for other methods, in the knobs that both have.
+
+        The rest is as in its own best, and once more as usual: its own choices were the best beside other settings.
 
         Args:
           tuning: Of the method.
@@ -279,8 +282,8 @@ class Tuner:
         def tell(what: str, why: str) -> None:
             said(f"{method.name}: {what}: {why}")
 
-        for other in others:
-            point = tuning.best.point | in_common(tuning.knobs, other.best.point)
+        for other, rest in itertools.product(others, (tuning.best.point, usual)):
+            point = rest | in_common(tuning.knobs, other.best.point)
             if _key(point) in done and done[_key(point)].rounds >= self.rungs[-1]:
                 continue
             what = f"as {other.method.name} at its best, {what_differs(point, usual)}"

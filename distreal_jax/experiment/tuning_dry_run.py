@@ -42,11 +42,13 @@ def tuning_dry_run(
             speeds[size] = speed_of(federation, cheapest)
         return speeds[size]
 
-    others = len(methods) - 1
-    rounds = rounds_of(trials, tuner.rungs, others) * len(tuner.worlds)
-    rounds += (FINALISTS + 1) * tuner.rungs[-1] * len(tuner.finals)  # the usual settings beside the finalists
+    named = {method.name: {knob.name for knob in tuner.knobs(method)} for method in methods}
     for method in methods:
         knobs = tuner.knobs(method)
+        # Knobs that another method lacks are tried as in the own best and as usual.
+        others = sum(1 + bool(named[method.name] - names) for other, names in named.items() if other != method.name)
+        rounds = rounds_of(trials, tuner.rungs, others) * len(tuner.worlds)
+        rounds += (FINALISTS + 1) * tuner.rungs[-1] * len(tuner.finals)  # the usual settings beside the finalists
         first = max(1, math.ceil(trials * FIRST_SHARE))
         points = first_points(knobs, first, np.random.default_rng([seed, *method.name.encode()]))
         runs = [planned(tuner, method, point) for point in points]
