@@ -155,12 +155,12 @@ def test_of_a_tuning_there_are_settings_alone(tmp_path: Path) -> None:
 def test_variants_of_a_rival_keep_their_names() -> None:
     values = {"distreal": [0.9, 0.8], "heterofl": [0.1, 0.1], "heterofl[rescale=true]": [0.2, 0.2]}
     _, level, _ = verdicts.verdict(values, "distreal")
-    assert level == "`heterofl` +0.750, `heterofl[rescale=true]` +0.650"
+    assert level == "*too few seeds to test:* `heterofl` +0.750, `heterofl[rescale=true]` +0.650"
 
 
-def test_few_seeds_are_level_and_without_an_interval() -> None:
+def test_few_seeds_test_nothing_and_the_verdict_says_so() -> None:
     ahead, level, behind = verdicts.verdict({"distreal": [0.9, 0.8], "salf": [0.1, 0.1]}, "distreal")
-    assert (ahead, level, behind) == ("–", "`salf` +0.750", "–")
+    assert (ahead, level, behind) == ("–", "*too few seeds to test:* `salf` +0.750", "–")
 
 
 def test_verdicts_on_trials_that_were_run_elsewhere_stay_in_order(tmp_path: Path) -> None:

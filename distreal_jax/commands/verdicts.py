@@ -17,6 +17,7 @@ Values = Mapping[str, Sequence[float]]  # of each method, by seed
 Row = tuple[str, ...]  # seeds, the judged method's own mean, and the three verdicts, in Markdown
 
 _HEADING = ("setting", "seeds", "DISTREAL", "ahead of", "not told apart from", "behind")
+_UNTESTED = "*too few seeds to test:* "
 
 
 def marks(measure: str) -> tuple[str, str]:
@@ -66,6 +67,8 @@ def put(document: Path, measure: str, settings: Mapping[str, str], made: Mapping
 def verdict(values: Values, reference: str) -> tuple[str, str, str]:
     """Rivals that the reference is ahead of, not told apart from and behind, each with the difference, in Markdown.
 
+    Too few seeds for an interval test nothing, which the second of the three then says: a difference may be large there.
+
     Args:
       values: A measure of each method, by seed.
       reference: The method that is judged; variants of it and upper bounds are no rivals.
@@ -77,7 +80,8 @@ def verdict(values: Values, reference: str) -> tuple[str, str, str]:
         place = open_ if not beyond else ahead if difference.mean > 0 else behind
         alone = sum(_base(other) == _base(name) for other in rivals) == 1
         place.append(f"`{_base(name) if alone else name}` {_signed(difference)}")
-    return ", ".join(ahead) or "–", ", ".join(open_) or "–", ", ".join(behind) or "–"
+    untested = any(difference.half_width is None for difference, _ in compared)
+    return ", ".join(ahead) or "–", _UNTESTED * untested + (", ".join(open_) or "–"), ", ".join(behind) or "–"
 
 
 def values_of(folder: Path) -> tuple[dict[str, Values], str]:
