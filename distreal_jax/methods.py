@@ -372,8 +372,7 @@ def _own_method(name: str) -> Method:
 def _with_choices(method: Method, name: str, chosen: str) -> Method:
     """A method with other choices, as written in brackets."""
     choices: dict[str, str | bool] = {}
-    for part in chosen.split(","):
-        choice, _, value = part.partition("=")
+    for choice, value in _as_written(chosen):
         if choice not in CHOICES:
             raise InputError(f"method {name!r}: unknown choice {choice!r}; {choose_from(choice, CHOICES)}")
         if choice in choices:
@@ -382,11 +381,15 @@ def _with_choices(method: Method, name: str, chosen: str) -> Method:
     return dataclasses.replace(method, name=name, **choices)  # type: ignore[arg-type]  # checked on creation
 
 
+def _as_written(chosen: str) -> list[tuple[str, str]]:
+    """Each choice in brackets and its value, as text."""
+    return [(choice, value) for choice, _, value in (part.partition("=") for part in chosen.split(","))]
+
+
 def name_with(name: str, choices: Mapping[str, str]) -> str:
     """The name of a method with other choices in brackets, in place of those and beside others that stand there."""
     parts = _WITH_CHOICES.fullmatch(name)
-    given = [part.partition("=") for part in parts["choices"].split(",")] if parts else []
-    chosen = {choice: value for choice, _, value in given} | dict(choices)
+    chosen = dict(_as_written(parts["choices"]) if parts else ()) | dict(choices)
     return f"{parts['base'] if parts else name}[{','.join(f'{choice}={value}' for choice, value in chosen.items())}]"
 
 

@@ -117,9 +117,9 @@ def main(options: Options) -> None:
         raise InputError(f"a map of {options.methods!r} has nothing to compare; give at least two methods")
     if TUNING_SEED in seeds and options.trials:
         raise InputError(f"seed {TUNING_SEED} is that of the tuning; leave it out of --seeds")
-    if options.final_seeds.strip() and not options.trials:
+    final_seeds = parsed_further_seeds(options.final_seeds, (TUNING_SEED, *seeds), "final_seeds")
+    if final_seeds and not options.trials:
         raise InputError("final_seeds are of a tuning; give --trials too, or leave them out")
-    parsed_further_seeds(options.final_seeds, (TUNING_SEED, *seeds), "final_seeds")
     if options.world.availability != WorldSettings().availability:
         raise InputError(
             f"availability {options.world.availability!r} would not be used: --means and --rates give the loads of a map"
@@ -137,7 +137,7 @@ def main(options: Options) -> None:
         make_availability(load_of(mean, rate), seed=0, num_devices=1)  # bad input ends here, before anything is written
     if options.dry_run:
         loads = planned(options, methods, table, world, list(itertools.product(means, rates)))
-        final = f", and their final with seeds {options.final_seeds}" if options.final_seeds.strip() else ""
+        final = f", and their final with seeds {options.final_seeds}" if final_seeds else ""
         tuned = [f"Not counted: {options.trials} trials of each method in each cell{final}."] if options.trials else []
         notes = [*counted.notes, *tuned]
         print(dry_run(loads, options.record, notes, speed_of=speed_of(measure=options.measure), seeds=len(seeds)))
@@ -154,7 +154,7 @@ def main(options: Options) -> None:
             begun, new = time.monotonic(), not path.exists()
             what = f"cell {number} of {len(places)}: mean availability {mean:g}, rate of change {rate:g} a round"
             say("; ".join(part for part in (what, pace.left()) if part))
-            cells.append(run_cell(options, methods, seeds, table, counted.measured, folder, mean, rate))
+            cells.append(run_cell(options, methods, seeds, final_seeds, table, counted.measured, folder, mean, rate))
             pace.done(path.name, time.monotonic() - begun if new else None)
         section = map_section(folder, cells, means, rates)
         write_report(folder.path / "report.md", "Map", section)
@@ -166,6 +166,7 @@ def run_cell(
     options: Options,
     methods: Sequence[Method],
     seeds: Sequence[int],
+    final_seeds: Sequence[int],
     table: DropoutTable | None,
     measured: Measured | None,
     folder: RunFolder,
@@ -178,6 +179,7 @@ def run_cell(
       options: Of the map.
       methods: At least two.
       seeds: Of the comparison.
+      final_seeds: Of the finalists of the tuning.
       table: For methods that need a searched one.
       measured: As for `table_for`.
       folder: Of the map; the cell gets a folder in it.
@@ -195,12 +197,10 @@ def run_cell(
         tuned = None
         if options.trials:
             split = dataclasses.replace(settings, validation=options.world.validation or VALIDATION)
-            final_seeds = parsed_further_seeds(options.final_seeds, (), "final_seeds")
             world, *finals = (World.make(split, seed) for seed in (TUNING_SEED, *final_seeds))
             with RunFolder.at(own.path / "tuning", {**decides, "world": split}) as trials:
                 how: Any = {"execution": options.execution, "measured": measured, "goal": options.goal}
-                how |= {"finals": tuple(finals)}
-                tuner = Tuner((world,), options.training, options.record, trials, searched, **how)
+                tuner = Tuner((world,), options.training, options.record, trials, searched, finals=tuple(finals), **how)
                 tunings = tuner.tune_all(methods, options.trials, TUNING_SEED, say)
                 write_tuning(trials, tuner, tunings, split)
                 tuned = TunedSettings.load(trials.path / TUNED_FILE)
