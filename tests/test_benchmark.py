@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from distreal_jax.commands.account import AROUND, ELEMENTWISE, SUMS, part_of
-from distreal_jax.commands.suite import MARKS, PIECES, run_suite, with_faster_layouts
+from distreal_jax.commands.suite import MARKS, PIECES, pieces_of, run_suite, with_faster_layouts
 from distreal_jax.commands.suite_tables import ratio, tables
 from distreal_jax.commands.workloads import OurRounds, RoundChoice, by_turns
 from distreal_jax.errors import InputError
@@ -60,7 +60,7 @@ def test_a_target_that_is_missed_is_said():
     piece = of_turns(1, 1, 1) | {"macs": {"plan": 0.4}}
     missed = piece | {"seconds": {"plan": [1, 1, 1], "full": [1.5, 1.5, 1.5]}}
     said = tables({"plan-A": piece, "plan-B": missed})
-    assert "| A | 0.400 | 1 [1, 1] | 2 [2, 2] | 0.5 [0.5, 0.5] | 0.49 |" in said
+    assert "| A | 0.400 | 1 [1, 1] | 2 [2, 2] | – | 0.5 [0.5, 0.5] | 0.49 |" in said
     assert "| A: a plan over our full network | 1.7 | 2 | reached |" in said
     assert "| B: a plan over our full network | 1.7 | 1.5 | missed |" in said
     assert "2 CPUs of a CPU; jax 0.10.2; 2026-11-26." in said
@@ -127,3 +127,16 @@ def test_a_small_round_compiles_for_a_tpu_that_is_not_at_hand():
     found = needs(choice, devices_of("v5e:2x2")[0])
     assert found["chunk"] == found["block"] == 2 and found["form"] == "library"
     assert found["temporaries_mib"] > 0 and np.isfinite(found["gflop_per_client_step"])
+
+
+def test_an_accelerator_has_forms_and_no_account_and_no_targets_of_a_cpu():
+    assert "account-resnet20" in pieces_of("cpu") and "forms-A" not in pieces_of("cpu")
+    assert "account-resnet20" not in pieces_of("gpu") and "forms-A" in pieces_of("gpu")
+    forms = {"turns": 3, "seconds": {"patches_10_0.5": [0.5, 0.5, 0.5]}}
+    plan = of_turns(1, 1, 1) | {"macs": {"plan": 0.4}}
+    plan["seconds"]["masked"] = [4, 4, 4]
+    on_gpu = SOURCE | {"accelerators": ["NVIDIA H100 80GB HBM3"]}
+    said = tables({name: piece | {"provenance": on_gpu} for name, piece in {"forms-A": forms, "plan-A": plan}.items()})
+    assert "1 NVIDIA H100 80GB HBM3, 2 CPUs of a CPU;" in said and "target" not in said
+    assert "| A | patches | 10 | half | 2 [2, 2] |" in said
+    assert "| A | 0.400 | 1 [1, 1] | 2 [2, 2] | 4 [4, 4] | 0.5 [0.5, 0.5] | 0.49 |" in said

@@ -50,7 +50,7 @@ class Options(RoundChoice):
     suite: bool = False
     """Run the pieces of docs/benchmarks.md instead that are not on the disk, and write its tables."""
     pieces: tuple[str, ...] = ()
-    """Of the suite, those to run, such as widths-resnet20 or plan-B; none given: all."""
+    """Of the suite, those to run, such as widths-resnet20 or plan-B; none given: all that fit the platform."""
     turns: Annotated[int, STEPS] = 9
     """Of each piece of the suite."""
     results: Path = Path("runs/benchmark")

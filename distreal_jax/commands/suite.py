@@ -3,9 +3,10 @@
     python experiments/benchmark.py --suite
     python experiments/benchmark.py --suite --pieces widths-resnet20 plan-B
 
-A piece is timed by turns: in each turn everything that is compared runs once, in every other turn in reverse order, and
-ratios are of two times in the same turn. A machine that changes its speed from minute to minute moves both alike. A piece
-whose result is on the disk is not run again.
+On an accelerator the forms of convolutions are timed as well, and no account is made. A piece is timed by turns: in each
+turn everything that is compared runs once, in every other turn in reverse order, and ratios are of two times in the same
+turn. A machine that changes its speed from minute to minute moves both alike. A piece whose result is on the disk is not run
+again.
 """
 
 import dataclasses
@@ -17,9 +18,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, get_args
+
+import jax
 
 from distreal_jax.commands.account import Options as AccountOptions
 from distreal_jax.commands.account import account
@@ -28,9 +32,12 @@ from distreal_jax.commands.workloads import OurRounds, RoundChoice, WorkloadName
 from distreal_jax.errors import InputError
 from distreal_jax.experiment.dry_run import WROTE_NOTHING
 from distreal_jax.files import made_folder, parts_around, write_atomically
+from distreal_jax.fleet.lanes import as_here
 from distreal_jax.record import provenance
+from distreal_jax.step import ConvolutionForm
 
 WIDTHS = (1.0, 0.5, 0.25)
+FORMS: tuple[ConvolutionForm, ...] = ("folded", "patches", "library")
 MARKS = ("<!-- suite: begin -->", "<!-- suite: end -->")
 _DEEP: tuple[WorkloadName, ...] = ("resnet20", "densenet40")
 _CLIENTS = 10  # of a round that is timed
@@ -49,6 +56,16 @@ def with_faster_layouts(seconds: Mapping[str, list[float]]) -> tuple[dict[str, l
     return kept | {name: seconds[f"{name}{mark}"] for name in faster}, [f"{name}{mark}" for name in faster]
 
 
+def warm_up(rounds: Collection[OurRounds]) -> None:
+    """Compiles all programs, those of several rounds at the same time, and runs each once.
+
+    Args:
+      rounds: That are timed afterwards.
+    """
+    with ThreadPoolExecutor(max(1, len(rounds))) as threads:
+        list(threads.map(as_here(OurRounds.warm_up), rounds))
+
+
 def widths_piece(workload: WorkloadName, turns: int) -> dict[str, Any]:
     """Our network, all of it, half and a quarter of its filters, and PyTorch's networks of these widths.
 
@@ -60,8 +77,7 @@ def widths_piece(workload: WorkloadName, turns: int) -> dict[str, Any]:
       Seconds of a client-step, [turns], by name; MACs as shares of the full network's, by width.
     """
     ours = {keep: OurRounds(RoundChoice(workload=workload, keep=keep, clients=_CLIENTS, rounds=turns)) for keep in WIDTHS}
-    for each in ours.values():
-        each.warm_up()
+    warm_up(ours.values())
     loops = pytorch_loops(RoundChoice(workload=workload, clients=_CLIENTS), {str(keep): keep for keep in WIDTHS})
     timed: dict[str, Callable[[int], float]] = {}
     for keep, each in ours.items():  # those that are compared run one after the other
@@ -73,7 +89,7 @@ def widths_piece(workload: WorkloadName, turns: int) -> dict[str, Any]:
 
 
 def plan_piece(workload: WorkloadName, turns: int) -> dict[str, Any]:
-    """A DISTREAL plan of 12 entries at half of the MACs, and our own full network.
+    """A DISTREAL plan of 12 entries at half of the MACs, compact and masked, and our own full network.
 
     Args:
       workload: What is trained.
@@ -83,11 +99,34 @@ def plan_piece(workload: WorkloadName, turns: int) -> dict[str, Any]:
       Seconds of a client-step, [turns], and the plan's MACs as a share of the full network's.
     """
     choice = RoundChoice(workload=workload, clients=_CLIENTS, rounds=turns)
-    plan, full = (OurRounds(dataclasses.replace(choice, plan=given)) for given in (True, False))
-    for each in (plan, full):
-        each.warm_up()
-    seconds = by_turns({"plan": plan.timed, "full": full.timed}, turns)
-    return {"seconds": seconds, "macs": {"plan": plan.macs_per_step() / full.macs_per_step()}}
+    plan = dataclasses.replace(choice, plan=True)
+    every = {"plan": plan, "full": choice, "masked": dataclasses.replace(plan, execution="masked")}
+    ours = {name: OurRounds(one) for name, one in every.items()}
+    warm_up(ours.values())
+    seconds = by_turns({name: each.timed for name, each in ours.items()}, turns)
+    return {"seconds": seconds, "macs": {"plan": ours["plan"].macs_per_step() / ours["full"].macs_per_step()}}
+
+
+def forms_piece(workload: WorkloadName, turns: int) -> dict[str, Any]:
+    """All filters and half of them in each form of convolutions, client after client and all clients side by side.
+
+    Args:
+      workload: What is trained.
+      turns: How often each is timed, by turns.
+
+    Returns:
+      Seconds of a client-step, [turns], by form, clients at once and filters, such as patches_10_0.5.
+    """
+    ours = {
+        f"{form}_{at_once}_{keep}": OurRounds(
+            RoundChoice(workload, keep, convolution=form, clients=_CLIENTS, block=at_once, rounds=turns)
+        )
+        for form in FORMS
+        for at_once in (1, _CLIENTS)
+        for keep in WIDTHS[:2]
+    }
+    warm_up(ours.values())
+    return {"seconds": by_turns({name: each.timed for name, each in ours.items()}, turns)}
 
 
 def compile_piece(workload: WorkloadName, turns: int) -> dict[str, Any]:
@@ -125,17 +164,28 @@ def account_piece(workload: WorkloadName, turns: int) -> dict[str, Any]:
 KINDS: dict[str, tuple[Callable[[WorkloadName, int], dict[str, Any]], tuple[WorkloadName, ...]]] = {
     "widths": (widths_piece, get_args(WorkloadName)),
     "plan": (plan_piece, get_args(WorkloadName)),
+    "forms": (forms_piece, get_args(WorkloadName)),
     "compile": (compile_piece, get_args(WorkloadName)),
     "account": (account_piece, _DEEP),
 }
 PIECES = {f"{kind}-{workload}": (run, workload) for kind, (run, workloads) in KINDS.items() for workload in workloads}
 
 
+def pieces_of(platform: str) -> list[str]:
+    """Those that are run where none is named: on a CPU forms take minutes, and on anything else there is no account.
+
+    Args:
+      platform: JAX's name of it.
+    """
+    without = "forms" if platform == "cpu" else "account"
+    return [name for name in PIECES if not name.startswith(f"{without}-")]
+
+
 def run_suite(names: Sequence[str], turns: int, results: Path, report: Path, *, dry_run: bool) -> None:
     """Runs pieces and writes the tables of all that are there.
 
     Args:
-      names: Of pieces; none: all.
+      names: Of pieces; none: `pieces_of` this platform.
       turns: Of each.
       results: Folder with a file for each piece; what is there is not run again.
       report: Gets the tables between `MARKS`.
@@ -148,7 +198,7 @@ def run_suite(names: Sequence[str], turns: int, results: Path, report: Path, *, 
     if unknown:
         raise InputError(f"the suite has no piece {unknown[0]!r}; choose from: {', '.join(PIECES)}")
     parts_around(report, MARKS)
-    missing = [name for name in names or PIECES if not (results / f"{name}.json").exists()]
+    missing = [name for name in names or pieces_of(jax.default_backend()) if not (results / f"{name}.json").exists()]
     if dry_run:
         print(f"{len(missing)} pieces to run, some minutes each: {', '.join(missing) or 'none'}.\n{WROTE_NOTHING}")
         return

@@ -61,7 +61,7 @@ def tables(pieces: Pieces) -> str:
     Args:
       pieces: By name, such as widths-resnet20.
     """
-    parts = (_where, _widths, _plans, _compilations, _accounts, _targets)
+    parts = (_where, _widths, _plans, _forms, _compilations, _accounts, _targets)
     return "\n".join(line for part in parts for line in part(pieces))
 
 
@@ -73,7 +73,7 @@ def _of(pieces: Pieces, kind: str) -> dict[str, Piece]:
 def _where(pieces: Pieces) -> Iterator[str]:
     """Machines, dates and versions."""
     sources = {name: piece["provenance"] for name, piece in pieces.items()}
-    places = sorted({f"{source['cpu_count']} CPUs of {source['cpu']}" for source in sources.values()})
+    places = sorted({_place(source) for source in sources.values()})
     dates = sorted(source["date"][:10] for source in sources.values())
     versions = sorted({f"jax {source['versions']['jax']}" for source in sources.values()})
     versions += sorted({f"PyTorch {piece['torch']}" for piece in pieces.values() if "torch" in piece})
@@ -84,6 +84,18 @@ def _where(pieces: Pieces) -> Iterator[str]:
     yield f"{'; '.join(places)}; {', '.join(versions)}; {when}. Medians over {' or '.join(map(str, turns))} turns, with the"
     yield "interval of 95 % of a bootstrap over turns. Ratios are of times in the same turn."
     yield ""
+
+
+def _place(source: Mapping[str, Any]) -> str:
+    """Where a piece ran: its accelerators, or its CPUs."""
+    accelerators = source.get("accelerators") or []
+    named = [f"{accelerators.count(name)} {name}" for name in sorted(set(accelerators))]
+    return ", ".join([*named, f"{source['cpu_count']} CPUs of {source['cpu']}"])
+
+
+def _on_cpu(pieces: Pieces) -> dict[str, Piece]:
+    """Those that ran on CPUs alone, which the targets are of."""
+    return {name: piece for name, piece in pieces.items() if not piece["provenance"].get("accelerators")}
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -111,16 +123,27 @@ def _plans(pieces: Pieces) -> Iterator[str]:
     for workload, piece in _of(pieces, "plan").items():
         macs = piece["macs"]["plan"]
         speed, over = median(1 / np.array(piece["seconds"]["plan"]))[1], ratio(piece, "plan", "full")[1]
-        rows.append([workload, f"{macs:.3f}", speed, over, ratio(piece, "full", "plan")[1], f"{allowed(macs):.2f}"])
+        masked = ratio(piece, "plan", "masked")[1] if "masked" in piece["seconds"] else "–"
+        rows.append([workload, f"{macs:.3f}", speed, over, masked, ratio(piece, "full", "plan")[1], f"{allowed(macs):.2f}"])
     head = [
         "a plan of 12 entries",
         "share of MACs",
         "client-steps/s",
         "over our full network",
-        "share of its time",
+        "over the plan masked",
+        "share of the full network's time",
         "aimed at",
     ]
     yield from _table(head, rows)
+
+
+def _forms(pieces: Pieces) -> Iterator[str]:
+    rows = []
+    for workload, piece in _of(pieces, "forms").items():
+        for name, seconds in piece["seconds"].items():
+            form, at_once, keep = name.split("_")
+            rows.append([workload, form, at_once, _FILTERS[keep], median(1 / np.array(seconds))[1]])
+    yield from _table(["workload", "convolutions", "clients at once", "filters", "client-steps/s"], rows)
 
 
 def _compilations(pieces: Pieces) -> Iterator[str]:
@@ -161,6 +184,7 @@ def _targets(pieces: Pieces) -> Iterator[str]:
         said = "reached" if all(reached) else "missed" if not any(reached) else f"{sum(reached)} of {len(reached)} reached"
         rows.append([what, " / ".join(map(str, least)), " / ".join(f"{value:.3g}" for value in measured), said])
 
+    pieces = _on_cpu(pieces)
     for workload, piece in _of(pieces, "widths").items():
         over = [ratio(piece, f"ours_{keep}", "pytorch_1.0")[0] for keep in piece["macs"]]
         row(f"{workload}: all / half / a quarter of the filters over PyTorch's full network", _OVER_PYTORCH[workload], over)
