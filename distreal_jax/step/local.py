@@ -77,7 +77,7 @@ class LocalStep:
 
     def for_many(self) -> "LocalStep":
         """The step in the form of the platform's for `vmap` over clients, whose weights differ."""
-        patches = self.convolution == "platform" and jax.default_backend() == "cpu"
+        patches = self.convolution == "platform" and jax.default_backend() != "tpu"
         return dataclasses.replace(self, convolution="patches") if patches else self
 
     def hyperparameters(self) -> list[Any] | None:
