@@ -21,14 +21,14 @@ from distreal_jax.experiment.tuning import Tuner, Tuning, rounds_of
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
-from distreal_jax.methods import METHODS, method_named
+from distreal_jax.methods import METHODS, Method, method_named
 from distreal_jax.record.method_result import MethodResult
 from distreal_jax.record.metrics import read_metrics
 from distreal_jax.record.recorded_run import RESULT, RESULT_KIND, RecordSettings, recorded_run
 from distreal_jax.record.run_folder import RunFolder
 from distreal_jax.table import DropoutTable
 from distreal_jax.tuning import TunedMethod, TunedSettings, at_edges, first_points, knobs_of, next_point, settings_of
-from distreal_jax.tuning.knobs import batch_ladder
+from distreal_jax.tuning.knobs import Point, batch_ladder
 
 TRAINING = TrainingSettings(rounds=8, devices_per_round=2, steps=4, batch_size=4)
 
@@ -234,6 +234,35 @@ def test_an_exchange_tries_others_settings_beside_the_usual_choices_as_well(
         exchanged = tuner.exchanged(tuning, [tuning, Tuning(other, tuner.knobs(other), (found,), found)], lambda _: None)
     tried = [trial.point for trial in exchanged.trials[2:]]
     assert tried == [best.point | theirs, usual | theirs] and [point["pace"] for point in tried] == ["remaining", "present"]
+
+
+def test_an_exchange_goes_on_beside_the_choices_that_it_found(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of others, the one has a pace that is better, the other a batch size that is good with that pace alone."""
+
+    def by_pace(federation: Federation, folder: RunFolder, record: RecordSettings, until: int) -> MethodResult:
+        training, pace = federation.training, federation.method.pace
+        theirs = training.batch_size == 2
+        accuracy = {("present", False): 0.5, ("remaining", False): 0.6, ("remaining", True): 0.9}.get((pace, theirs), 0.1)
+        return dataclasses.replace(stand_in(federation, folder, record, until), accuracies=(accuracy,) * until)
+
+    monkeypatch.setattr("distreal_jax.experiment.tuning.recorded_run", by_pace)
+    method, simple, like = METHODS["distreal_uniform"], METHODS["partial_work"], METHODS["distreal"]
+    with RunFolder.at(tmp_path / "tune", {}, may_change=("trials",)) as folder:
+        tuner = tuner_of(world, folder)
+        usual = {knob.name: knob.usual for knob in tuner.knobs(method)}
+
+        def found(of: Method, point: Point) -> Tuning:
+            trial = tuner.trained(of, point, 8)
+            return Tuning(of, tuner.knobs(of), (tuner.trained(of, usual, 8), trial), trial)
+
+        own = found(method, usual)
+        others = [found(simple, {knob.name: knob.usual for knob in tuner.knobs(simple)} | {"batch_size": 2})]
+        others.append(found(like, usual | {"pace": "remaining"}))
+        exchanged = tuner.exchanged(own, [own, *others], lambda _: None)
+    best = exchanged.best
+    assert (best.point["pace"], best.point["batch_size"]) == ("remaining", 2) and best.score() == pytest.approx(0.9)
 
 
 def test_an_exchange_goes_on_with_a_trial_that_was_dropped_early(

@@ -269,7 +269,9 @@ class Tuner:
     def exchanged(self, tuning: Tuning, others: Sequence[Tuning], said: Callable[[str], None]) -> Tuning:
         """With trials of what was best for other methods, in the knobs that both have.
 
-        The rest is as in its own best, and once more as usual: its own choices were the best beside other settings.
+        The rest is as in its own best, and once more as usual: its own choices were the best beside other settings. What
+        is found so may hold other choices of its own, so others' settings are tried beside these in turn, until nothing is
+        better.
 
         Args:
           tuning: Of the method.
@@ -282,13 +284,17 @@ class Tuner:
         def tell(what: str, why: str) -> None:
             said(f"{method.name}: {what}: {why}")
 
-        for other, rest in itertools.product(others, (tuning.best.point, usual)):
-            point = rest | in_common(tuning.knobs, other.best.point)
-            if _key(point) in done and done[_key(point)].rounds >= self.rungs[-1]:
-                continue
-            what = f"as {other.method.name} at its best, {what_differs(point, usual)}"
-            done[_key(point)] = self.beside(method, point, best, functools.partial(tell, what))
-            best = max(best, done[_key(point)], key=self._at_end)
+        rests = [best.point, usual]
+        while rests:
+            before = best
+            for other, rest in itertools.product(others, rests):
+                point = rest | in_common(tuning.knobs, other.best.point)
+                if _key(point) in done and done[_key(point)].rounds >= self.rungs[-1]:
+                    continue
+                what = f"as {other.method.name} at its best, {what_differs(point, usual)}"
+                done[_key(point)] = self.beside(method, point, best, functools.partial(tell, what))
+                best = max(best, done[_key(point)], key=self._at_end)
+            rests = [] if best is before else [best.point]
         if len(done) > len(tuning.trials):
             said(f"{method.name}: {len(done)} trials with those of other methods' settings, best {best.score():.3f}")
             self._forget()

@@ -3,8 +3,8 @@
     python -m experiments.configs.trial_tune_knobs
 
 Digits, digits_cnn, Dirichlet 0.3, 100 devices, 10 a round, harsh load, 16 trials of each method in 24 rounds, seeds of its
-own (1000); three more decide between the best three and the usual settings. DISTREAL chooses from the shipped table, which was
-searched over all knobs.
+own (1000); three more decide between the best three and the usual settings. DISTREAL chooses from the shipped table, which
+was searched over all knobs.
 
 Expected: adaptive batch at 0.956, SALF 0.953, partial work and DISTREAL 0.948, CoCoFL and TimelyFL 0.83 on the validation
 split, means of four seeds; about 17 min, on 2 CPU cores that did other work as well.
