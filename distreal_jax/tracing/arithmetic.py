@@ -16,7 +16,7 @@ from jax.extend import core
 from threadpoolctl import threadpool_limits
 
 from distreal_jax.errors import InputError, in_one_line
-from distreal_jax.tracing.inner import inner_jaxpr, line_of
+from distreal_jax.tracing.inner import inner_jaxpr, line_of, scanned
 from distreal_jax.tracing.operations import ELEMENTWISE, WITH_PARAMS, Array, exact
 
 
@@ -146,7 +146,7 @@ def _closed(jaxpr: core.ClosedJaxpr, arguments: Sequence[Array]) -> list[Array]:
 
 
 def _scan(operands: Sequence[Array], params: dict[str, Any]) -> list[Array]:
-    fixed, carried = params["num_consts"], params["num_carry"]
+    fixed, carried = scanned(params)
     constants, carry, sequences = operands[:fixed], list(operands[fixed : fixed + carried]), operands[fixed + carried :]
     steps = range(params["length"])
     gathered: list[list[Array]] = []

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.extend import core
 
-from distreal_jax.tracing.inner import bodies, inner_jaxpr
+from distreal_jax.tracing.inner import bodies, inner_jaxpr, scanned
 
 # What they put out is constant as far as a derivative goes.
 _FLAT = frozenset("ceil floor round sign stop_gradient".split())
@@ -37,7 +37,7 @@ def reached_inside(equation: core.JaxprEqn, outputs: Sequence[bool]) -> list[lis
     """To which outputs of each jaxpr that a loop or a branch runs a gradient comes, from the outputs of all of it."""
     match equation.primitive.name:
         case "scan":
-            return [_carried(equation, 0, equation.params["num_consts"], equation.params["num_carry"], outputs)]
+            return [_carried(equation, 0, *scanned(equation.params), outputs)]
         case "while":
             fixed = equation.params["body_nconsts"]
             return [[False], _carried(equation, 1, fixed, len(outputs), outputs)]

@@ -8,7 +8,7 @@ import jax
 from jax.extend import core
 
 from distreal_jax.tracing.derivatives import alone, derivative_of, has_cotangent, variables_of
-from distreal_jax.tracing.inner import Occasion, Place, Places, bodies, described, inner_jaxpr, occasion_of
+from distreal_jax.tracing.inner import Occasion, Place, Places, bodies, described, inner_jaxpr, occasion_of, scanned
 
 Exchange = Callable[[core.JaxprEqn, list[Any]], list[Any]]  # what is done for an equation, given its operands
 Exchanges = Mapping[Place, Exchange]
@@ -154,7 +154,7 @@ def _run_loop(step: _Step, operands: list[Any], exchanges: Exchanges) -> list[An
 
     match step.equation.primitive.name:
         case "scan":
-            fixed, carried = params["num_consts"], params["num_carry"]
+            fixed, carried = scanned(params)
             constants, carry = operands[:fixed], operands[fixed : fixed + carried]
 
             def once(carry: list[Any], slices: list[Any]) -> tuple[list[Any], list[Any]]:

@@ -14,7 +14,7 @@ import numpy as np
 from jax.extend import core
 
 from distreal_jax.tracing.derivatives import derivative_of, variables_of
-from distreal_jax.tracing.inner import Occasion, Place, Places, bodies, inner_jaxpr, occasion_of
+from distreal_jax.tracing.inner import Occasion, Place, Places, bodies, inner_jaxpr, occasion_of, scanned
 from distreal_jax.tracing.sub_networks import Path
 
 Key = Place | tuple[Place, int] | None
@@ -83,6 +83,8 @@ class _Walk:
             for body in bodies(equation)
         ]
         told = [(key, str(value)) for key, value in sorted(equation.params.items()) if key in _TELLING]
+        if name == "scan":
+            told.append(("scanned", str(scanned(equation.params))))
         ranks = [len(variable.aval.shape) for variable in equation.outvars]  # type: ignore[attr-defined]
         itself = hash((name, *told, *ranks, *map(tuple, inside)))
         self.form.update({(place, index): hash((itself, operand)) for index, operand in enumerate(operands)})

@@ -67,6 +67,18 @@ def bodies(equation: core.JaxprEqn) -> tuple[core.ClosedJaxpr, ...]:
     return ()
 
 
+def scanned(params: Mapping[str, Any]) -> tuple[int, int]:
+    """(constants, carried) of a `scan`: how many of its first operands are the same in each step, and how many go round.
+
+    Args:
+      params: Of the equation; since JAX 0.11 they hold these numbers in a tree of the operands.
+    """
+    if "ft_in" not in params:
+        return params["num_consts"], params["num_carry"]
+    constants, carried, _ = (len([*part]) for part in params["ft_in"].unpack())
+    return constants, carried
+
+
 def layer_scope(path: str, call: int) -> str:
     """The name of a scope from which `occasion_of` reads that it is this call of a layer."""
     return f"layer:{path}@{call}"

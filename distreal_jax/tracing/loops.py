@@ -9,6 +9,7 @@ from typing import Any
 
 from jax.extend import core
 
+from distreal_jax.tracing.inner import scanned
 from distreal_jax.tracing.labels import ANY, AxisLabels, Ties, pinned
 from distreal_jax.tracing.site import Value, through_all
 
@@ -25,7 +26,7 @@ def walk_scan(params: dict[str, Any], operands: Sequence[Value], run: Run, ties:
       ties: Joins labels.
     """
     body = params["jaxpr"].jaxpr
-    fixed, carried = params["num_consts"], params["num_carry"]
+    fixed, carried = scanned(params)
     constants, carry, sequences = operands[:fixed], operands[fixed : fixed + carried], operands[fixed + carried :]
     weight = all(operand.weight for operand in operands)
     through = through_all(operands)

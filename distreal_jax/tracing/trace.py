@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
+from jax.dtypes import canonicalize_dtype
 
 from distreal_jax.errors import InputError
 from distreal_jax.tracing.calling import without_intermediates
@@ -82,7 +83,7 @@ def trace_network(
         )
     model = without_intermediates(model)
     graphdef, state = nnx.split(model)
-    example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), example_input)
+    example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, canonicalize_dtype(leaf.dtype)), example_input)
     layers = (*_names(keep_whole), *_names(getattr(model, "keep_whole", ())))
 
     def anew() -> TracedNetwork:
