@@ -236,8 +236,22 @@ class Tuner:
           seed: Of what is drawn.
           said: Told about each trial: its settings, how far it is trained and why.
         """
-        tunings = [self.tune(method, trials, seed, said) for method in methods]
-        return [self.decided(self.exchanged(tuning, tunings, said), said) for tuning in tunings]
+        tunings = self.all_exchanged([self.tune(method, trials, seed, said) for method in methods], said)
+        return [self.decided(tuning, said) for tuning in tunings]
+
+    def all_exchanged(self, tunings: Sequence[Tuning], said: Callable[[str], None] = lambda _: None) -> list[Tuning]:
+        """With trials of what was best for the others, again and again until nobody finds anything better.
+
+        Args:
+          tunings: Of all methods.
+          said: Told about each trial.
+        """
+        after, before = [*tunings], list[Point]()
+        while (now := [tuning.best.point for tuning in after]) != before:
+            before = now
+            for index, tuning in enumerate(after):
+                after[index] = self.exchanged(tuning, after, said)
+        return after
 
     def decided(self, tuning: Tuning, said: Callable[[str], None] = lambda _: None) -> Tuning:
         """With the finalists trained with further seeds as well, and the best of them by the mean over all seeds.
@@ -269,9 +283,7 @@ class Tuner:
     def exchanged(self, tuning: Tuning, others: Sequence[Tuning], said: Callable[[str], None]) -> Tuning:
         """With trials of what was best for other methods, in the knobs that both have.
 
-        The rest is as in its own best, and once more as usual: its own choices were the best beside other settings. What
-        is found so may hold other choices of its own, so others' settings are tried beside these in turn, until nothing is
-        better.
+        The rest is as in its own best, and once more as usual: its own choices were the best beside other settings.
 
         Args:
           tuning: Of the method.
@@ -284,17 +296,13 @@ class Tuner:
         def tell(what: str, why: str) -> None:
             said(f"{method.name}: {what}: {why}")
 
-        rests = [best.point, usual]
-        while rests:
-            before = best
-            for other, rest in itertools.product(others, rests):
-                point = rest | in_common(tuning.knobs, other.best.point)
-                if _key(point) in done and done[_key(point)].rounds >= self.rungs[-1]:
-                    continue
-                what = f"as {other.method.name} at its best, {what_differs(point, usual)}"
-                done[_key(point)] = self.beside(method, point, best, functools.partial(tell, what))
-                best = max(best, done[_key(point)], key=self._at_end)
-            rests = [] if best is before else [best.point]
+        for other, rest in itertools.product(others, (best.point, usual)):
+            point = rest | in_common(tuning.knobs, other.best.point)
+            if _key(point) in done and self._is_behind(done[_key(point)], best):
+                continue
+            what = f"as {other.method.name} at its best, {what_differs(point, usual)}"
+            done[_key(point)] = self.beside(method, point, best, functools.partial(tell, what))
+            best = max(best, done[_key(point)], key=self._at_end)
         if len(done) > len(tuning.trials):
             said(f"{method.name}: {len(done)} trials with those of other methods' settings, best {best.score():.3f}")
             self._forget()
@@ -353,11 +361,16 @@ class Tuner:
         _, half, rounds = self.rungs
         tell(f"trained to round {half:,}")
         trial = self.trained(method, point, half)
-        if trial.score(half) <= best.score(half):
+        if self._is_behind(trial, best):
             return trial
         if trial.rounds < rounds:
             tell(f"goes on to round {rounds:,}, ahead of the best at round {half:,}")
         return self.trained(method, point, rounds)
+
+    def _is_behind(self, trial: Trial, best: Trial) -> bool:
+        """Whether nothing more is to be trained of a trial: it has come to the end, or is not ahead of the best at half."""
+        _, half, rounds = self.rungs
+        return trial.rounds >= rounds or (trial.rounds >= half and trial.score(half) <= best.score(half))
 
     def _forget(self) -> None:
         """What is compiled: the next method has other steps. For memory, not time."""

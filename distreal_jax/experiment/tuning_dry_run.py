@@ -69,9 +69,8 @@ def tuning_dry_run(
         names = ", ".join(knob.name for knob in knobs)
         rows.append([method.name, str(trials + others), names, f"{rounds:,}", f"{mini_batches:.0f}", *parts])
     return (
-        f"{markdown_table(rows)}\nIf every later trial is trained to the end, and no exchange goes on after a better find. "
-        f"{total.said()} "
-        f"{_PLANNED} rounds of each first trial were planned.\n{WROTE_NOTHING}"
+        f"{markdown_table(rows)}\nIf every later trial is trained to the end, and the exchange finds nothing better. "
+        f"{total.said()} {_PLANNED} rounds of each first trial were planned.\n{WROTE_NOTHING}"
     )
 
 
