@@ -43,7 +43,9 @@ hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, prin
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
-AS_USERS_COMPILE = [("xla_cpu_use_fusion_emitters", True), ("xla_cpu_parallel_codegen_split_count", 32)]  # XLA's defaults
+AS_USERS_COMPILE = []
+if "xla_cpu_use_fusion_emitters" in os.environ["XLA_FLAGS"]:
+    AS_USERS_COMPILE = [("xla_cpu_use_fusion_emitters", True), ("xla_cpu_parallel_codegen_split_count", 32)]  # the defaults
 LONGEST = (
     "processes",
     "experiments",
