@@ -236,6 +236,20 @@ def test_an_exchange_tries_others_settings_beside_the_usual_choices_as_well(
     assert tried == [best.point | theirs, usual | theirs] and [point["pace"] for point in tried] == ["remaining", "present"]
 
 
+def test_a_trial_that_an_earlier_tuning_trained_further_is_judged_at_the_rounds_that_are_asked_for(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_the_disk(federation: Federation, folder: RunFolder, record: RecordSettings, until: int) -> MethodResult:
+        return stand_in(federation, folder, record, 8)
+
+    monkeypatch.setattr("distreal_jax.experiment.tuning.recorded_run", on_the_disk)
+    with RunFolder.at(tmp_path / "tune", {}, may_change=("trials",)) as folder:
+        tuner, method = tuner_of(world, folder), METHODS["partial_work"]
+        point = {knob.name: knob.usual for knob in tuner.knobs(method)}
+        half, whole = (tuner.trained(method, point, rounds) for rounds in (4, 8))
+    assert (half.rounds, whole.rounds) == (4, 8) and half.score() == whole.score(4) < whole.score()
+
+
 def test_an_exchange_goes_on_beside_the_choices_that_it_found(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,8 +339,9 @@ def test_a_trial_is_gone_on_with_and_its_curve_stays(world: World, tmp_path: Pat
         first = tuner.trained(method, point, 2)
         whole = tuner.trained(method, point, 4)
         again = tuner.trained(method, point, 2)  # of a tuning that was stopped and started again
-    assert (first.rounds, whole.rounds, again.rounds) == (2, 4, 4)
-    assert whole.results[0].accuracies[:2] == first.results[0].accuracies and again == whole
+    assert (first.rounds, whole.rounds, again.rounds) == (2, 4, 2)
+    assert whole.results[0].accuracies[:2] == first.results[0].accuracies and again.results == whole.results
+    assert again.score() == first.score()
     assert whole.score(2) == first.score() and 0 <= whole.tested <= 1
     federation = tuner.federation(method, point, world)
     with RunFolder.at(tmp_path / "alone", {}) as folder:

@@ -3,8 +3,8 @@
 The first points of a method are trained for a quarter of the rounds, the better half of them for half, the better half of
 these to the end (successive halving: Jamieson and Talwalkar, AISTATS 2016). Then the neighbours of the best are tried one by
 one, each to half of the rounds, and to the end if it is ahead there. Then each method tries in the same way what was best
-for the others. In the end, the best of a method are trained with further seeds, if there are any, and the mean over all
-seeds decides. All of it is recorded runs: it can be stopped, and goes on where it was.
+for the others, until none finds anything better. In the end, the best of a method are trained with further seeds, if there
+are any, and the mean over all seeds decides. All of it is recorded runs: it can be stopped, and goes on where it was.
 """
 
 import dataclasses
@@ -76,12 +76,14 @@ class Trial:
       results: One for each seed, as far as they were trained.
       goal: What it is scored by.
       further: One for each further seed; empty if it did not come that far.
+      until: Rounds that it was asked for: an earlier tuning in the folder may have trained it further.
     """
 
     point: Point
     results: tuple[MethodResult, ...]
     goal: Goal = "final"
     further: tuple[MethodResult, ...] = ()
+    until: float = math.inf
 
     @property
     def of_all_seeds(self) -> "Trial":
@@ -91,7 +93,7 @@ class Trial:
     @property
     def rounds(self) -> float:
         """Rounds that were trained."""
-        return min(result.rounds[-1] for result in self.results)
+        return min(self.until, *(result.rounds[-1] for result in self.results))
 
     def score(self, rounds: float | None = None) -> float:
         """Validation accuracy until a round, mean over seeds: of the last three evaluations, or over time (`goal`)."""
@@ -221,7 +223,7 @@ class Tuner:
             path = self.folder.path / method.name / f"{name}-seed{world.seed}"
             with RunFolder.at(path, settings, may_change=("rounds",)) as own:
                 results.append(recorded_run(federation, own, self.record, until=rounds))
-        return Trial(point, tuple(results), self.goal)
+        return Trial(point, tuple(results), self.goal, until=rounds)
 
     def tune_all(
         self, methods: Sequence[Method], trials: int, seed: int, said: Callable[[str], None] = lambda _: None
@@ -298,12 +300,12 @@ class Tuner:
 
         for other, rest in itertools.product(others, (best.point, usual)):
             point = rest | in_common(tuning.knobs, other.best.point)
-            if _key(point) in done and self._is_behind(done[_key(point)], best):
+            if _key(point) in done and self._is_decided(done[_key(point)], best):
                 continue
             what = f"as {other.method.name} at its best, {what_differs(point, usual)}"
             done[_key(point)] = self.beside(method, point, best, functools.partial(tell, what))
             best = max(best, done[_key(point)], key=self._at_end)
-        if len(done) > len(tuning.trials):
+        if tuple(done.values()) != tuning.trials:
             said(f"{method.name}: {len(done)} trials with those of other methods' settings, best {best.score():.3f}")
             self._forget()
         return dataclasses.replace(tuning, trials=tuple(done.values()), best=best)
@@ -361,13 +363,13 @@ class Tuner:
         _, half, rounds = self.rungs
         tell(f"trained to round {half:,}")
         trial = self.trained(method, point, half)
-        if self._is_behind(trial, best):
+        if self._is_decided(trial, best):
             return trial
         if trial.rounds < rounds:
             tell(f"goes on to round {rounds:,}, ahead of the best at round {half:,}")
         return self.trained(method, point, rounds)
 
-    def _is_behind(self, trial: Trial, best: Trial) -> bool:
+    def _is_decided(self, trial: Trial, best: Trial) -> bool:
         """Whether nothing more is to be trained of a trial: it has come to the end, or is not ahead of the best at half."""
         _, half, rounds = self.rungs
         return trial.rounds >= rounds or (trial.rounds >= half and trial.score(half) <= best.score(half))

@@ -22,7 +22,7 @@ _PLANNED = 4  # rounds of a trial that stand for all, chosen by us
 def tuning_dry_run(
     methods: Sequence[Method], trials: int, tuner: Tuner, *, seed: int, speed_of: SpeedOf = estimated_speed
 ) -> str:
-    """The text of `--dry-run`: the most that a tuning takes, as if every later trial were trained to the end.
+    """The text of `--dry-run`: what a tuning takes if every later trial is trained to the end, with one exchange.
 
     The trials of a method are its own and those of what is best for the others.
 

@@ -22,10 +22,7 @@ Key = Place | tuple[Place, int] | None
 Form = dict[Key, int]
 
 _PASSED_ON = frozenset("convert_element_type copy copy_p".split())
-_TELLING = frozenset(
-    "axes axis broadcast_dimensions dimension dimension_numbers dimensions num_carry num_consts permutation reverse "
-    "y".split()
-)
+_TELLING = frozenset("axes axis broadcast_dimensions dimension dimension_numbers dimensions permutation reverse y".split())
 
 
 def form_of(closed: core.ClosedJaxpr, variables: Sequence[Path]) -> Form:
