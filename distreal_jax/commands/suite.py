@@ -172,7 +172,7 @@ PIECES = {f"{kind}-{workload}": (run, workload) for kind, (run, workloads) in KI
 
 
 def pieces_of(platform: str) -> list[str]:
-    """Those that are run where none is named: on a CPU forms take minutes, and on anything else there is no account.
+    """Those that are run where none is named: on a CPU no forms, some of which are very slow there; elsewhere no account.
 
     Args:
       platform: JAX's name of it.

@@ -76,7 +76,7 @@ class LocalStep:
     part: Kept | None = None
 
     def for_many(self) -> "LocalStep":
-        """The step in the form of the platform's for `vmap` over clients, whose weights differ: patches, but on a TPU."""
+        """The step for `vmap` over clients, whose weights differ: by patches, unless a form was asked for or it is a TPU."""
         patches = self.convolution == "platform" and jax.default_backend() != "tpu"
         return dataclasses.replace(self, convolution="patches") if patches else self
 

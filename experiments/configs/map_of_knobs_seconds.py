@@ -24,6 +24,7 @@ from experiments.configs.map_of_knobs import CONFIG as BY_MACS
 SETTING = "Digits, small CNN: mean of three loads, in measured seconds"
 CONFIG = dataclasses.replace(
     BY_MACS,
+    final_seeds="",
     rates="1",
     table="runs/digits_cnn_every_knob_seconds/table.json",
     seconds=Path("runs/core.json"),

@@ -22,6 +22,7 @@ from experiments.configs.map_of_knobs import CONFIG as KNOBS
 SETTING = "Digits, ResNet-20: 10 % on average"
 CONFIG = dataclasses.replace(
     KNOBS,
+    final_seeds="",
     methods="distreal[idle=train,pace=best],partial_work,adaptive_batch,salf",
     means="0.1",
     rates="1",
