@@ -28,7 +28,7 @@ from distreal_jax.record.recorded_run import RESULT, RESULT_KIND, RecordSettings
 from distreal_jax.record.run_folder import RunFolder
 from distreal_jax.table import DropoutTable
 from distreal_jax.tuning import TunedMethod, TunedSettings, at_edges, first_points, knobs_of, next_point, settings_of
-from distreal_jax.tuning.knobs import Point, batch_ladder
+from distreal_jax.tuning.knobs import Point, batch_ladder, usual_point
 
 TRAINING = TrainingSettings(rounds=8, devices_per_round=2, steps=4, batch_size=4)
 
@@ -226,10 +226,10 @@ def test_an_exchange_tries_others_settings_beside_the_usual_choices_as_well(
     method, other = METHODS["distreal_uniform"], METHODS["partial_work"]
     with RunFolder.at(tmp_path / "tune", {}, may_change=("trials",)) as folder:
         tuner = tuner_of(world, folder)
-        usual = {knob.name: knob.usual for knob in tuner.knobs(method)}
+        usual = usual_point(tuner.knobs(method))
         best = tuner.trained(method, usual | {"pace": "remaining"}, 8)
         tuning = Tuning(method, tuner.knobs(method), (tuner.trained(method, usual, 8), best), best)
-        theirs = {knob.name: knob.usual for knob in tuner.knobs(other)} | {"learning_rate": 0.3, "batch_size": 2}
+        theirs = usual_point(tuner.knobs(other)) | {"learning_rate": 0.3, "batch_size": 2}
         found = tuner.trained(other, theirs, 8)
         exchanged = tuner.exchanged(tuning, [tuning, Tuning(other, tuner.knobs(other), (found,), found)], lambda _: None)
     tried = [trial.point for trial in exchanged.trials[2:]]
@@ -245,7 +245,7 @@ def test_a_trial_that_an_earlier_tuning_trained_further_is_judged_at_the_rounds_
     monkeypatch.setattr("distreal_jax.experiment.tuning.recorded_run", on_the_disk)
     with RunFolder.at(tmp_path / "tune", {}, may_change=("trials",)) as folder:
         tuner, method = tuner_of(world, folder), METHODS["partial_work"]
-        point = {knob.name: knob.usual for knob in tuner.knobs(method)}
+        point = usual_point(tuner.knobs(method))
         half, whole = (tuner.trained(method, point, rounds) for rounds in (4, 8))
     assert (half.rounds, whole.rounds) == (4, 8) and half.score() == whole.score(4) < whole.score()
 
@@ -267,14 +267,14 @@ def test_an_exchange_goes_on_beside_the_choices_that_it_found(
     method, simple, like = METHODS["distreal_uniform"], METHODS["partial_work"], METHODS["distreal"]
     with RunFolder.at(tmp_path / "tune", {}, may_change=("trials",)) as folder:
         tuner = tuner_of(world, folder)
-        usual = {knob.name: knob.usual for knob in tuner.knobs(method)}
+        usual = usual_point(tuner.knobs(method))
 
         def found(of: Method, point: Point) -> Tuning:
             trial = tuner.trained(of, point, 8)
             return Tuning(of, tuner.knobs(of), (tuner.trained(of, usual, 8), trial), trial)
 
         own = found(method, usual)
-        others = [found(simple, {knob.name: knob.usual for knob in tuner.knobs(simple)} | {"batch_size": 2})]
+        others = [found(simple, usual_point(tuner.knobs(simple)) | {"batch_size": 2})]
         others.append(found(like, usual | {"pace": "remaining"}))
         best = tuner.all_exchanged([own, *others])[0].best
     assert (best.point["pace"], best.point["batch_size"]) == ("remaining", 2) and best.score() == pytest.approx(0.9)
@@ -287,7 +287,7 @@ def test_an_exchange_goes_on_with_a_trial_that_was_dropped_early(
     method, other = METHODS["partial_work"], METHODS["full_resources"]
     with RunFolder.at(tmp_path / "tune", {}, may_change=("trials",)) as folder:
         tuner = tuner_of(world, folder)
-        usual = {knob.name: knob.usual for knob in knobs_of(method, TRAINING)}
+        usual = usual_point(knobs_of(method, TRAINING))
         better = usual | {"learning_rate": 3.0}
         best = tuner.trained(method, usual, 8)
         dropped = tuner.trained(method, better, 2)
@@ -312,7 +312,7 @@ def test_further_seeds_decide_between_the_best_of_one_seed(
     with RunFolder.at(tmp_path / "tune", {}, may_change=("trials",)) as folder:
         one = dataclasses.replace(tuner_of(world, folder), worlds=(dataclasses.replace(world, seed=1000),))
         more = dataclasses.replace(one, finals=tuple(dataclasses.replace(world, seed=seed) for seed in (1001, 1002)))
-        usual = {knob.name: knob.usual for knob in knobs_of(method, TRAINING)} | {"learning_rate": 3.0}
+        usual = usual_point(knobs_of(method, TRAINING)) | {"learning_rate": 3.0}
         trials = [one.trained(method, usual | {"learning_rate": rate}, 8) for rate in (3.0, 0.03, 0.1, 0.3, 1.0)]
         early = one.trained(method, usual | {"learning_rate": 0.1, "momentum": 0.9}, 4)
         tuning = Tuning(method, knobs_of(method, TRAINING), (*trials, early), trials[3])
@@ -335,7 +335,7 @@ def test_a_trial_is_gone_on_with_and_its_curve_stays(world: World, tmp_path: Pat
     """A quarter of the rounds first, then half of them, is bitwise the same as the first half of all at once."""
     with RunFolder.at(tmp_path / "tune", {}, may_change=("trials",)) as folder:
         tuner, method = tuner_of(world, folder), METHODS[name]
-        point = {knob.name: knob.usual for knob in knobs_of(method, TRAINING)}
+        point = usual_point(knobs_of(method, TRAINING))
         first = tuner.trained(method, point, 2)
         whole = tuner.trained(method, point, 4)
         again = tuner.trained(method, point, 2)  # of a tuning that was stopped and started again
@@ -368,7 +368,7 @@ def test_methods_are_tuned_for_the_end_or_for_early_learning(
             tuner = dataclasses.replace(tuner_of(world, folder), goal=goal)
             method, points = METHODS["partial_work"], {}
             for rate in (0.01, 0.1):
-                points[rate] = {knob.name: knob.usual for knob in knobs_of(method, TRAINING)} | {"learning_rate": rate}
+                points[rate] = usual_point(knobs_of(method, TRAINING)) | {"learning_rate": rate}
             found[goal] = {rate: tuner.trained(method, point, TRAINING.rounds).score() for rate, point in points.items()}
     assert found["final"][0.01] > found["final"][0.1] == 0.5
     assert found["area"][0.01] < found["area"][0.1] == pytest.approx(0.5)

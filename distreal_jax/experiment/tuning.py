@@ -365,8 +365,7 @@ class Tuner:
         trial = self.trained(method, point, half)
         if self._is_decided(trial, best):
             return trial
-        if trial.rounds < rounds:
-            tell(f"goes on to round {rounds:,}, ahead of the best at round {half:,}")
+        tell(f"goes on to round {rounds:,}, ahead of the best at round {half:,}")
         return self.trained(method, point, rounds)
 
     def _is_decided(self, trial: Trial, best: Trial) -> bool:

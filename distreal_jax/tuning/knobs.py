@@ -84,6 +84,15 @@ def knobs_of(
     return tuple(knobs)
 
 
+def usual_point(knobs: Sequence[Knob]) -> Point:
+    """The untuned method.
+
+    Args:
+      knobs: What it could be tuned over.
+    """
+    return {knob.name: knob.usual for knob in knobs}
+
+
 def in_common(knobs: Sequence[Knob], point: Mapping[str, Value]) -> Point:
     """The part of another method's point that these knobs can be set to."""
     return {

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from distreal_jax.tuning.knobs import Knob, Point
+from distreal_jax.tuning.knobs import Knob, Point, usual_point
 
 _SPREAD = ("learning_rate", "batch_size")  # what decides most: covered evenly
 _USUAL = 0.5  # chance that another knob stays at its usual value in the first points, chosen by us
@@ -22,7 +22,7 @@ def first_points(knobs: Sequence[Knob], count: int, generator: np.random.Generat
       count: Points, the untuned one included.
       generator: Of the random choices.
     """
-    points = [{knob.name: knob.usual for knob in knobs}]
+    points = [usual_point(knobs)]
     spread = [knob for knob in knobs if knob.name in _SPREAD]
     orders = [generator.permutation(len(knob.start)) for knob in spread]
     index = 0
