@@ -19,7 +19,7 @@ from experiments.configs.trial_tune_knobs import CONFIG as KNOBS
 
 CONFIG = dataclasses.replace(
     KNOBS,
-    final_seeds="",
+    final_seeds="1001-1003",
     trials=12,
     methods="distreal[idle=train],heterofl[idle=train],fjord[idle=train],small_network[idle=train],partial_work,adaptive_batch,salf",
     world=dataclasses.replace(KNOBS.world, availability="tiers:1,0.25,0.0625,0.015625,0.004"),
