@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from distreal_jax.data.datasets import synthetic_dataset
-from distreal_jax.fleet.aggregation import Server, no_clients, server_step, sums_of
+from distreal_jax.fleet.aggregation import Server, from_rows, in_rows, no_clients, server_step, sums_of
 from distreal_jax.fleet.federation import Federation
 from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import World, WorldSettings
@@ -79,6 +79,25 @@ def test_a_federation_runs_where_jax_computes_in_64_bits(param_dtype: Any) -> No
         _, _, server = trained(None, param_dtype, "compact")
         assert {leaf.dtype for leaf in jax.tree.leaves(server.params)} == {jnp.dtype(param_dtype)}
         assert np.isfinite(as_float32(server.params)).all()
+
+
+def test_small_leaves_lie_side_by_side_and_come_back() -> None:
+    """Of each type in one array, [clients, elements]; a large leaf stays as it is, and scalars and empty ones are no case."""
+    one = {"kernel": (3, 2), "large": (200, 100), "scalar": (), "empty": (0, 3), "bias": (2,), "counts": (4,)}
+    types = {"bias": jnp.bfloat16, "counts": jnp.int32}
+    generator = np.random.default_rng(0)
+    clients = {
+        name: jnp.asarray(generator.integers(0, 100, (5, *shape)), types.get(name, jnp.float32)) for name, shape in one.items()
+    }
+    rows = in_rows(clients, lead=1)
+    assert sorted(leaf.shape for leaf in rows.values()) == [(5, 2), (5, 4), (5, 7), (5, 200, 100)]
+    third = jax.tree.map(lambda leaf: leaf[2], clients)
+    back = from_rows(jax.tree.map(lambda leaf: leaf[2], rows), third)
+    assert jax.tree.structure(back) == jax.tree.structure(third)
+    for name, leaf in third.items():
+        np.testing.assert_array_equal(back[name], leaf)
+        assert back[name].dtype == leaf.dtype
+    assert in_rows({}) == {} and from_rows({}, {}) == {}
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
