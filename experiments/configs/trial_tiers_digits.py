@@ -21,6 +21,7 @@ SETTING = "Digits, small CNN: five tiers for ever, as in HeteroFL"
 CONFIG = dataclasses.replace(
     KNOBS,
     methods=TUNING.methods,
+    reference="distreal[idle=train,pace=best]",
     seeds="0-9",
     tuned=Path("runs/trial_tune_tiers_digits/tuned.json"),
     world=dataclasses.replace(KNOBS.world, availability=TUNING.world.availability),

@@ -21,7 +21,8 @@ CONFIG = dataclasses.replace(
     KNOBS,
     final_seeds="1001-1003",
     trials=12,
-    methods="distreal[idle=train],heterofl[idle=train],fjord[idle=train],small_network[idle=train],partial_work,adaptive_batch,salf",
+    methods="distreal[idle=train,pace=best],heterofl[idle=train],fjord[idle=train],small_network[idle=train],partial_work,"
+    "adaptive_batch,salf,distreal[idle=train]",
     world=dataclasses.replace(KNOBS.world, availability="tiers:1,0.25,0.0625,0.015625,0.004"),
     output=OutputSettings(out=Path("runs/trial_tune_tiers_digits")),
 )
