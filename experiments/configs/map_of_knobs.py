@@ -22,9 +22,9 @@ SETTING = "Digits, small CNN: mean of nine loads, 5 to 30 %"
 CONFIG = Options(
     means="0.05,0.1,0.3",
     rates="0.1,1,10",
-    methods="distreal[idle=train,pace=best],partial_work,adaptive_batch,salf,distreal[idle=train]",
+    methods="distreal[idle=train,pace=best],partial_work,adaptive_batch,salf",
     seeds="0-9",
-    trials=12,
+    trials=24,
     final_seeds="1001-1003",
     table="digits_cnn_every_knob",
     execution="masked",

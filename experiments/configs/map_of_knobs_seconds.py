@@ -25,6 +25,7 @@ SETTING = "Digits, small CNN: mean of three loads, in measured seconds"
 CONFIG = dataclasses.replace(
     BY_MACS,
     final_seeds="",
+    trials=12,
     methods="distreal[idle=train],partial_work,adaptive_batch,salf",
     rates="1",
     table="runs/digits_cnn_every_knob_seconds/table.json",

@@ -19,6 +19,8 @@ SETTING = "Digits, small CNN: mean of three loads, tuned for the mean over time"
 CONFIG = dataclasses.replace(
     FOR_THE_END,
     final_seeds="",
+    trials=12,
+    methods="distreal[idle=train,pace=best],partial_work,adaptive_batch,salf,distreal[idle=train]",
     rates="1",
     goal="area",
 )

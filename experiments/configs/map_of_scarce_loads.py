@@ -20,6 +20,7 @@ from experiments.configs.map_of_knobs import CONFIG as KNOBS
 CONFIG = dataclasses.replace(
     KNOBS,
     final_seeds="",
+    trials=12,
     means="0.003,0.01,0.03",
     rates="1",
     seeds="0-4",
