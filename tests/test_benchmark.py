@@ -98,6 +98,18 @@ def test_pieces_on_the_disk_are_not_run_again_and_the_report_keeps_its_words(tmp
     assert "| A: a plan over our full network | 1.7 | 2 | reached |" in text
 
 
+def test_pieces_of_another_machine_are_not_put_into_one_table_with_these(tmp_path):
+    piece = of_turns(1, 1, 1) | {"macs": {"plan": 0.5}, "provenance": SOURCE | {"accelerators": ["NVIDIA H200"]}}
+    (tmp_path / "plan-A.json").write_text(json.dumps(piece))
+    report = tmp_path / "report.md"
+    report.write_text(f"{MARKS[0]}\nold\n{MARKS[1]}\n")
+    with pytest.raises(
+        InputError, match=r"plan-A\.json was measured on NVIDIA H200, and this is a CPU; choose another --results"
+    ):
+        run_suite(("plan-B",), 3, tmp_path, report, dry_run=True)
+    assert "old" in report.read_text()
+
+
 def test_the_suite_says_what_it_does_not_know(tmp_path):
     with pytest.raises(InputError, match="no piece 'widths-C'; choose from: widths-A"):
         run_suite(("widths-C",), 3, tmp_path, tmp_path / "none.md", dry_run=True)

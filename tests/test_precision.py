@@ -82,12 +82,13 @@ def test_a_federation_runs_where_jax_computes_in_64_bits(param_dtype: Any) -> No
 
 
 def test_small_leaves_lie_side_by_side_and_come_back() -> None:
-    """Of each type in one array, [clients, elements]; a large leaf stays as it is, and scalars and empty ones are no case."""
+    """Of each type in one array, [clients, elements]; a large one stays as it is; scalars and empty ones are no case."""
     one = {"kernel": (3, 2), "large": (200, 100), "scalar": (), "empty": (0, 3), "bias": (2,), "counts": (4,)}
     types = {"bias": jnp.bfloat16, "counts": jnp.int32}
     generator = np.random.default_rng(0)
     clients = {
-        name: jnp.asarray(generator.integers(0, 100, (5, *shape)), types.get(name, jnp.float32)) for name, shape in one.items()
+        name: jnp.asarray(generator.integers(0, 100, (5, *shape)), types.get(name, jnp.float32))
+        for name, shape in one.items()
     }
     rows = in_rows(clients, lead=1)
     assert sorted(leaf.shape for leaf in rows.values()) == [(5, 2), (5, 4), (5, 7), (5, 200, 100)]

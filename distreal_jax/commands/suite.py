@@ -192,12 +192,20 @@ def run_suite(names: Sequence[str], turns: int, results: Path, report: Path, *, 
       dry_run: Say which pieces would run, and run none.
 
     Raises:
-      InputError: There is no such piece, no such report, or no mark in it.
+      InputError: There is no such piece, no such report, or no mark in it; or the folder has pieces of another accelerator.
     """
     unknown = sorted(set(names) - set(PIECES))
     if unknown:
         raise InputError(f"the suite has no piece {unknown[0]!r}; choose from: {', '.join(PIECES)}")
     parts_around(report, MARKS)
+    here = provenance()["accelerators"]
+    for name, piece in _on_disk(results).items():  # ratios of two machines would stand in one table
+        there = piece.get("provenance", {}).get("accelerators", here)
+        if there != here:
+            of, now = (", ".join(each) or "a CPU" for each in (there, here))
+            raise InputError(
+                f"{results / name}.json was measured on {of}, and this is {now}; choose another --results folder"
+            )
     missing = [name for name in names or pieces_of(jax.default_backend()) if not (results / f"{name}.json").exists()]
     if dry_run:
         print(f"{len(missing)} pieces to run, some minutes each: {', '.join(missing) or 'none'}.\n{WROTE_NOTHING}")
@@ -212,9 +220,14 @@ def run_suite(names: Sequence[str], turns: int, results: Path, report: Path, *, 
         _write_tables(results, report)
 
 
+def _on_disk(results: Path) -> dict[str, dict[str, Any]]:
+    """The pieces whose results are there, by name."""
+    there = {name: results / f"{name}.json" for name in PIECES}
+    return {name: json.loads(path.read_bytes()) for name, path in there.items() if path.exists()}
+
+
 def _write_tables(results: Path, report: Path) -> None:
     """Puts the tables of all pieces that are on the disk between the report's marks."""
-    there = {name: results / f"{name}.json" for name in PIECES}
-    every = {name: json.loads(path.read_bytes()) for name, path in there.items() if path.exists()}
+    every = _on_disk(results)
     before, _, after = parts_around(report, MARKS)
     write_atomically(report, f"{before}\n{tables(every)}\n{after}".encode())
