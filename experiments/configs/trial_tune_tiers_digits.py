@@ -3,11 +3,11 @@
     python -m experiments.configs.trial_tune_tiers_digits
 
 Digits, digits_cnn, Dirichlet 0.3, 100 devices, 10 a round, five tiers for ever, whose budgets are the squares of widths 1,
-1/2, 1/4, 1/8 and 1/16 (Diao et al.); 12 trials of each method in 24 rounds, seeds of its own (1000). DISTREAL chooses from
-the shipped table of every knob.
+1/2, 1/4, 1/8 and 1/16 (Diao et al.); 12 trials of each method in 24 rounds, seeds of its own (1000, and 1001 to 1003 for the
+finalists). DISTREAL chooses from the shipped table of every knob, and is tuned twice: from pace=best and from pace=present.
 
-Expected: adaptive batch at 0.98, SALF, DISTREAL and partial work at 0.96 to 0.97, HeteroFL at 0.91, small network at 0.90,
-FjORD at 0.87 on the validation split; 20 min, on 2 CPU cores that did other work as well.
+Expected: adaptive batch 0.955, SALF 0.948, DISTREAL 0.938, partial work 0.931, FjORD 0.905, HeteroFL 0.902, small network
+0.872 on the validation split, means of four seeds; about 40 min, on 2 CPU cores that did other work as well.
 """
 
 import dataclasses
