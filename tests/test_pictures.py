@@ -205,6 +205,19 @@ def test_methods_are_named_where_their_lines_end_in_the_order_of_their_numbers(d
     assert found == pytest.approx({"DISTREAL 0.367": 0.6, "HeteroFL 0.500": 0.9, "partial work 0.100": 0.2})
 
 
+def test_names_of_lines_that_end_at_one_place_are_in_the_order_of_their_numbers_too(
+    drawn: list[Figure], tmp_path: Path
+) -> None:
+    times = [60.0, 120.0, 180.0]
+    curves = {"distreal": [0.3, 0.5, 0.5], "heterofl": [0.1, 0.1, 0.5], "partial_work": [0.2, 0.2, 0.5]}
+    runs = {name: [(times, values)] for name, values in curves.items()}
+    pictures.accuracy_picture(tmp_path / "one.png", runs, not_shown=["salf", "fjord"])
+    names = [text for text in drawn[0].axes[0].texts if isinstance(text, Annotation)]
+    upwards = [text.get_text().split(" 0.")[0] for text in sorted(names, key=lambda text: float(text.xy[1]))]
+    assert upwards == ["HeteroFL", "partial work", "DISTREAL"]
+    assert "Not shown, as they end lower: salf, fjord." in drawn[0].get_supxlabel()
+
+
 def test_a_target_below_a_picture_of_errors_is_not_written_under_it(drawn: list[Figure], tmp_path: Path) -> None:
     curves = {"distreal": [([60.0, 120.0], [0.87, 0.97])], "partial_work": [([60.0, 120.0], [0.9, 0.98])]}
     pictures.accuracy_picture(tmp_path / "one.png", curves, targets=[0.5, 0.92])

@@ -317,6 +317,7 @@ def _draw(
                 targets=targets,
                 score=results[0].scored_by,
                 delivered=shares,
+                not_shown=[method for method in curves if method not in shown],
             )
     costs_picture(folder.path / "costs.png", by_method, device)
     utilisation_picture(

@@ -41,6 +41,7 @@ def accuracy_picture(
     targets: Sequence[float] = (),
     score: str = "test accuracy",
     delivered: Mapping[str, float] = MappingProxyType({}),
+    not_shown: Sequence[str] = (),
 ) -> None:
     """Accuracy over time: a line for the mean over seeds, a band from the worst seed to the best, or a line for each of few.
 
@@ -52,6 +53,7 @@ def accuracy_picture(
       targets: Accuracies drawn as horizontal lines.
       score: As `MethodResult.scored_by`, for an axis.
       delivered: Method -> MACs of the model that it delivers, as a share of the full network's; absent: that network.
+      not_shown: Methods of the comparison that end lower and are left out, to be named.
     """
     check_lengths("comparison", list(curves))
     seeds = max(len(runs) for runs in curves.values())
@@ -90,12 +92,14 @@ def accuracy_picture(
                 annotation_clip=True, path_effects=[withStroke(linewidth=3, foreground="white")],
             )  # fmt: skip
         words += " Dotted: targets." if targets else ""
+        words += f" Not shown, as they end lower: {', '.join(not_shown)}." if not_shown else ""
         figure.supxlabel(textwrap.fill(words, _CAPTION), x=0.01, ha="left", fontsize=9, color=GREY)
         axes.grid(True, axis="y")
         # Names stand where lines end, in the order of their numbers, which may be another than that of the ends.
-        places = dict(zip(sorted(finals, key=finals.__getitem__), sorted(y for _, y in ends.values()), strict=True))
+        upwards = sorted(finals, key=finals.__getitem__)
+        places = zip(upwards, sorted(y for _, y in ends.values()), strict=True)
         words_of = {method: f" {final:.3f}{_smaller(delivered, method)}" for method, final in finals.items()}
-        label_ends(axes, [(method, *end, places[method], words_of[method]) for method, end in ends.items()])
+        label_ends(axes, [(method, *ends[method], place, words_of[method]) for method, place in places], styles)
 
 
 def _crowds_the_top(

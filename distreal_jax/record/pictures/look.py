@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import io
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -179,13 +179,18 @@ def marks_of_logarithm(low: float, high: float) -> list[float]:
     return marks[:: -(-len(marks) // _MOST_MARKS)]
 
 
-def label_ends(axes: Axes, ends: Sequence[tuple[str, float, float, float, str]]) -> None:
+def label_ends(
+    axes: Axes, ends: Sequence[tuple[str, float, float, float, str]], styles: Mapping[str, Style] | None = None
+) -> None:
     """Names lines to the right, moved apart where names would overlap.
 
     Args:
       axes: Where the lines are.
-      ends: Of each line: method, x and y of its end, the y at which its name belongs, and words after the name.
+      ends: Of each line: method, x and y of its end, the y at which its name belongs, and words after the name. Of names
+        that belong at one y, the later stands higher.
+      styles: Of the methods; None: `styles_of` them, in this order.
     """
+    styles = styles or styles_of(method for method, *_ in ends)
     axes.figure.draw_without_rendering()  # type: ignore[union-attr]
     left, right = axes.get_xlim()
     limits, scale = axes.get_ylim(), axes.yaxis.get_transform()
@@ -204,7 +209,6 @@ def label_ends(axes: Axes, ends: Sequence[tuple[str, float, float, float, str]])
         np.add.at(places, close + 1, push)
         places += max(bottom - places[0], 0.0)
         places -= max(places[-1] - top, 0.0)
-    styles = styles_of(method for method, *_ in ends)
     for index, place in zip(order, scale.inverted().transform(places), strict=True):
         method, x, y, _, words = ends[index]
         style = styles[method]
