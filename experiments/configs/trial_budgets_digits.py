@@ -5,7 +5,7 @@
 Digits, digits_cnn, Dirichlet 0.3, three tiers for ever, as in later code of DISTREAL's group; tuned by
 trial_tune_budgets_digits, the shipped table of every knob, 10 seeds.
 
-Expected: DISTREAL 0.973, partial work 0.970, adaptive batch 0.967, SALF 0.963, small network 0.955, HeteroFL 0.933, FjORD
+Expected: DISTREAL 0.973, partial work 0.970, adaptive batch 0.968, SALF 0.959, small network 0.958, HeteroFL 0.933, FjORD
 0.905; 12 min, on 2 CPU cores that did other work as well.
 """
 

@@ -20,7 +20,7 @@ from experiments.configs.trial_tune_tiers_digits import CONFIG as TUNING
 SETTING = "Digits, small CNN: five tiers for ever, as in HeteroFL"
 CONFIG = dataclasses.replace(
     KNOBS,
-    methods=TUNING.methods.removesuffix(",distreal[idle=train]"),  # tuned to the same settings as pace=best
+    methods=TUNING.methods.removesuffix(",distreal[idle=train]"),  # tuned from another pace; see docs/trial.md
     reference="distreal[idle=train,pace=best]",
     seeds="0-9",
     tuned=Path("runs/trial_tune_tiers_digits/tuned.json"),
