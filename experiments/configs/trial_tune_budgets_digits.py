@@ -6,9 +6,9 @@ Digits, digits_cnn, Dirichlet 0.3, 100 devices, 10 a round, three tiers for ever
 trials of each method in 24 rounds, seeds of its own (1000, and 1001 to 1003 for the finalists). DISTREAL chooses from the
 shipped table of every knob, and is tuned twice: from pace=best and from pace=present.
 
-Expected: adaptive batch 0.971, DISTREAL 0.970 (from pace=present 0.965), partial work 0.969, SALF 0.961, small network 0.954,
-HeteroFL 0.924, FjORD 0.909 on the validation split, means of four seeds; about 45 min, on 2 CPU cores that did other work as
-well.
+Expected: adaptive batch 0.971, DISTREAL 0.970 (from pace=present 0.965), partial work 0.969, SALF 0.961, small network
+0.954, HeteroFL 0.924, FjORD 0.909 on the validation split, means of four seeds; about 45 min, on 2 CPU cores that did other
+work as well.
 """
 
 import dataclasses
