@@ -3,13 +3,13 @@
     python -m experiments.configs.map_of_knobs --out runs/map_of_knobs
 
 Digits, digits_cnn, Dirichlet 0.3, 100 devices, 10 a round, 24 rounds. Availability uniform around means from 0.05 to 0.3,
-redrawn ten times a round, once, or once in ten rounds; 12 trials of each method in each cell and those of what was best for
-the others, three more seeds of tuning for the best, then 10 seeds. DISTREAL chooses from the shipped table of all knobs, and
-trains on in idle time.
+redrawn ten times a round, once, or once in ten rounds; 24 trials of each method in each cell and those of what was best for
+the others, three more seeds of tuning for the best, then 10 seeds. DISTREAL chooses from the shipped table of all knobs,
+trains on in idle time, and begins at pace=best, which tuning chose in most other parts.
 
-Expected: in final accuracy on average over cells 0.014 behind partial work, 0.011 behind adaptive batch and 0.015 behind
-SALF, beyond chance behind at least one of them in 5 of 9 cells; over time 0.011 ahead of partial work, 0.018 behind adaptive
-batch; about 100 min in several parts, on 2 CPU cores that did other work as well.
+Expected: in final accuracy on average over cells 0.003 ahead of partial work, 0.003 of adaptive batch and 0.005 of SALF,
+beyond chance behind none of them in any cell; over time 0.010 ahead of partial work, 0.016 behind adaptive batch and 0.007
+behind SALF; about 200 min in several parts, on 2 CPU cores that did other work as well.
 """
 
 from distreal_jax.commands.map import Options, main
