@@ -25,7 +25,6 @@ CONFIG = Options(
     trials=16,
     execution="masked",
     seeds="1000",
-    final_seeds="1001-1003",
     table="runs/small_cnn_every_knob/table.json",
     world=WorldSettings("fashion_mnist", model="small_cnn", availability="redrawn:0.02,0.2,3", validation=0.1),
     training=TrainingSettings(rounds=60),

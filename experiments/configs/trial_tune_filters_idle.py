@@ -19,7 +19,6 @@ from experiments.configs.trial_tune_digits_cnn import CONFIG as FILTERS
 CONFIG = dataclasses.replace(
     FILTERS,
     trials=16,
-    final_seeds="1001-1003",
     methods="distreal[idle=train],heterofl[idle=train],fjord[idle=train],fedrolex[idle=train],federated_dropout[idle=train],"
     "small_network[idle=train],small_ensemble[idle=train],distreal_uniform[idle=train],partial_work",
     table="digits_cnn",
