@@ -5,9 +5,9 @@ r"""And in measured seconds of a CPU core, where narrow networks and small mini-
         --search.knobs filters examples depth step --out runs/digits_cnn_every_knob_seconds
     python -m experiments.configs.map_of_knobs_seconds --out runs/map_of_knobs_seconds
 
-As map_of_knobs, its 12 trials included, at one rate of change and in another unit: the table is searched by seconds, a
-round offers the seconds of ten mini-batches of 20 with the full network, and every step costs what was measured on this
-machine; 10 seeds.
+As map_of_knobs, but with 12 trials and one seed of tuning, from pace=present, at one rate of change and in another unit: the
+table is searched by seconds, a round offers the seconds of ten mini-batches of 20 with the full network, and every step
+costs what was measured on this machine; 10 seeds.
 
 Expected: in final accuracy behind none beyond chance, level with partial work and SALF on average, ahead of adaptive batch
 by 0.019; over time ahead of partial work by 0.021 and adaptive batch by 0.059; 30 min, on 2 CPU cores that did other work as

@@ -2,8 +2,8 @@
 
     python -m experiments.configs.map_of_knobs_speed --out runs/map_of_knobs_speed
 
-As map_of_knobs at one rate of change, but trials are scored by the mean of accuracy over time; 10 seeds. DISTREAL is tuned
-twice: from pace=best, and as in map_of_knobs.
+As map_of_knobs at one rate of change, but with 12 trials and one seed of tuning, which are scored by the mean of accuracy
+over time; 10 seeds. DISTREAL is tuned twice: from pace=best and from pace=present.
 
 Expected: over time 0.845 on average, not told apart from partial work, adaptive batch and SALF, and 0.026 ahead of itself
 from the usual pace; in final accuracy 0.004 behind SALF. About 45 min, on 2 CPU cores that do other work as well.
