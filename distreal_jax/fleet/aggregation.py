@@ -78,8 +78,8 @@ def from_rows(rows: Any, like: Any) -> Any:
     """The tree again.
 
     Args:
-      rows: As of `in_rows`, without leading axes.
-      like: A tree of the same structure, shapes and types.
+      rows: As of `in_rows`, without leading axes; sums over them may be of a wider type.
+      like: The tree whose rows they are, or are sums of.
     """
     leaves, tree = jax.tree.flatten(like)
     begun = dict.fromkeys(rows, 0)

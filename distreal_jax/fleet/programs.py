@@ -41,7 +41,7 @@ from distreal_jax.fleet.mappings import check_mappings, drop_programs, dropped
 from distreal_jax.fleet.work import ClientWork, Grouping
 from distreal_jax.methods import Method
 from distreal_jax.signs import watched
-from distreal_jax.step import Examples, Learner, LocalStep, in_full_precision
+from distreal_jax.step import Examples, Learner, LocalStep
 from distreal_jax.table import Configurations
 from distreal_jax.tracing import draw_masks
 from distreal_jax.tracing.filters import next_scores
@@ -244,14 +244,13 @@ class RoundPrograms:
         return learners, jnp.zeros(block, jnp.float32)
 
     def _nobody(self, params: Any) -> Sums:
-        return no_clients(in_rows(in_full_precision(params)), covered=self.method.average == "covered")
+        return no_clients(in_rows(params), covered=self.method.average == "covered")
 
     def _finish(self, server: Server, sums: Sums) -> tuple[Server, RoundResult]:
         clients, network = jnp.maximum(sums.clients, 1.0), self.step.network
-        like = in_full_precision(server.params)
-        sums = sums._replace(changes=from_rows(sums.changes, like))
+        sums = sums._replace(changes=from_rows(sums.changes, server.params))
         if self.method.average == "covered":
-            sums = sums._replace(weights=from_rows(sums.weights, like))
+            sums = sums._replace(weights=from_rows(sums.weights, server.params))
         after = server_step(server, sums, self.optimizer)
         scores = next_scores(self.method.filters, network, after.params, server.params, server.scores)
         return after._replace(scores=scores), RoundResult(sums.loss / clients, sums.clients, sums.left_out)
@@ -315,7 +314,7 @@ class RoundPrograms:
         """The sums with the clients of a block from one place to another, one after the other."""
         (trained, _), losses = carry
         keys, (_, round_index) = RoundKeys.of(*moment), moment
-        before, after = in_rows(in_full_precision(params)), in_rows(in_full_precision(trained), lead=1)
+        before, after = in_rows(params), in_rows(trained, lead=1)
 
         def add(place: jax.Array, sums: Sums) -> Sums:
             def alone(tree: Any) -> Any:
@@ -330,7 +329,7 @@ class RoundPrograms:
                 steps_done > 0,
                 client.weights,
                 alone(losses) / jnp.maximum(steps_done, 1),
-                coverage=None if covered is None else in_rows(in_full_precision(covered), lead=1),
+                coverage=None if covered is None else in_rows(covered, lead=1),
                 lengths=client.lengths if self.method.average == "normalised" else None,
             )
 

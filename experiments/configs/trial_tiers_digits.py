@@ -15,12 +15,13 @@ from pathlib import Path
 from distreal_jax.commands.compare import main
 from distreal_jax.experiment import run_command
 from experiments.configs.trial_knobs import CONFIG as KNOBS
+from experiments.configs.trial_tune_tiers_digits import COMPARED
 from experiments.configs.trial_tune_tiers_digits import CONFIG as TUNING
 
 SETTING = "Digits, small CNN: five tiers for ever, as in HeteroFL"
 CONFIG = dataclasses.replace(
     KNOBS,
-    methods=TUNING.methods.removesuffix(",distreal[idle=train]"),  # tuned from another pace; see docs/trial.md
+    methods=COMPARED,
     reference="distreal[idle=train,pace=best]",
     seeds="0-9",
     tuned=Path("runs/trial_tune_tiers_digits/tuned.json"),

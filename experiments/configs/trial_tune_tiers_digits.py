@@ -17,12 +17,15 @@ from distreal_jax.commands.tune import main
 from distreal_jax.experiment import OutputSettings, run_command
 from experiments.configs.trial_tune_knobs import CONFIG as KNOBS
 
+COMPARED = (
+    "distreal[idle=train,pace=best],heterofl[idle=train],fjord[idle=train],small_network[idle=train],partial_work,"
+    "adaptive_batch,salf"
+)
 CONFIG = dataclasses.replace(
     KNOBS,
     final_seeds="1001-1003",
     trials=12,
-    methods="distreal[idle=train,pace=best],heterofl[idle=train],fjord[idle=train],small_network[idle=train],partial_work,"
-    "adaptive_batch,salf,distreal[idle=train]",
+    methods=f"{COMPARED},distreal[idle=train]",
     world=dataclasses.replace(KNOBS.world, availability="tiers:1,0.25,0.0625,0.015625,0.004"),
     output=OutputSettings(out=Path("runs/trial_tune_tiers_digits")),
 )
