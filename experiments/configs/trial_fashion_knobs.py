@@ -14,12 +14,13 @@ from pathlib import Path
 
 from distreal_jax.commands.compare import Options, main
 from distreal_jax.experiment import run_command
+from experiments.configs.trial_tune_fashion_knobs import COMPARED
 from experiments.configs.trial_tune_fashion_knobs import CONFIG as TUNING
 
 SETTING = "Fashion-MNIST, small CNN: 2 to 20 %"
 CONFIG = Options(
-    methods=TUNING.methods,
-    reference="distreal[idle=train]",
+    methods=f"{COMPARED},distreal",
+    reference="distreal[idle=train,pace=best]",
     seeds="0-9",
     table=TUNING.table,
     tuned=Path("runs/trial_tune_fashion_knobs/tuned.json"),

@@ -15,13 +15,13 @@ from pathlib import Path
 from distreal_jax.commands.compare import main
 from distreal_jax.experiment import run_command
 from experiments.configs.trial_digits_cnn import CONFIG as FILTERS
-from experiments.configs.trial_tune_filters_idle import CONFIG as TUNING
+from experiments.configs.trial_tune_filters_idle import COMPARED
 
 SETTING = "Digits, small CNN: 2 to 20 %, dropped filters alone"
 CONFIG = dataclasses.replace(
     FILTERS,
-    methods=TUNING.methods,
-    reference="distreal[idle=train]",
+    methods=COMPARED,
+    reference="distreal[idle=train,pace=best]",
     table="digits_cnn",
     tuned=Path("runs/trial_tune_filters_idle/tuned.json"),
 )

@@ -20,11 +20,13 @@ from distreal_jax.fleet.training import TrainingSettings
 from distreal_jax.fleet.world import WorldSettings
 from distreal_jax.record.recorded_run import RecordSettings
 
+COMPARED = "partial_work,adaptive_batch,salf,distreal[idle=train,pace=best]"
 CONFIG = Options(
-    methods="partial_work,adaptive_batch,salf,distreal,distreal[idle=train]",
+    methods=f"{COMPARED},distreal,distreal[idle=train]",
     trials=16,
     execution="masked",
     seeds="1000",
+    final_seeds="1001-1003",
     table="runs/small_cnn_every_knob/table.json",
     world=WorldSettings("fashion_mnist", model="small_cnn", availability="redrawn:0.02,0.2,3", validation=0.1),
     training=TrainingSettings(rounds=60),

@@ -16,11 +16,15 @@ from distreal_jax.commands.tune import main
 from distreal_jax.experiment import OutputSettings, run_command
 from experiments.configs.trial_tune_digits_cnn import CONFIG as FILTERS
 
+COMPARED = (
+    "distreal[idle=train,pace=best],heterofl[idle=train],fjord[idle=train],fedrolex[idle=train],federated_dropout[idle=train],"
+    "small_network[idle=train],small_ensemble[idle=train],distreal_uniform[idle=train],partial_work"
+)
 CONFIG = dataclasses.replace(
     FILTERS,
+    final_seeds="1001-1003",
     trials=16,
-    methods="distreal[idle=train],heterofl[idle=train],fjord[idle=train],fedrolex[idle=train],federated_dropout[idle=train],"
-    "small_network[idle=train],small_ensemble[idle=train],distreal_uniform[idle=train],partial_work",
+    methods=f"{COMPARED},distreal[idle=train]",
     table="digits_cnn",
     output=OutputSettings(out=Path("runs/trial_tune_filters_idle")),
 )
