@@ -147,19 +147,21 @@ class ResNet20(nnx.Module):
     """ResNet-20 for small images (He et al., CVPR 2016, section 4.2), with their option B: shortcuts by 1x1 convolutions.
 
     Three stages of three residual blocks with 16, 32 and 64 filters; the first block of the second and third stage halves
-    the image.
+    the image. A subclass with another `first_filters` has as many in the first stage, twice and four times as many after it.
     """
 
     smallest_side = 4
+    first_filters = 16
 
     def __init__(self, image_shape: ImageShape, num_classes: int, *, rngs: nnx.Rngs) -> None:
-        self.conv = _Conv(image_shape[2], 16, (3, 3), padding=1, use_bias=False, rngs=rngs)
-        self.norm = _BatchNorm(16, rngs=rngs)
+        features_in = self.first_filters
+        self.conv = _Conv(image_shape[2], features_in, (3, 3), padding=1, use_bias=False, rngs=rngs)
+        self.norm = _BatchNorm(features_in, rngs=rngs)
         blocks = []
-        features_in = 16
-        for features in (16, 32, 64):
+        for stage in range(3):
+            features = self.first_filters * 2**stage
             for position in range(3):
-                stride = 2 if position == 0 and features != 16 else 1
+                stride = 2 if position == 0 and stage > 0 else 1
                 blocks.append(_ResidualBlock(features_in, features, stride, rngs=rngs))
                 features_in = features
         self.blocks = nnx.List(blocks)

@@ -149,6 +149,16 @@ def test_a_dry_run_of_a_script_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("methods", "needed"), [("partial_work,heterofl", False), ("partial_work,distreal", True)])
+def test_a_dry_run_misses_a_table_only_where_a_method_uses_one(
+    methods: str, needed: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = dataclasses.replace(WORLD, model="leaf_cnn")  # no table comes with the package for it and digits
+    options = compare.Options(methods=methods, seeds="0", world=world, training=TRAINING, execution="masked", dry_run=True)
+    compare.main(options)
+    assert ("uniform rates stand in" in capsys.readouterr().out) == needed
+
+
 def test_a_dry_run_of_a_map_tells_every_cell_of_its_first_seed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -108,7 +108,7 @@ def main(options: Options) -> None:
     table = given_or_shipped(options.table, world, planned=options.dry_run)
     counted.say_how_sure(table)
     notes = [*counted.notes]
-    if table is None:
+    if table is None and any(method.rates == "table" for method in methods):
         notes.append(f"A table for {options.world.model} is not there yet; uniform rates stand in for it.")
     if missing:
         notes.append(f"{options.tuned} is not there yet; the untuned settings stand in for it.")
