@@ -1,7 +1,7 @@
 import itertools
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -176,6 +176,16 @@ def test_a_logarithmic_axis_of_less_than_a_decade_has_plain_numbers_that_do_not_
     shown = axes.get_xticklabels()
     assert [label.get_text() for label in shown] == ["3 G", "5 G", "7 G"]
     assert all(left.get_window_extent().x1 < right.get_window_extent().x0 for left, right in itertools.pairwise(shown))
+
+
+@pytest.mark.parametrize(("values", "marked"), [((0.3, 0.03, 0.1), [0.03, 0.1, 0.3]), (range(1, 9), [1, 1.5, 2, 3, 5, 7])])
+def test_a_logarithmic_axis_marks_the_values_that_there_are_if_they_are_few(
+    values: Sequence[float], marked: list[float]
+) -> None:
+    axes = Figure().subplots()
+    axes.plot(values, values)
+    by_logarithm(axes, values)
+    assert axes.get_xticks().tolist() == marked
 
 
 @pytest.fixture

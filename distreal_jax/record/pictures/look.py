@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import io
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -159,10 +159,16 @@ def by_error(axes: Axes) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def by_logarithm(axes: Axes) -> None:
-    """Draws x by its logarithm, marked in plain numbers that stand apart; called when all is drawn."""
+def by_logarithm(axes: Axes, values: Collection[float] = ()) -> None:
+    """Draws x by its logarithm, marked in plain numbers that stand apart; called when all is drawn.
+
+    Args:
+      axes: What is drawn into.
+      values: Those that there are, which are marked if they are few; otherwise round numbers.
+    """
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(FixedLocator(marks_of_logarithm(*axes.get_xlim())))
+    marks = sorted(values) if 0 < len(values) <= _MOST_MARKS else marks_of_logarithm(*axes.get_xlim())
+    axes.xaxis.set_major_locator(FixedLocator(marks))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: quantity(value).strip()))
     axes.xaxis.set_minor_locator(NullLocator())
 

@@ -38,9 +38,8 @@ def sensitivity_picture(
         grid = np.atleast_1d(figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)).ravel()
         for axes in grid[len(trials) :]:
             axes.axis("off")
-        for axes in grid[
-            max(len(trials) - columns, 0) : len(trials)
-        ]:  # the lowest of each column, which may not be the last row
+        lowest = slice(max(len(trials) - columns, 0), len(trials))  # of each column, which may not be in the last row
+        for axes in grid[lowest]:
             axes.tick_params(axis="x", which="both", labelbottom=True)
         for axes, (method, points) in zip(grid, trials.items(), strict=False):
             for size in sizes:
@@ -53,7 +52,7 @@ def sensitivity_picture(
             axes.plot([rate], [score], "o", markersize=11, markerfacecolor="none", color=GREY)
             axes.set_title(f"{style_of(method).label}\n{smaller_model(delivered[method])}".strip(), fontsize=10)
             axes.grid(True, axis="y")
-        by_logarithm(grid[0])  # all share it
+        by_logarithm(grid[0], {rate for points in trials.values() for rate, _, _ in points})  # all share it
         handles = [matplotlib.lines.Line2D([], [], color=colours[size], marker="o", label=f"{size}") for size in sizes]
         figure.legend(handles=handles, loc="outside right upper", title="batch size", fontsize=9)
         figure.supxlabel("learning rate", fontsize=10)
