@@ -393,6 +393,18 @@ def name_with(name: str, choices: Mapping[str, str]) -> str:
     return f"{parts['base'] if parts else name}[{','.join(f'{choice}={value}' for choice, value in chosen.items())}]"
 
 
+def that_train_on(names: Sequence[str]) -> list[str]:
+    """The names of the same methods with `idle=train`: no device waits for the deadline, so all compute as much as they can.
+
+    Args:
+      names: As for `method_named`.
+
+    Raises:
+      InputError: As `method_named`.
+    """
+    return [name if method_named(name).idle == "train" else name_with(name, {"idle": "train"}) for name in names]
+
+
 def methods_named(names: Sequence[str]) -> tuple[Method, ...]:
     """The methods of those names, in that order; raises `InputError` for an unknown one, or for one that comes twice."""
     if not names:

@@ -159,6 +159,16 @@ def test_a_dry_run_misses_a_table_only_where_a_method_uses_one(
     assert ("uniform rates stand in" in capsys.readouterr().out) == needed
 
 
+@pytest.mark.parametrize("name", ["compare", "map", "tune"])
+def test_at_equal_computing_no_method_waits_and_each_is_named_so(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command, world = importlib.import_module(f"distreal_jax.commands.{name}"), WORLD
+    few = {"tune": {"trials": 1, "world": dataclasses.replace(world, validation=0.2)}, "map": {"means": "0.3", "rates": "1"}}
+    asked = {"methods": "heterofl[cap=mean],fjord[idle=train]", "world": world, "iso_compute": True} | few.get(name, {})
+    command.main(command.Options(training=TRAINING, execution="masked", dry_run=True, **asked))
+    said = capsys.readouterr().out
+    assert "heterofl[cap=mean,idle=train]" in said and "fjord[idle=train]" in said and "heterofl[cap=mean]" not in said
+
+
 def test_a_dry_run_of_a_map_tells_every_cell_of_its_first_seed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -689,17 +689,19 @@ def test_the_normalised_mean_is_that_of_fednova_s_code(momentum: float) -> None:
     np.testing.assert_allclose(after, moved.ravel(), rtol=1e-5)
 
 
-def test_fjord_s_mean_is_over_the_devices_that_have_an_element() -> None:
-    """FjORD's aggregation: of the weights between the widths of two ranks, the mean over devices of the larger, by their
-    examples. (Horvath et al., NeurIPS 2021, section 4.2; its code is not public.)"""
-    before, examples = np.zeros((4, CLASSES)), np.array([2.0, 3.0, 5.0])
-    expected = np.zeros_like(before)
-    for unit in range(4):
-        having = [i for i, kept in enumerate(KEPT) if kept > unit]
-        expected[unit] = np.average(CHANGES[having, unit], axis=0, weights=examples[having])
+def test_the_covered_mean_by_examples_is_that_of_fjord_s_code() -> None:
+    """From the largest width to the smallest, the part of that width becomes the mean of the parameters of all clients whose
+    largest width is as large, by their examples. (Re-derived from `fjord_average` of the authors' baseline for Flower,
+    github.com/adap/flower, baselines/fjord; in words in Horvath et al., NeurIPS 2021, section 4.2.)"""
+    before, examples = np.random.default_rng(6).normal(size=(4, CLASSES)), np.array([2.0, 3.0, 5.0])
+    expected = before.copy()
+    for width in sorted(KEPT, reverse=True):
+        having = [client for client, kept in enumerate(KEPT) if kept >= width]
+        parts = [examples[client] * (before + CHANGES[client])[:width] for client in having]
+        expected[:width] = sum(parts) / examples[having].sum()
     params, optimizer = {"w": jnp.asarray(before)}, optax.sgd(1.0)
     coverage = np.stack([np.tile((np.arange(4) < kept)[:, None], CLASSES) for kept in KEPT]).astype(np.float64)
-    local = {"w": jnp.asarray(CHANGES * coverage)}
+    local = {"w": jnp.asarray(before + CHANGES * coverage)}
     sums = sums_of(
         params, local, jnp.ones(3, bool), jnp.asarray(examples), jnp.zeros(3), coverage={"w": jnp.asarray(coverage)}
     )

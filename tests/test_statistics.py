@@ -314,6 +314,16 @@ def test_energy_and_time_with_links_are_those_of_the_stated_model_by_hand() -> N
     assert device.link_seconds(run) == pytest.approx((4.0, 4 + 20 / 3, 4 + 20 / 3 + 40))
 
 
+def test_a_run_that_reaches_a_target_counts_though_another_of_its_method_ended_earlier() -> None:
+    """With links a round ends with its last client, so the runs of a method are not equally long."""
+    late = {"accuracies": (0.1, 0.4, 0.5), "round_bytes": (1e6, 1e6, 1e6)}
+    quick, slow = result(seed=0, round_computing=(0.1, 0.1, 0.1), **late), result(seed=1, **late)
+    (summary,) = summarise([quick, slow], targets=(0.5,))
+    (with_links,), (simulated,) = summary.to_target["link_seconds"], summary.to_target["seconds"]
+    assert DeviceModel().link_seconds(slow)[-1] > DeviceModel().link_seconds(quick)[-1]
+    assert (with_links.reached, simulated.reached) == (2, 2)
+
+
 def test_a_table_has_a_column_for_each_target_and_says_what_is_delivered() -> None:
     small = result("small_network", accuracies=(0.1, 0.4, 0.5), delivered=0.05, full_accuracies=(0.1, 0.1, 0.1))
     table = comparison_table([result(), small], targets=(0.3, 0.5, 0.7))

@@ -34,11 +34,14 @@ def sweep(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 def runs(sweep: dict[str, Any]) -> list[list[str]]:
-    """The arguments of every run of a grid, as the agent writes them."""
-    choices = [
-        [(name, value) for value in said.get("values", [said.get("value")])] for name, said in sweep["parameters"].items()
-    ]
-    return [[f"--{name}={value}" for name, value in run] for run in itertools.product(*choices)]
+    """The arguments of each run of a grid, as the agent writes them; of others, each value beside the first of the rest."""
+    choices = {name: said.get("values", [said.get("value")]) for name, said in sweep["parameters"].items()}
+    first = {name: values[0] for name, values in choices.items()}
+    if sweep["method"] == "grid":
+        chosen = [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
+    else:
+        chosen = [first | {name: value} for name, values in choices.items() for value in values]
+    return [[f"--{name}={value}" for name, value in run.items()] for run in chosen]
 
 
 def test_there_are_sweeps() -> None:

@@ -18,6 +18,7 @@ from distreal_jax.errors import InputError, choose_from
 from distreal_jax.experiment import (
     DryRun,
     HowExecuted,
+    IsoCompute,
     JobSettings,
     ManyMethods,
     ManySeeds,
@@ -25,6 +26,7 @@ from distreal_jax.experiment import (
     OutputSettings,
     Plain,
     PlainFlags,
+    at_equal_computing,
     compare,
     dry_run,
     federations,
@@ -70,8 +72,7 @@ class Options:
     """Accuracies that methods are timed to, such as 0.5,0.6,0.7; by default 0.7, 0.8 and 0.9 times the best final one."""
     reference: str | None = None
     """The method that the others are compared with; by default distreal, or where it is absent the first one."""
-    iso_compute: bool = False
-    """All devices train until the deadline (idle=train for every method), so that no method leaves resources idle."""
+    iso_compute: IsoCompute = False
     device: DeviceModel = DeviceModel()
     """Model of energy and links for the report. It does not affect training."""
     execution: HowExecuted = "compact"
@@ -92,9 +93,8 @@ MAY_CHANGE = ("methods", "seeds", "targets", "device", "reference")
 
 def main(options: Options) -> None:
     """Runs what is not finished and reports."""
+    options = at_equal_computing(options)
     methods = methods_named(parsed_list(options.methods, "methods"))
-    if options.iso_compute:
-        methods = tuple(dataclasses.replace(method, idle="train") for method in methods)
     reference = None if options.reference is None else method_named(options.reference).name
     if reference is not None and reference not in (names := [method.name for method in methods]):
         raise InputError(f"the reference {reference!r} is not compared; {choose_from(reference, names)}")
@@ -129,7 +129,9 @@ def main(options: Options) -> None:
             notes += traffic_notes(federation, options.job.num_processes)
         print(dry_run(planned(seeds[:1]), options.record, notes, speed_of=speed, seeds=len(seeds)))
         return
-    decided: dict[str, Any] = {} if tuned is None else {"tuned": {method.name: method.point for method in tuned.methods}}
+    decided: dict[str, Any] = {"iso_compute": False}  # as folders have it in which it did not change the methods' names
+    if tuned is not None:
+        decided["tuned"] = {method.name: method.point for method in tuned.methods}
     list(planned(seeds[:1]))  # bad input ends here, before anything is written
     shared = options.share
     with open_folder(options.output, "compare", options, may_change=MAY_CHANGE, shared=shared, **decided) as folder:

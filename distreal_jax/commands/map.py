@@ -26,12 +26,14 @@ from distreal_jax.experiment import (
     DryRun,
     GivenTable,
     HowExecuted,
+    IsoCompute,
     ManyMethods,
     ManySeeds,
     Measure,
     OutputSettings,
     Plain,
     PlainFlags,
+    at_equal_computing,
     compare,
     dry_run,
     needed_table,
@@ -68,6 +70,7 @@ class Options:
     rates: str = "0.1,1,10"
     """Changes of availability a round, rows of the map."""
     methods: ManyMethods = "distreal,partial_work,heterofl"
+    iso_compute: IsoCompute = False
     seeds: ManySeeds = "0-2"
     trials: Annotated[int, Within(0, 10_000)] = 0
     """Trials with which each method is tuned in each cell first, on a part of the training examples; 0: untuned."""
@@ -111,6 +114,7 @@ def numbers(text: str, what: str, highest: float) -> list[float]:
 
 def main(options: Options) -> None:
     """Runs what is not finished and draws the map."""
+    options = at_equal_computing(options)
     means, rates = numbers(options.means, "means", 1.0), numbers(options.rates, "rates", 1000.0)
     methods, seeds = methods_named(parsed_list(options.methods, "methods")), parsed_seeds(options.seeds)
     if len(methods) < 2:

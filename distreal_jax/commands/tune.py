@@ -18,11 +18,13 @@ from distreal_jax.experiment import (
     DryRun,
     GivenTable,
     HowExecuted,
+    IsoCompute,
     ManyMethods,
     Measure,
     OutputSettings,
     Plain,
     PlainFlags,
+    at_equal_computing,
     given_or_shipped,
     needed_table,
     open_folder,
@@ -51,6 +53,7 @@ class Options:
     """Tune methods with equal numbers of trials."""
 
     methods: ManyMethods = "distreal,heterofl,partial_work,full_resources"
+    iso_compute: IsoCompute = False
     trials: Annotated[int, Within(1, 10_000)] = 12
     """Trials of each method, the untuned settings among them; beside these, each tries what is best for the others."""
     goal: TunedFor = "final"
@@ -70,6 +73,7 @@ class Options:
 
 def main(options: Options) -> None:
     """Tunes what is not finished and reports."""
+    options = at_equal_computing(options)
     methods, seeds = methods_named(parsed_list(options.methods, "methods")), parsed_seeds(options.seeds)
     if not options.world.validation:
         raise InputError("tuning on the test set would choose by what is reported; give --validation a share such as 0.2")

@@ -46,7 +46,7 @@ PlainFlags = Annotated[Settings, tyro.conf.arg(name="")]
 PARSING = (tyro.conf.FlagCreatePairsOff,)
 """How command lines are parsed: a flag such as `--dry-run` has no opposite."""
 
-_DECIDE_NOTHING = ("output", "dry_run", "measure", "share", "job")  # options
+_DECIDE_NOTHING = ("output", "dry_run", "measure", "share", "job", "iso_compute")  # options; the last is in the methods
 _MOST_SEEDS = 1000  # of one range, chosen by us: more is a slip of the keyboard
 
 

@@ -1,14 +1,17 @@
 """Options that several commands have, each with its help written once."""
 
-from typing import Annotated
+import dataclasses
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from distreal_jax.experiment.command_line import parsed_list
 from distreal_jax.experiment.speed import SpeedOf, estimated_speed, measured_speed
 from distreal_jax.fleet.programs import Execution
-from distreal_jax.methods import METHODS
+from distreal_jax.methods import METHODS, that_train_on
 
 _NAMES = ", ".join(METHODS)
+_Compared = TypeVar("_Compared", bound=Any)  # the options of a command, which are a dataclass
 
 OneMethod = Annotated[
     str,
@@ -26,6 +29,15 @@ ManyMethods = Annotated[
     ),
 ]
 """Names several methods; the help lists them."""
+
+IsoCompute = Annotated[
+    bool,
+    tyro.conf.arg(
+        help="All devices train until the deadline (idle=train for every method, and named so), so that no method leaves "
+        "resources idle."
+    ),
+]
+"""Whether methods are compared at equal computing."""
 
 GivenTable = Annotated[
     str | None,
@@ -46,6 +58,21 @@ HowExecuted = Annotated[
 
 ManySeeds = Annotated[str, tyro.conf.arg(help="Seeds, such as 0,1,2 or 0-4.")]
 """Seeds of runs."""
+
+
+def at_equal_computing(options: _Compared) -> _Compared:
+    """Options of a command that compares methods, as `iso_compute` wants them: with `methods` and `reference` named so.
+
+    Raises:
+      InputError: As `methods_named`.
+    """
+    if not options.iso_compute:
+        return options
+    changed = {"methods": ",".join(that_train_on(parsed_list(options.methods, "methods")))}
+    if getattr(options, "reference", None) is not None:
+        changed["reference"] = that_train_on([options.reference])[0]
+    return dataclasses.replace(options, **changed)
+
 
 DryRun = Annotated[
     bool,

@@ -49,8 +49,8 @@ class TimeToTarget:
     Attributes:
       target: The accuracy.
       median: None where it is longer than the horizon.
-      horizon: How long the runs were watched.
-      reached: How many runs got there within the horizon.
+      horizon: How long all runs were watched; where the axis is each method's own, the shortest of its runs.
+      reached: How many runs got there, within the horizon where it is the same for all methods.
       runs: How many runs there are.
       difference: Method minus reference, paired over common seeds; runs that did not get there count with the horizon. None
         for the reference itself, without a common seed, and for axes whose horizon is each method's own.
@@ -236,7 +236,8 @@ def _time_to_target(runs: _Runs, method: str, axis: str, target: float, smooth: 
 
     def time(result: MethodResult) -> float | None:
         reached = time_to_target(runs.axis(result, axis), result.accuracies, target, smooth)
-        return None if reached is None or reached > horizon else reached
+        beyond = axis in _COMMON_AXES and reached is not None and reached > horizon  # watched no longer than the others
+        return None if beyond else reached
 
     def restricted(result: MethodResult) -> float:
         return restricted_times([time(result)], horizon)[0]
