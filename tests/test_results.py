@@ -54,15 +54,15 @@ def finished(
 
 def options_in(folder: Path) -> Options:
     readme = folder / "README.md"
-    tables = [f"{begin}\nold\n{end}\n" for begin, end in map(verdicts.marks, ("final", "area"))]
-    readme.write_text("".join(("before\n", *tables, "after\n")))
-    return Options(runs=folder / "runs", report=folder / "docs/results.md", verdicts=(readme,))
+    marks = [*map(verdicts.marks, ("final", "area")), verdicts.MATRIX]
+    readme.write_text("".join(("before\n", *(f"{begin}\nold\n{end}\n" for begin, end in marks), "after\n")))
+    return Options(runs=folder / "runs", report=folder / "docs/results.md", verdicts=readme, rivals=readme)
 
 
-def verdicts_of(readme: Path) -> list[list[str]]:
-    """Rows of the table of final accuracy."""
+def verdicts_of(readme: Path, marks: tuple[str, str] = verdicts.marks("final")) -> list[list[str]]:
+    """Rows of a table, of final accuracy where nothing else is said."""
     text = readme.read_text()
-    begin, end = verdicts.marks("final")
+    begin, end = marks
     _, _, *rows = text[text.index(begin) + len(begin) : text.index(end)].strip().splitlines()
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
 
@@ -72,16 +72,16 @@ def test_finished_configs_get_a_section(tmp_path: Path) -> None:
     finished(options.runs / "fashion_mnist_harsh", {"distreal": 0.7, "partial_work": 0.65})
     finished(options.runs / "not_a_config", {"distreal": 0.1})
     main(options)
-    report, readme = options.report.read_text(), options.verdicts[0].read_text()
+    report, readme = options.report.read_text(), options.verdicts.read_text()
     assert "## fashion_mnist_harsh" in report and "python -m experiments.configs.fashion_mnist_harsh" in report
     assert "fashion_mnist_mild" not in report and "not_a_config" not in report
     assert "2 CPU cores, a processor, jax 0.10.2, commit 0123456789, 2026-11-23" in report
     assert (options.report.parent / "results/fashion_mnist_harsh.png").exists()
     assert "0.600 (0.600, 0.600)" in report and "`partial_work`" in report
     assert readme.startswith("before\n") and readme.endswith("after\n")
-    assert not verdicts_of(options.verdicts[0])  # it names no setting: nothing in it was tuned
+    assert not verdicts_of(options.verdicts)  # it names no setting: nothing in it was tuned
     main(options)
-    assert (report, readme) == (options.report.read_text(), options.verdicts[0].read_text())
+    assert (report, readme) == (options.report.read_text(), options.verdicts.read_text())
 
 
 def test_a_tuned_trial_says_whom_it_is_ahead_of_level_with_and_behind(tmp_path: Path) -> None:
@@ -96,11 +96,14 @@ def test_a_tuned_trial_says_whom_it_is_ahead_of_level_with_and_behind(tmp_path: 
     folder = options.runs / "trial_knobs"
     finished(folder, finals | {"partial_work": 0.9}, reference="distreal[idle=train]", seeds=4)
     main(options)
-    ((setting, seeds, own, ahead, level, behind),) = verdicts_of(options.verdicts[0])
+    ((setting, seeds, own, ahead, level, behind),) = verdicts_of(options.verdicts)
     assert setting == "[Digits, small CNN: 2 to 20 % of a round's work](docs/results.md#trial_knobs)" and seeds == "4"
     assert own == "0.700 ± 0.000"  # of 0.5 and 0.9
     assert ahead == "`heterofl` +0.250 ± 0.000" and behind == "`salf` -0.025 ± 0.000"
     assert level == "`partial_work` +0.000 ± 0.000"  # neither a variant of the method itself nor an upper bound
+    ((_, _, levels, heterofl, _, _, partial_work, _, salf, _),) = verdicts_of(options.rivals, verdicts.MATRIX)
+    assert levels == "0.700 / 0.600" and heterofl == "**+0.250** / **+0.125**"
+    assert (partial_work, salf) == ("+0.000 / +0.000", "**-0.025** / **-0.013**")
 
 
 def test_of_a_map_the_verdict_is_on_means_over_its_cells_by_seed(tmp_path: Path) -> None:
@@ -110,7 +113,7 @@ def test_of_a_map_the_verdict_is_on_means_over_its_cells_by_seed(tmp_path: Path)
     cells = [{"distreal": [0.9, 0.8, 0.7, 0.6], "salf": [0.5, 0.4, 0.3, 0.2]}, {"distreal": [0.5] * 4, "salf": [0.5] * 4}]
     (folder / "map.json").write_text(json.dumps([{"mean": 0.1, "rate": 1, "final": cell, "area": cell} for cell in cells]))
     main(options)
-    ((_, seeds, own, ahead, *_),) = verdicts_of(options.verdicts[0])
+    ((_, seeds, own, ahead, *_),) = verdicts_of(options.verdicts)
     assert seeds == "4" and own.startswith("0.625 ± ") and ahead == "`salf` +0.200 ± 0.000"
 
 
@@ -155,23 +158,26 @@ def test_of_a_tuning_there_are_settings_alone(tmp_path: Path) -> None:
 def test_variants_of_a_rival_keep_their_names() -> None:
     values = {"distreal": [0.9, 0.8], "heterofl": [0.1, 0.1], "heterofl[rescale=true]": [0.2, 0.2]}
     _, level, _ = verdicts.verdict(values, "distreal")
-    assert level == "*too few seeds to test:* `heterofl` +0.750, `heterofl[rescale=true]` +0.650"
+    assert level.startswith("*too few seeds to test:* `heterofl` +0.750 (+0.800, +0.700), `heterofl[rescale=true]` +0.650 (")
 
 
 def test_few_seeds_test_nothing_and_the_verdict_says_so() -> None:
     ahead, level, behind = verdicts.verdict({"distreal": [0.9, 0.8], "salf": [0.1, 0.1]}, "distreal")
-    assert (ahead, level, behind) == ("–", "*too few seeds to test:* `salf` +0.750", "–")
+    assert (ahead, level, behind) == ("–", "*too few seeds to test:* `salf` +0.750 (+0.800, +0.700)", "–")
 
 
 def test_verdicts_on_trials_that_were_run_elsewhere_stay_in_order(tmp_path: Path) -> None:
     options = options_in(tmp_path)
     finished(options.runs / "trial_tiers_digits", {"distreal": 0.8, "salf": 0.7}, seeds=4)
     main(options)
-    tiers = verdicts_of(options.verdicts[0])
+    tiers = verdicts_of(options.verdicts)
     shutil.rmtree(options.runs)
     finished(options.runs / "trial_fashion_knobs", {"distreal": 0.7, "salf": 0.9}, seeds=4)
     main(options)
-    assert verdicts_of(options.verdicts[0])[0] == tiers[0] and len(verdicts_of(options.verdicts[0])) == 2
+    assert verdicts_of(options.verdicts)[0] == tiers[0] and len(verdicts_of(options.verdicts)) == 2
+    assert [row[0] for row in verdicts_of(options.verdicts, verdicts.MATRIX)] == [
+        row[0] for row in verdicts_of(options.verdicts)
+    ]
 
 
 def test_a_finished_map_gets_its_cells_and_its_picture(tmp_path: Path) -> None:
@@ -218,13 +224,13 @@ def test_without_a_finished_config_nothing_is_written(tmp_path: Path) -> None:
     options = options_in(tmp_path)
     with pytest.raises(InputError, match=r"no config is finished in .*; run one with --out"):
         main(options)
-    assert not options.report.exists() and "old" in options.verdicts[0].read_text()
+    assert not options.report.exists() and "old" in options.verdicts.read_text()
 
 
 def test_a_readme_without_marks_is_left_alone(tmp_path: Path) -> None:
     options = options_in(tmp_path)
-    options.verdicts[0].write_text("mine")
+    options.verdicts.write_text("mine")
     finished(options.runs / "fashion_mnist_harsh", {"distreal": 0.7})
     with pytest.raises(InputError, match="has no lines"):
         main(options)
-    assert options.verdicts[0].read_text() == "mine"
+    assert options.verdicts.read_text() == "mine"

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from distreal_jax.record import MethodResult, RunFolder, Section, map_picture
-from distreal_jax.record.report import delivered, markdown_table, signed
+from distreal_jax.record.report import delivered, markdown_table, quantity, signed
 from distreal_jax.record.statistics import Interval, told_apart
-from distreal_jax.record.summary import MEASURES, measure_in_words, scores
+from distreal_jax.record.summary import MEASURES, measure_in_words, scores, summarise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +89,7 @@ def map_section(folder: RunFolder, cells: Sequence[Cell], means: Sequence[float]
     texts = [
         f"Final {cells[0].score_name}:\n\n{markdown_table(rows)}",
         *(difference_table(cells, measure) for measure in MEASURES),
+        f"Costs, means over the cells; of memory the largest:\n\n{cost_table(cells)}",
         "Differences are paired by seed, with intervals of 95 %. * marks p < 0.05 after Holm's correction for all "
         f"{len(others) * len(cells)} comparisons of a table"
         f"{f'; in its last row, means over all cells, for {len(others)}' * (len(cells) > 1)}.",
@@ -123,6 +124,20 @@ def difference_table(cells: Sequence[Cell], measure: str) -> str:
         f"{first} minus the others, {said}:\n\n{markdown_table(rows)}\n"
         f"Behind one of them (*) in {behind} of {len(cells)} cells, ahead of all of them (*) in {ahead}.\n"
     )
+
+
+def cost_table(cells: Sequence[Cell]) -> str:
+    """What each method costs: bytes, peak memory of a device, energy by the usual model, and shares of the MACs on offer."""
+    rows = [["method", "delivered", "up", "down", "peak memory", "energy", "spent", "wasted", "idle"]]
+    every = [{summary.method: summary for summary in summarise(cell.results)} for cell in cells]
+    for name in cells[0].methods:
+        of = [summaries[name] for summaries in every]
+        shares = [f"{fmean(getattr(each, share) for each in of):.0%}" for share in ("spent", "wasted", "idle")]
+        costs = [f"{quantity(fmean(getattr(each, cost) for each in of))}B" for cost in ("bytes_up", "bytes_down")]
+        memory = f"{quantity(max(each.memory_bytes for each in of))}B"
+        energy = f"{quantity(fmean(each.joules for each in of))}J"
+        rows.append([f"`{name}`", delivered(fmean(each.delivered for each in of)), *costs, memory, energy, *shares])
+    return markdown_table(rows)
 
 
 def over_cells(cells: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:

@@ -1,4 +1,4 @@
-"""Gathers finished configs into docs/results.md, every number with its command and machine, and the verdicts into README.md.
+"""Gathers finished configs into docs/results.md, with command and machine, and verdicts into docs/trial.md and README.md.
 
     make results DATA_DIR=../shared     # runs the configs that are not finished, then this
     python experiments/results.py       # this alone
@@ -53,8 +53,10 @@ class Options:
     """Folder of the runs, one for each config, named as it is."""
     report: Path = Path("docs/results.md")
     """Gets a section for each finished config; pictures, scores and tuned settings come beside it, into results/."""
-    verdicts: tuple[Path, ...] = (Path("README.md"), Path("docs/trial.md"))
-    """Get, between their marks, what each config that names its setting says of DISTREAL and its rivals."""
+    verdicts: Path = Path("docs/trial.md")
+    """Gets, between its marks, what each config that names its setting says of DISTREAL and its rivals, with intervals."""
+    rivals: Path = Path("README.md")
+    """Gets, between its marks, the same as one table of settings by rivals, without intervals."""
     dry_run: DryRun = False
 
 
@@ -69,6 +71,9 @@ def section(name: str, folder: Path, place: Path) -> str:
     text = (importlib.import_module(f"experiments.configs.{name}").__doc__ or "").strip()
     picture = finished(folder)
     shutil.copyfile(folder / picture, place / f"{name}.png")
+    costs = f"{name}_costs.png" if picture == "accuracy.png" and (folder / "costs.png").exists() else ""
+    if costs:
+        shutil.copyfile(folder / "costs.png", place / costs)
     files = [file.relative_to(place / name) for file in evidence.put(folder, place / name)]
     links = [f"[{file}]({place.name}/{name}/{file})" for file in files]
     parts = (
@@ -78,6 +83,7 @@ def section(name: str, folder: Path, place: Path) -> str:
         f"({machine(folder)})",
         f"Scores of each run and settings, to check and to use: {', '.join(links)}" if links else "",
         f"![{PICTURES[picture]}]({place.name}/{name}.png)",
+        f"![Test accuracy over MACs, bytes, energy and time with links]({place.name}/{costs})" if costs else "",
     )
     return "\n\n".join(filter(None, parts))
 
@@ -162,14 +168,13 @@ def main(options: Options) -> None:
         raise InputError(f"no config is finished in {options.runs} (there are: {', '.join(names)}); run one with --out")
     if options.dry_run:
         missing = ", ".join(name for name in names if name not in done) or "none"
-        shown = f", and verdicts in {', '.join(map(str, options.verdicts))}" if options.verdicts else ""
-        print(f"Would be written anew in {options.report}: {', '.join(done)}{shown}.")
+        shown = f"{', '.join(done)}, and verdicts in {options.verdicts} and {options.rivals}"
+        print(f"Would be written anew in {options.report}: {shown}.")
         print(f"Not finished in {options.runs}: {missing}.")
         print(WROTE_NOTHING)
         return
-    places = [(document, measure) for document in options.verdicts for measure in MEASURES]
-    for document, measure in places:
-        parts_around(document, verdicts.marks(measure))  # bad input ends here, before anything is written
+    rows = {measure: verdicts.rows_in(options.verdicts, measure) for measure in MEASURES}  # of trials finished elsewhere
+    parts_around(options.rivals, verdicts.MATRIX)  # bad input ends here, before anything is written
     place = made_folder(options.report.parent / "results")
     sections = sections_of(options.report, names)
     sections |= {name: section(name, options.runs / name, place) for name in done}
@@ -177,7 +182,10 @@ def main(options: Options) -> None:
     write_atomically(options.report, ("\n\n".join((head, *(sections[name] for name in sorted(sections)))) + "\n").encode())
     settings = {name: setting for name in names if (setting := setting_of(name))}
     judged = verdicts.rows({name: options.runs / name for name in done if name in settings})
-    for document, measure in places:
-        link = os.path.relpath(options.report, document.parent)
-        write_atomically(document, verdicts.put(document, measure, settings, judged[measure], link))
+    rows = {measure: rows[measure] | judged[measure] for measure in MEASURES}
+    for measure in MEASURES:
+        link = os.path.relpath(options.report, options.verdicts.parent)
+        write_atomically(options.verdicts, verdicts.put(options.verdicts, measure, settings, rows[measure], link))
+    link = os.path.relpath(options.report, options.rivals.parent)
+    write_atomically(options.rivals, verdicts.put_matrix(options.rivals, settings, rows, link))
     print(f"{options.report}: {', '.join(done)}")

@@ -9,7 +9,7 @@ from distreal_jax.document import parsed_json
 from distreal_jax.experiment.comparison import read_comparison
 from distreal_jax.files import parts_around
 from distreal_jax.methods import METHODS
-from distreal_jax.record.report import level, markdown_table
+from distreal_jax.record.report import level, markdown_table, signed
 from distreal_jax.record.statistics import Interval, mean_interval, told_apart
 from distreal_jax.record.summary import MEASURES, scores, usual_reference
 
@@ -18,6 +18,16 @@ Row = tuple[str, ...]  # seeds, the judged method's own mean, and the three verd
 
 _HEADING = ("setting", "seeds", "DISTREAL", "ahead of", "not told apart from", "behind")
 _UNTESTED = "*too few seeds to test:* "
+MATRIX = "<!-- verdicts, rivals: begin -->", "<!-- verdicts, rivals: end -->"
+"""The lines between which a document has the table of settings by rivals."""
+_RIVALS = {
+    "heterofl": "HeteroFL",
+    "fjord": "FjORD",
+    "small_network": "small network",
+    "partial_work": "partial work",
+    "adaptive_batch": "adaptive batch",
+    "salf": "SALF",
+}  # that have a column of their own: methods of before DISTREAL first, then those by which a device does less each time
 
 
 def marks(measure: str) -> tuple[str, str]:
@@ -43,25 +53,84 @@ def rows(folders: Mapping[str, Path]) -> dict[str, dict[str, Row]]:
     return found
 
 
-def put(document: Path, measure: str, settings: Mapping[str, str], made: Mapping[str, Row], link: str) -> bytes:
-    """The document with the table between its marks made anew; rows of trials that are finished elsewhere stay.
+def rows_in(document: Path, measure: str) -> dict[str, Row]:
+    """The rows that a document has between the marks of a measure, by the name of their config.
+
+    Args:
+      document: Has the marks.
+      measure: Of `MEASURES`.
+
+    Raises:
+      InputError: As `parts_around`.
+    """
+    _, there, _ = parts_around(document, marks(measure))
+    kept = re.findall(r"^\| \[[^|]*\(\S*#(\w+)\)\s*\| (.*) \|$", there, flags=re.MULTILINE)
+    return {name: tuple(map(str.strip, cells.split(" | "))) for name, cells in kept}
+
+
+def put(document: Path, measure: str, settings: Mapping[str, str], rows: Mapping[str, Row], link: str) -> bytes:
+    """The document with the table between its marks made anew.
 
     Args:
       document: Has the marks.
       measure: Of `MEASURES`.
       settings: What each trial was under, by the name of its config, in words.
-      made: Rows by the name of their config.
+      rows: By the name of their config; those without a setting are left out.
       link: To the results, from this document.
 
     Raises:
       InputError: As `parts_around`.
     """
-    before, there, after = parts_around(document, marks(measure))
-    kept = re.findall(r"^\| \[[^|]*\(\S*#(\w+)\)\s*\| (.*) \|$", there, flags=re.MULTILINE)
-    known = {name: tuple(map(str.strip, cells.split(" | "))) for name, cells in kept if name in settings} | dict(made)
-    in_order = sorted(known, key=lambda name: settings[name])
-    table = markdown_table([_HEADING, *((f"[{settings[name]}]({link}#{name})", *known[name]) for name in in_order)])
-    return (before + table + after).encode()
+    table = [_HEADING, *((_linked(name, settings, link), *rows[name]) for name in _in_order(rows, settings))]
+    return _between(document, marks(measure), table)
+
+
+def put_matrix(document: Path, settings: Mapping[str, str], rows: Mapping[str, Mapping[str, Row]], link: str) -> bytes:
+    """The document with the table of settings by rivals made anew: differences at the end and over time, without intervals.
+
+    Args:
+      document: Has the marks.
+      settings: As for `put`.
+      rows: Measure of `MEASURES` -> rows by the name of their config.
+      link: To the results, from this document.
+
+    Raises:
+      InputError: As `parts_around`.
+    """
+    table = [("setting", "seeds", "DISTREAL", *_RIVALS.values(), "others")]
+    first, *_ = (rows[measure] for measure in MEASURES)
+    for name in _in_order(first, settings):
+        each = [rows[measure][name] for measure in MEASURES]
+        found = [_differences(row) for row in each]
+        shown = {rival: " / ".join(of.get(rival, "–") for of in found) for rival in found[0]}
+        columns = {base: next((rival for rival in shown if _base(rival) == base), "") for base in _RIVALS}
+        others = [f"{rival} {shown[rival]}" for rival in shown if rival not in columns.values()]
+        levels = " / ".join(own.split()[0] for _, own, *_ in each)
+        cells = [shown.get(rival, "") for rival in columns.values()]
+        table.append((_linked(name, settings, link), each[0][0], levels, *cells, ", ".join(others)))
+    return _between(document, MATRIX, table)
+
+
+def _differences(row: Row) -> dict[str, str]:
+    """Of each rival in a row, without its interval; in bold where it is beyond chance."""
+    _, _, ahead, level, behind = row
+    found = dict[str, str]()
+    for cell, form in ((ahead, "**{}**"), (level, "{}"), (behind, "**{}**")):
+        found |= {name: form.format(value) for name, value in re.findall(r"`([^`]+)` ([+-][\d.]+)", cell)}
+    return found
+
+
+def _in_order(rows: Mapping[str, Row], settings: Mapping[str, str]) -> list[str]:
+    return sorted((name for name in rows if name in settings), key=lambda name: settings[name])
+
+
+def _linked(name: str, settings: Mapping[str, str], link: str) -> str:
+    return f"[{settings[name]}]({link}#{name})"
+
+
+def _between(document: Path, lines: tuple[str, str], table: Sequence[Sequence[str]]) -> bytes:
+    before, _, after = parts_around(document, lines)
+    return (before + markdown_table(table) + after).encode()
 
 
 def verdict(values: Values, reference: str) -> tuple[str, str, str]:
@@ -114,4 +183,4 @@ def _limited(name: str) -> bool:
 
 
 def _signed(interval: Interval) -> str:
-    return f"{interval.mean:+z.3f}" + ("" if interval.half_width is None else f" ± {interval.half_width:.3f}")
+    return signed(interval) if interval.half_width is None else f"{interval.mean:+z.3f} ± {interval.half_width:.3f}"

@@ -25,7 +25,7 @@ CONFIG = Options(
     execution="masked",
     table=TUNING.table,
     tuned=Path("runs/trial_tune_digits_cnn/tuned.json"),
-    targets="0.8,0.9",
+    targets="0.7,0.8,0.9",
     world=WorldSettings("digits", model="digits_cnn", availability="redrawn:0.02,0.2,3"),
     training=TrainingSettings(rounds=24),
     record=RecordSettings(eval_every=2),

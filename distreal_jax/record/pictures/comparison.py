@@ -202,20 +202,20 @@ def costs_picture(path: Path, runs: Mapping[str, Sequence[MethodResult]], device
     check_lengths("comparison", list(runs))
     score = next(iter(runs.values()))[0].scored_by
     panels = (
-        ("macs", "MACs of all devices", 1.0),
-        ("bytes", "GB up and down", 1e-9),
-        ("joules", "energy (kJ, by the model)", 1e-3),
-        ("link_seconds", f"time with links of {device.megabits_per_second:g} Mbit/s (s)", 1.0),
+        ("macs", "MACs of all devices"),
+        ("bytes", "bytes up and down"),
+        ("joules", "energy (J, by the model)"),
+        ("link_seconds", f"time with links of {device.megabits_per_second:g} Mbit/s (s)"),
     )
     with picture(path, 10.6, 6.4) as figure:
         grid, styles = figure.subplots(2, 3).ravel(), styles_of(runs)
         shares = {method: float(np.mean([result.delivered for result in results])) for method, results in runs.items()}
-        for axes, (axis, label, unit) in zip(grid, panels, strict=False):
+        for axes, (axis, label) in zip(grid, panels, strict=False):
             for method, results in runs.items():
                 along, values = _mean_curve([(AXES[axis](result, device), result.accuracies) for result in results])
                 style = styles[method]
-                axes.plot(unit * along, values.mean(axis=0), color=style.colour, linestyle=style.line)
-                axes.plot(unit * along[-1:], values.mean(axis=0)[-1:], color=style.colour, marker=style.marker or "_")
+                axes.plot(along, values.mean(axis=0), color=style.colour, linestyle=style.line)
+                axes.plot(along[-1:], values.mean(axis=0)[-1:], color=style.colour, marker=style.marker or "_")
             if axis != "link_seconds":  # seconds of all methods are of one size
                 by_logarithm(axes)
             axes.set(xlabel=label, ylabel=score)
