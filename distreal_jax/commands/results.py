@@ -36,7 +36,7 @@ PICTURES = {
     "sensitivity.png": "Validation accuracy over learning rate and batch size, for each method",
 }
 """What a finished run leaves, by its experiment -> what is on it."""
-SAID = """intervals are of 95 % over seeds, differences are paired.
+SAID = """intervals are of 95 % over seeds, by Student's t where a section says nothing else, and differences are paired.
 
 **Only the methods in sections that begin with `trial_`, and in maps that name trials, were tuned**, each with the same
 number of trials. All others ran with one learning rate and one batch size and were scored on the full network. These choices

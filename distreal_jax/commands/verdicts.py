@@ -9,6 +9,7 @@ from distreal_jax.document import parsed_json
 from distreal_jax.experiment.comparison import read_comparison
 from distreal_jax.files import parts_around
 from distreal_jax.methods import METHODS
+from distreal_jax.record.pictures.look import style_of
 from distreal_jax.record.report import level, markdown_table, signed
 from distreal_jax.record.statistics import Interval, mean_interval, told_apart
 from distreal_jax.record.summary import MEASURES, scores, usual_reference
@@ -104,10 +105,10 @@ def put_matrix(document: Path, settings: Mapping[str, str], rows: Mapping[str, M
         found = [_differences(row) for row in each]
         shown = {rival: " / ".join(of.get(rival, "–") for of in found) for rival in found[0]}
         columns = {base: next((rival for rival in shown if _base(rival) == base), "") for base in _RIVALS}
-        others = [f"{rival} {shown[rival]}" for rival in shown if rival not in columns.values()]
+        others = [f"{style_of(rival).label} {shown[rival]}" for rival in shown if rival not in columns.values()]
         levels = " / ".join(own.split()[0] for _, own, *_ in each)
         cells = [shown.get(rival, "") for rival in columns.values()]
-        table.append((_linked(name, settings, link), each[0][0], levels, *cells, ", ".join(others)))
+        table.append((_linked(name, settings, link), each[0][0], levels, *cells, "; ".join(others)))
     return _between(document, MATRIX, table)
 
 
