@@ -99,16 +99,16 @@ def put_matrix(document: Path, settings: Mapping[str, str], rows: Mapping[str, M
       InputError: As `parts_around`.
     """
     table = [("setting", "seeds", "DISTREAL", *_RIVALS.values(), "others")]
-    first, *_ = (rows[measure] for measure in MEASURES)
-    for name in _in_order(first, settings):
+    first, *others = (rows[measure] for measure in MEASURES)
+    for name in _in_order({name: row for name, row in first.items() if all(name in other for other in others)}, settings):
         each = [rows[measure][name] for measure in MEASURES]
         found = [_differences(row) for row in each]
         shown = {rival: " / ".join(of.get(rival, "–") for of in found) for rival in found[0]}
         columns = {base: next((rival for rival in shown if _base(rival) == base), "") for base in _RIVALS}
-        others = [f"{style_of(rival).label} {shown[rival]}" for rival in shown if rival not in columns.values()]
+        rest = [f"{style_of(rival).label} {shown[rival]}" for rival in shown if rival not in columns.values()]
         levels = " / ".join(own.split()[0] for _, own, *_ in each)
         cells = [shown.get(rival, "") for rival in columns.values()]
-        table.append((_linked(name, settings, link), each[0][0], levels, *cells, "; ".join(others)))
+        table.append((_linked(name, settings, link), each[0][0], levels, *cells, "; ".join(rest)))
     return _between(document, MATRIX, table)
 
 
