@@ -13,6 +13,7 @@ from distreal_jax.availability import make_availability
 from distreal_jax.experiment import parsed_list, parsed_seeds
 from distreal_jax.methods import methods_named
 from distreal_jax.networks import NETWORKS
+from distreal_jax.own import own
 
 NAMES = sorted(module.name for module in pkgutil.iter_modules(experiments.configs.__path__))
 
@@ -37,7 +38,7 @@ def test_a_configs_methods_seeds_load_and_network_exist(name: str) -> None:
     if hasattr(options, "methods"):  # studies of searches have none
         methods_named(parsed_list(options.methods, "methods"))
     assert len(parsed_seeds(options.seeds)) >= 3 or hasattr(options, "trials")  # a tuning has few, and others
-    assert options.world.model in NETWORKS
+    assert options.world.model in NETWORKS or own(options.world.model, "model")
     make_availability(options.world.availability, seed=0, num_devices=5, data_dir=None)
 
 

@@ -36,6 +36,7 @@ for name in ("HOME", "USER", "LOGNAME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "JA
     os.environ.pop(name, None)
 os.environ |= {home}
 del os.sched_getaffinity
+os.process_cpu_count = os.cpu_count  # which a Python from 3.13 on is built with where there is no affinity
 sys.modules["fcntl"] = sys.modules["resource"] = None
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
