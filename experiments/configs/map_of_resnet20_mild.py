@@ -16,7 +16,7 @@ from distreal_jax.experiment import run_command
 from experiments.configs.map_of_resnet20 import CONFIG as HARSH
 
 SETTING = "Digits, ResNet-20: 30 % on average"
-CONFIG = dataclasses.replace(HARSH, final_seeds="1001-1003", means="0.3", execution="masked")
+CONFIG = dataclasses.replace(HARSH, means="0.3", execution="masked")
 
 if __name__ == "__main__":
     run_command(main, CONFIG)

@@ -20,7 +20,7 @@ from experiments.configs.trial_tune_filters_idle import COMPARED
 SETTING = "Digits, small CNN: 2 to 20 %, dropped filters alone"
 CONFIG = dataclasses.replace(
     FILTERS,
-    methods=COMPARED,
+    methods=COMPARED.replace("small_ensemble[idle=train],", ""),
     reference="distreal[idle=train,pace=best]",
     table="digits_cnn",
     tuned=Path("runs/trial_tune_filters_idle/tuned.json"),
