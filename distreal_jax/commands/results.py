@@ -71,7 +71,7 @@ def section(name: str, folder: Path, place: Path) -> str:
     text = (importlib.import_module(f"experiments.configs.{name}").__doc__ or "").strip()
     picture = finished(folder)
     shutil.copyfile(folder / picture, place / f"{name}.png")
-    costs = f"{name}_costs.png" if picture == "accuracy.png" and (folder / "costs.png").exists() else ""
+    costs = f"{name}_costs.png" if (folder / "costs.png").exists() else ""
     if costs:
         shutil.copyfile(folder / "costs.png", place / costs)
     files = [file.relative_to(place / name) for file in evidence.put(folder, place / name)]

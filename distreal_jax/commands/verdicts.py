@@ -1,7 +1,7 @@
 """Which rivals the tuned DISTREAL is ahead of, behind, and not told apart from, one row for each finished trial."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from distreal_jax.commands.map_tables import over_cells
@@ -21,14 +21,8 @@ _HEADING = ("setting", "seeds", "DISTREAL", "ahead of", "not told apart from", "
 _UNTESTED = "*too few seeds to test:* "
 MATRIX = "<!-- verdicts, rivals: begin -->", "<!-- verdicts, rivals: end -->"
 """The lines between which a document has the table of settings by rivals."""
-_RIVALS = {
-    "heterofl": "HeteroFL",
-    "fjord": "FjORD",
-    "small_network": "small network",
-    "partial_work": "partial work",
-    "adaptive_batch": "adaptive batch",
-    "salf": "SALF",
-}  # that have a column of their own: methods of before DISTREAL first, then those by which a device does less each time
+# Rivals with a column of their own: those that train a part first, then those by which a device does less each time.
+_RIVALS = ("heterofl", "fjord", "small_network", "partial_work", "adaptive_batch", "salf")
 
 
 def marks(measure: str) -> tuple[str, str]:
@@ -98,9 +92,8 @@ def put_matrix(document: Path, settings: Mapping[str, str], rows: Mapping[str, M
     Raises:
       InputError: As `parts_around`.
     """
-    table = [("setting", "seeds", "DISTREAL", *_RIVALS.values(), "others")]
-    first, *others = (rows[measure] for measure in MEASURES)
-    for name in _in_order({name: row for name, row in first.items() if all(name in other for other in others)}, settings):
+    table = [("setting", "seeds", "DISTREAL", *(style_of(rival).label for rival in _RIVALS), "others")]
+    for name in _in_order(set.intersection(*(set(rows[measure]) for measure in MEASURES)), settings):
         each = [rows[measure][name] for measure in MEASURES]
         found = [_differences(row) for row in each]
         shown = {rival: " / ".join(of.get(rival, "–") for of in found) for rival in found[0]}
@@ -121,8 +114,8 @@ def _differences(row: Row) -> dict[str, str]:
     return found
 
 
-def _in_order(rows: Mapping[str, Row], settings: Mapping[str, str]) -> list[str]:
-    return sorted((name for name in rows if name in settings), key=lambda name: settings[name])
+def _in_order(names: Iterable[str], settings: Mapping[str, str]) -> list[str]:
+    return sorted((name for name in names if name in settings), key=lambda name: settings[name])
 
 
 def _linked(name: str, settings: Mapping[str, str], link: str) -> str:

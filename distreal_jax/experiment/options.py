@@ -59,21 +59,6 @@ HowExecuted = Annotated[
 ManySeeds = Annotated[str, tyro.conf.arg(help="Seeds, such as 0,1,2 or 0-4.")]
 """Seeds of runs."""
 
-
-def at_equal_computing(options: _Compared) -> _Compared:
-    """Options of a command that compares methods, as `iso_compute` wants them: with `methods` and `reference` named so.
-
-    Raises:
-      InputError: As `methods_named`.
-    """
-    if not options.iso_compute:
-        return options
-    changed = {"methods": ",".join(that_train_on(parsed_list(options.methods, "methods")))}
-    if getattr(options, "reference", None) is not None:
-        changed["reference"] = that_train_on([options.reference])[0]
-    return dataclasses.replace(options, **changed)
-
-
 DryRun = Annotated[
     bool,
     tyro.conf.arg(help="Print what would be done, what it costs and about how long it takes. Nothing is run or written."),
@@ -93,3 +78,17 @@ Measure = Annotated[
 def speed_of(*, measure: bool) -> SpeedOf:
     """How a dry run finds out how fast this machine is."""
     return measured_speed if measure else estimated_speed
+
+
+def at_equal_computing(options: _Compared) -> _Compared:
+    """Options of a command that compares methods, as `iso_compute` wants them: with `methods` and `reference` named so.
+
+    Raises:
+      InputError: As `methods_named`.
+    """
+    if not options.iso_compute:
+        return options
+    changed = {"methods": ",".join(that_train_on(parsed_list(options.methods, "methods")))}
+    if getattr(options, "reference", None) is not None:
+        changed["reference"] = that_train_on([options.reference])[0]
+    return dataclasses.replace(options, **changed)

@@ -7,9 +7,3 @@ class HalfResNet20(ResNet20):
     """ResNet-20 with 8, 16 and 32 filters: HeteroFL's sub-network of width 1/2, on its own."""
 
     first_filters = 8
-
-
-class QuarterResNet20(ResNet20):
-    """ResNet-20 with 4, 8 and 16 filters."""
-
-    first_filters = 4
