@@ -178,6 +178,13 @@ def test_a_logarithmic_axis_of_less_than_a_decade_has_plain_numbers_that_do_not_
     assert all(left.get_window_extent().x1 < right.get_window_extent().x0 for left, right in itertools.pairwise(shown))
 
 
+def test_round_numbers_with_prefixes_that_would_run_into_each_other_are_fewer() -> None:
+    axes = Figure().subplots()
+    axes.plot([1.4e6, 1.1e8], [0, 1])
+    by_logarithm(axes)
+    assert axes.get_xticks().tolist() == [2e6, 1e7, 5e7]
+
+
 @pytest.mark.parametrize(("values", "marked"), [((0.3, 0.03, 0.1), [0.03, 0.1, 0.3]), (range(1, 9), [1, 1.5, 2, 3, 5, 7])])
 def test_a_logarithmic_axis_marks_the_values_that_there_are_if_they_are_few(
     values: Sequence[float], marked: list[float]

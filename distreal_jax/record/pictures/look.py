@@ -24,6 +24,7 @@ from distreal_jax.files import write_atomically
 from distreal_jax.record.report import quantity
 
 _DOTS_PER_INCH = 150
+_MOST_LETTERS = 16  # of all round numbers along such an axis, chosen by us: beyond, they run into each other in a panel
 _MOST_MARKS = 6  # of a logarithmic axis, chosen by us: so many numbers stand apart in a panel
 _LEAST_ERROR = 0.003  # added to an error before its logarithm, so that none has none; chosen by us
 _LOOK: Any = {
@@ -167,9 +168,18 @@ def by_logarithm(axes: Axes, values: Collection[float] = ()) -> None:
       values: Those that there are, which are marked if they are few; otherwise round numbers.
     """
     axes.set_xscale("log")
-    marks = sorted(values) if 0 < len(values) <= _MOST_MARKS else marks_of_logarithm(*axes.get_xlim())
+
+    def shown(value: float, _: int = 0) -> str:
+        return quantity(value).strip()
+
+    if 0 < len(values) <= _MOST_MARKS:
+        marks = sorted(values)
+    else:
+        marks = marks_of_logarithm(*axes.get_xlim())
+        if sum(len(shown(mark)) for mark in marks) > _MOST_LETTERS:  # such as 5 M, 10 M, 20 M, 50 M, 100 M
+            marks = marks[::2]
     axes.xaxis.set_major_locator(FixedLocator(marks))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: quantity(value).strip()))
+    axes.xaxis.set_major_formatter(FuncFormatter(shown))
     axes.xaxis.set_minor_locator(NullLocator())
 
 
